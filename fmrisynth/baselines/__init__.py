@@ -1,0 +1,1 @@
+"""What the model is compared with: generators that a user could have written instead."""

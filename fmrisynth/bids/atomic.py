@@ -1,0 +1,170 @@
+"""Files that appear only when they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fmrisynth.errors import FmrisynthError, InputOutputError, OutputError
+
+__all__ = [
+    "atomic_path",
+    "make_folder",
+    "remove_leftovers",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+]
+
+_CANNOT_CREATE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+# The temporary name ends in the target's, so that writers which choose the format by the
+# extension work; host and process tell whether its writer still lives.
+_TEMPORARY = re.compile(r"\.fmrisynth-(?P<host>[^~]*)-(?P<pid>\d+)-[0-9a-f]{8}~")
+_FOREIGN_LEFTOVER_AGE = 24 * 3600.0  # s
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an OSError met while `target` is written into the error that a user understands.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written to (permissions, read-only file system).
+    InputOutputError
+        When writing failed half-way (disk full, input/output error).
+    """
+    try:
+        yield
+    except FmrisynthError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _CANNOT_CREATE:
+            raise OutputError(
+                f"cannot write {target}: {reason}. Check the permissions of the folder, and "
+                "that it is not mounted read-only."
+            ) from error
+        raise InputOutputError(
+            f"writing {target} failed: {reason}. Nothing incomplete was left there; free some "
+            "space or choose another place, and run the same command again."
+        ) from error
+
+
+def make_folder(folder: Path) -> Path:
+    """Create `folder` and its parents.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be created.
+    InputOutputError
+        When the disk is full or failing.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside `target`, renamed to it when the block ends well.
+
+    The file is flushed to the disk before it gets its name, so that a file
+    which has its name is whole even after a power cut. On any exception the
+    temporary file is removed and `target` stays as it was.
+
+    Raises
+    ------
+    OutputError, InputOutputError
+        As in `writing`.
+    """
+    make_folder(target.parent)
+    tag = f".fmrisynth-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}~"
+    temporary = target.with_name(tag + target.name)
+    try:
+        with writing(target):
+            yield temporary
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes) -> Path:
+    """Write `content` to `target` in one step; errors as in `atomic_path`."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    return target
+
+
+def write_text(target: Path, content: str) -> Path:
+    """Write `content` to `target` as UTF-8 in one step; errors as in `atomic_path`."""
+    return write_bytes(target, content.encode("utf-8"))
+
+
+def write_json(target: Path, content: Any) -> Path:
+    """Write `content` to `target` as JSON in one step; errors as in `atomic_path`."""
+    return write_text(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_leftovers(folder: Path) -> tuple[Path, ...]:
+    """Remove the temporary files below `folder` whose writers are dead.
+
+    A killed process cannot clean up. Files of living processes of this machine
+    stay, and so do files of other machines that are younger than a day.
+
+    Returns
+    -------
+    tuple of Path
+        What was removed.
+    """
+    removed = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            match = _TEMPORARY.match(name)
+            path = Path(parent, name)
+            if match and _is_left_over(path, match["host"], int(match["pid"])):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed.append(path)
+    return tuple(removed)
+
+
+def _machine() -> str:
+    """Name what a process number is valid in: the host and, in containers, the namespace."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return re.sub(r"[^A-Za-z0-9.]", "", f"{socket.gethostname()[:40]}.{namespace}")
+
+
+def _is_left_over(path: Path, host: str, pid: int) -> bool:
+    if host == _machine():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > _FOREIGN_LEFTOVER_AGE
+    except OSError:
+        return False

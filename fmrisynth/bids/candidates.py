@@ -1,0 +1,290 @@
+"""Which of the BOLD images are the runs to use: form of the input, space, resolution, echo."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmrisynth.bids.index import bold_images
+from fmrisynth.bids.names import parse_name
+from fmrisynth.bids.selection import Selection, matches_filter, require_labels
+from fmrisynth.errors import NoMatchError, UsageError
+
+__all__ = ["Candidate", "Skipped", "choose_images"]
+
+logger = logging.getLogger(__name__)
+
+Skipped = list[tuple[Path, str]]
+RunKey = tuple[tuple[str, str], ...]
+
+PREFERRED_SPACE = "MNI152NLin2009cAsym"
+# Entities that tell versions of one run apart, not runs.
+_VERSION_ENTITIES = {"space", "cohort", "res", "den", "desc", "echo"}
+_NOT_MAGNITUDE = {"phase", "real", "imag"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A BOLD image that may stand for a run.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    root : Path
+        Root of the dataset it lies in.
+    entities : mapping of str to str
+        All entities of its name.
+    """
+
+    path: Path
+    root: Path
+    entities: Mapping[str, str]
+
+    @property
+    def run_entities(self) -> dict[str, str]:
+        """The entities that name the run."""
+        return {k: v for k, v in self.entities.items() if k not in _VERSION_ENTITIES}
+
+    @property
+    def key(self) -> RunKey:
+        """What is the same for all versions of a run."""
+        return tuple(self.run_entities.items())
+
+
+def choose_images(
+    bids_dir: Path,
+    derivatives: Mapping[str, Path],
+    selection: Selection,
+    database_dir: Path | None,
+    *,
+    derivatives_given: bool,
+) -> tuple[list[Candidate], Skipped]:
+    """Choose one BOLD image per run that was asked for.
+
+    Preprocessed images of the derivatives come first, then those in the BIDS
+    directory itself, then raw ones (which then must share one space).
+
+    Returns
+    -------
+    list of Candidate
+        Sorted by run.
+    list of tuple
+        Images that cannot be used, and why.
+
+    Raises
+    ------
+    NoMatchError
+        When there is no image, or none of what was asked for.
+    UsageError
+        When several spaces exist and none of them is a usual choice.
+    """
+    images, skipped = _images_by_form(
+        bids_dir, derivatives, selection, database_dir, derivatives_given=derivatives_given
+    )
+    where = images[0].root if len({image.root for image in images}) == 1 else bids_dir
+    for entity, wanted in (
+        ("sub", selection.participants),
+        ("ses", selection.sessions),
+        ("task", selection.tasks),
+    ):
+        existing = {image.entities[entity] for image in images if entity in image.entities}
+        require_labels(entity, wanted, existing, where)
+    images = [image for image in images if _is_selected(image, selection)]
+    if not images:
+        raise NoMatchError(
+            f"the BOLD images in {where} exist, but none has the participants, sessions, tasks "
+            "and filter-file entities asked for together"
+        )
+    kept = _in_one_space(images, selection, skipped)
+    kept = _in_one_resolution(kept, selection.resolution)
+    skipped = [entry for entry in skipped if _concerns(entry[0], selection)]
+    return _one_per_run(kept, skipped), skipped
+
+
+def _images_by_form(
+    bids_dir: Path,
+    derivatives: Mapping[str, Path],
+    selection: Selection,
+    database_dir: Path | None,
+    *,
+    derivatives_given: bool,
+) -> tuple[list[Candidate], Skipped]:
+    """Find the images of the first form of input that this tree has."""
+    skipped: Skipped = []
+    preprocessed: list[Candidate] = []
+    for root in derivatives.values():
+        found = _parsed(root, database_dir, skipped)
+        preprocessed += [image for image in found if _is_preprocessed(image, selection)]
+    if preprocessed:
+        return preprocessed, skipped
+    if derivatives_given:
+        raise NoMatchError(
+            "no preprocessed BOLD (…_desc-preproc_bold.nii.gz) of a task in the derivatives "
+            + ", ".join(str(root) for root in derivatives.values())
+        )
+    own = _parsed(bids_dir, database_dir, skipped)
+    preprocessed = [image for image in own if _is_preprocessed(image, selection)]
+    if preprocessed:
+        return preprocessed, skipped
+    raw = [image for image in own if "desc" not in image.entities]
+    if not raw:
+        reasons = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:5])
+        raise NoMatchError(
+            f"no BOLD image of a task (sub-*/[ses-*/]func/*_task-*_bold.nii[.gz]) in {bids_dir} "
+            f"or its derivatives{reasons}"
+        )
+    return raw, skipped
+
+
+def _parsed(root: Path, database_dir: Path | None, skipped: Skipped) -> list[Candidate]:
+    """Parse the names of a dataset's BOLD images; wrong names go to `skipped`."""
+    images = []
+    for path in bold_images(root, database_dir):
+        try:
+            entities = parse_name(path.name).entities
+        except ValueError as error:
+            skipped.append((path, f"not a BIDS name: {error}"))
+            continue
+        if "task" not in entities or entities.get("part") in _NOT_MAGNITUDE:
+            continue
+        parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+        if path.parent != root.joinpath(*parts, "func"):
+            expected = "/".join([*parts, "func"])
+            skipped.append((path, f"its name belongs into the folder {expected}"))
+            continue
+        images.append(Candidate(path, root, entities))
+    return images
+
+
+def _is_preprocessed(image: Candidate, selection: Selection) -> bool:
+    desc = image.entities.get("desc")
+    if "desc" in selection.bold_filter and desc != "synth":
+        return matches_filter(image.entities, {"desc": selection.bold_filter["desc"]}) and (
+            desc is not None or "space" in image.entities
+        )
+    return desc == "preproc" or (desc is None and "space" in image.entities)
+
+
+def _is_selected(image: Candidate, selection: Selection) -> bool:
+    wanted = (
+        ("sub", selection.participants),
+        ("ses", selection.sessions),
+        ("task", selection.tasks),
+    )
+    return all(
+        not labels or image.entities.get(entity) in labels for entity, labels in wanted
+    ) and matches_filter(image.entities, selection.bold_filter)
+
+
+def _concerns(path: Path, selection: Selection) -> bool:
+    """Whether a file with an unusable name may belong to what was asked for."""
+    return not selection.participants or any(
+        f"sub-{label}" in path.parts for label in selection.participants
+    )
+
+
+def _in_one_space(
+    images: Sequence[Candidate], selection: Selection, skipped: Skipped
+) -> list[Candidate]:
+    """Keep the images of the chosen space; runs that lack it go to `skipped`."""
+    spaces = Counter(image.entities.get("space") for image in images)
+    wanted = selection.space_label
+    if wanted is not None and wanted not in spaces:
+        raise NoMatchError(f"no BOLD image in the space {wanted}. There are: {_listed(spaces)}")
+    space = wanted if wanted is not None else _usual_space(spaces)
+    if len(spaces) > 1 and wanted is None:
+        logger.warning(
+            "BOLD images exist in several spaces (%s); %s is used. Choose another with --space.",
+            _listed(spaces),
+            space,
+        )
+    kept = [image for image in images if image.entities.get("space") == space]
+    present = {image.key for image in kept}
+    lacking = {image.key: image for image in reversed(images) if image.key not in present}
+    for image in reversed(lacking.values()):
+        skipped.append((image.path, f"the run does not exist in the space {space}"))
+    return kept
+
+
+def _usual_space(spaces: Iterable[str | None]) -> str | None:
+    labels = set(spaces)
+    if len(labels) == 1:
+        return labels.pop()
+    if PREFERRED_SPACE in labels:
+        return PREFERRED_SPACE
+    standard = sorted(label for label in labels if label is not None and label.startswith("MNI"))
+    if not standard:
+        raise UsageError(
+            f"BOLD images exist in several spaces, none of them MNI: {_listed(labels)}. Choose "
+            "one with --space."
+        )
+    return standard[0]
+
+
+def _listed(spaces: Iterable[str | None]) -> str:
+    return ", ".join(sorted(space or "(no space entity)" for space in set(spaces)))
+
+
+def _in_one_resolution(images: Sequence[Candidate], wanted: str | None) -> list[Candidate]:
+    """Keep one resolution per run: the one asked for, else the one most runs have.
+
+    Among equals the native one (no `res`, or ``res-native``) goes first, then
+    the first label in alphabetical order.
+    """
+    resolutions = Counter(image.entities.get("res") for image in images)
+    if wanted is not None:
+        kept = [image for image in images if image.entities.get("res") == wanted]
+        if not kept:
+            found = ", ".join(sorted(label or "(no res entity)" for label in resolutions))
+            raise NoMatchError(f"no BOLD image with res-{wanted}. There are: {found}")
+        return kept
+
+    def preference(label: str | None) -> tuple[int, bool, str]:
+        return (-resolutions[label], label not in (None, "native"), label or "")
+
+    best: dict[tuple[RunKey, str | None, Path], Candidate] = {}
+    for image in images:
+        key = (image.key, image.entities.get("echo"), image.root)
+        other = best.get(key)
+        if other is None or preference(image.entities.get("res")) < preference(
+            other.entities.get("res")
+        ):
+            best[key] = image
+    if len(resolutions) > 1:
+        used = sorted({image.entities.get("res") or "native" for image in best.values()})
+        logger.warning("BOLD images exist in several resolutions; used: %s", ", ".join(used))
+    return list(best.values())
+
+
+def _one_per_run(images: Sequence[Candidate], skipped: Skipped) -> list[Candidate]:
+    """Keep one image per run: the first dataset's, echoes combined."""
+    groups: dict[RunKey, list[Candidate]] = {}
+    for image in images:
+        groups.setdefault(image.key, []).append(image)
+    chosen = []
+    for key in sorted(groups):
+        group = groups[key]
+        if len({image.root for image in group}) > 1:
+            logger.warning(
+                "%s exists in several derivatives; the one in %s is used. Choose with "
+                "--derivatives.",
+                group[0].path.name,
+                group[0].root,
+            )
+            group = [image for image in group if image.root == group[0].root]
+        combined = [image for image in group if "echo" not in image.entities]
+        if not combined and len(group) > 1:
+            skipped.append(
+                (
+                    group[0].path,
+                    f"only {len(group)} single echoes exist; combine them first, or choose one "
+                    'with --bids-filter-file {"bold": {"echo": 2}}',
+                )
+            )
+            continue
+        chosen.append((combined or group)[0])
+    return chosen

@@ -1,0 +1,369 @@
+"""The task runs of a BIDS dataset: what `find_runs` finds, and what it says when it finds none.
+
+Three forms of input are understood, in this order: raw BIDS plus preprocessed
+derivatives; a tree that holds preprocessed images and events itself; raw
+images that already share one space.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmrisynth.bids.candidates import Candidate, Skipped, choose_images
+from fmrisynth.bids.headers import (
+    HeaderCache,
+    check_present,
+    repetition_time,
+    require_bold,
+)
+from fmrisynth.bids.index import database_folder
+from fmrisynth.bids.names import in_filename_order
+from fmrisynth.bids.selection import Selection
+from fmrisynth.bids.sidecars import Sidecars
+from fmrisynth.bids.sources import derivative_roots, require_dataset
+from fmrisynth.errors import DataError, NoMatchError
+
+__all__ = ["Dataset", "Run", "Selection", "find_runs"]
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN = "unknown"
+_PHASE_ENCODINGS = {"i", "i-", "j", "j-", "k", "k-"}
+# What derivatives do not repeat, but holds for them as for the raw image.
+_FROM_RAW = ("RepetitionTime", "TaskName", "PhaseEncodingDirection", "InstitutionName")
+_ROTATION_TOLERANCE = np.cos(np.deg2rad(1.0))
+_NO_EVENTS = "no events.tsv"
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single equality: a run equals itself
+class Run:
+    """One task run on disk.
+
+    Parameters
+    ----------
+    entities : mapping of str to str
+        Short BIDS keys in the order of file names, without space, res and desc.
+    bold : Path
+        The 4D image.
+    mask : Path or None
+        Brain mask of the same space, where the derivatives have one.
+    events : Path
+        Its events.tsv, from the raw dataset or the derivatives.
+    space, resolution : str or None
+        Labels of the image's space and res entities.
+    t_r : float
+        Repetition time (s).
+    start_time : float
+        StartTime of the sidecar (s): when the first volume counts from.
+    shape : tuple of int
+        (X, Y, Z).
+    n_volumes : int
+        Number of volumes.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to mm.
+    phase_encoding : str
+        PhaseEncodingDirection, else the dir entity, else "unknown".
+    site : str
+        InstitutionName, else column site or scanner of participants.tsv, else "unknown".
+    metadata : mapping
+        Sidecar of the image, with inheritance.
+    """
+
+    entities: Mapping[str, str]
+    bold: Path
+    mask: Path | None
+    events: Path
+    space: str | None
+    resolution: str | None
+    t_r: float
+    start_time: float
+    shape: tuple[int, int, int]
+    n_volumes: int
+    affine: np.ndarray
+    phase_encoding: str = UNKNOWN
+    site: str = UNKNOWN
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def participant(self) -> str:
+        """Label of the participant, without ``sub-``."""
+        return self.entities["sub"]
+
+    @property
+    def session(self) -> str | None:
+        """Label of the session, without ``ses-``."""
+        return self.entities.get("ses")
+
+    @property
+    def task(self) -> str:
+        """Label of the task, without ``task-``."""
+        return self.entities["task"]
+
+    @property
+    def label(self) -> str:
+        """Name of the run for people and logs: ``sub-01_task-motor_run-1``."""
+        return "_".join(f"{key}-{label}" for key, label in self.entities.items())
+
+    @property
+    def duration(self) -> float:
+        """Length of the run (s)."""
+        return self.n_volumes * self.t_r
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The runs that can be used, and what was passed over.
+
+    Parameters
+    ----------
+    root : Path
+        The BIDS directory.
+    runs : tuple of Run
+        Sorted by participant, session, task, …
+    skipped : tuple of (Path, str)
+        Files that cannot be used, and why.
+    derivatives : mapping of str to Path
+        Name and root of the derivative datasets in use.
+    """
+
+    root: Path
+    runs: tuple[Run, ...]
+    skipped: tuple[tuple[Path, str], ...] = ()
+    derivatives: Mapping[str, Path] = field(default_factory=dict)
+
+    def without(self, run: Run, reason: str) -> Dataset:
+        """Pass over a run that turned out to be unusable when it was read."""
+        return replace(
+            self,
+            runs=tuple(other for other in self.runs if other is not run),
+            skipped=(*self.skipped, (run.bold, reason)),
+        )
+
+
+def find_runs(
+    bids_dir: Path,
+    *,
+    derivatives: Mapping[str, Path] | Sequence[Path] = (),
+    selection: Selection | None = None,
+    database_dir: Path | None = None,
+) -> Dataset:
+    """Find the task runs of a BIDS dataset.
+
+    Of several spaces the one asked for is used, else MNI152NLin2009cAsym, else
+    the first MNI one; of several resolutions the one that most runs have,
+    native first. Images of resting state (``task-rest*`` without events) are
+    not task runs and are left out without a word.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the dataset.
+    derivatives : mapping of str to Path, or sequence of Path
+        Derivative datasets; empty: those under ``bids_dir/derivatives``.
+    selection : Selection, optional
+        What to keep; by default everything.
+    database_dir : Path, optional
+        Folder for pybids databases and headers, which make the next call fast.
+
+    Raises
+    ------
+    NoInputError
+        When a directory does not exist.
+    NotBIDSError
+        When a directory is not a BIDS dataset.
+    NoMatchError
+        When there is no BOLD image, none of what was asked for, or no events.
+    DataError
+        When not one of the runs can be used.
+    """
+    selection = selection or Selection()
+    root = require_dataset(bids_dir)
+    roots = derivative_roots(root, derivatives)
+    images, skipped = choose_images(
+        root, roots, selection, database_dir, derivatives_given=bool(derivatives)
+    )
+    cache = HeaderCache(database_dir and database_folder(root, database_dir) / "headers.json")
+    reader = _RunReader(root, cache)
+    runs = []
+    for image in images:
+        try:
+            run = reader.read(image)
+        except DataError as error:
+            # The path stands before the reason wherever both are shown.
+            skipped.append((image.path, str(error).replace(str(image.path), image.path.name)))
+            continue
+        if run is not None:
+            runs.append(run)
+    cache.save()
+    if not runs:
+        _raise_nothing_left(root, len(images), skipped)
+    for path, reason in skipped:
+        logger.warning("skipped %s: %s", path, reason)
+    if runs[0].space is None:
+        _require_common_space(runs)
+    used = {image.root for image in images}
+    return Dataset(
+        root=root,
+        runs=tuple(runs),
+        skipped=tuple(skipped),
+        derivatives={name: path for name, path in roots.items() if path in used},
+    )
+
+
+class _RunReader:
+    """Reads what belongs to an image; keeps the folder listings of the datasets."""
+
+    def __init__(self, bids_dir: Path, cache: HeaderCache) -> None:
+        self.raw = Sidecars(bids_dir)
+        self.sidecars = {bids_dir: self.raw}
+        self.sites = _sites(bids_dir / "participants.tsv")
+        self.cache = cache
+
+    def read(self, image: Candidate) -> Run | None:
+        """Build the Run of an image; None for resting state."""
+        own = self.sidecars.setdefault(image.root, Sidecars(image.root))
+        entities = in_filename_order(image.run_entities)
+        events = self.raw.nearest(entities, "_events.tsv") or own.nearest(entities, "_events.tsv")
+        if events is None:
+            if entities["task"].lower().startswith("rest"):
+                return None
+            raise DataError(
+                f"{_NO_EVENTS} applies to it: looked for {self._expected_events(entities)} and, by "
+                "inheritance, above it"
+            )
+        check_present(events)
+        header = self.cache.read(image.path)
+        require_bold(header, image.path)
+        metadata = self._metadata(image, own, entities)
+        start_time = metadata.get("StartTime", 0.0)
+        return Run(
+            entities=entities,
+            bold=image.path,
+            mask=_mask(image, own),
+            events=events,
+            space=image.entities.get("space"),
+            resolution=image.entities.get("res"),
+            t_r=repetition_time(metadata, header, image.path),
+            start_time=float(start_time) if isinstance(start_time, int | float) else 0.0,
+            shape=(header.shape[0], header.shape[1], header.shape[2]),
+            n_volumes=header.shape[3],
+            affine=header.affine,
+            phase_encoding=_phase_encoding(metadata, entities),
+            site=_site(metadata, self.sites.get(entities["sub"])),
+            metadata=metadata,
+        )
+
+    def _metadata(
+        self, image: Candidate, own: Sidecars, entities: Mapping[str, str]
+    ) -> dict[str, Any]:
+        metadata = own.metadata(image.entities, "bold")
+        if own is not self.raw:
+            raw = self.raw.metadata(entities, "bold")
+            if "PhaseEncodingDirection" not in raw:  # multi-echo: the echoes share it
+                raw = {**self.raw.metadata({**entities, "echo": "1"}, "bold"), **raw}
+            metadata = {key: raw[key] for key in _FROM_RAW if key in raw} | metadata
+        return metadata
+
+    def _expected_events(self, entities: Mapping[str, str]) -> Path:
+        name = "_".join(f"{key}-{label}" for key, label in entities.items())
+        return self.raw.folder_of(entities) / f"{name}_events.tsv"
+
+
+def _mask(image: Candidate, own: Sidecars) -> Path | None:
+    """Find the brain mask of the same run and space."""
+    entities = {**image.entities, "desc": "brain"}
+    required = {k: v for k, v in entities.items() if k in {"sub", "space", "desc"}}
+    for extension in (".nii.gz", ".nii"):
+        found = own.nearest(entities, f"_mask{extension}", required)
+        if found is not None:
+            check_present(found)
+            return found
+    return None
+
+
+def _phase_encoding(metadata: Mapping[str, Any], entities: Mapping[str, str]) -> str:
+    direction = metadata.get("PhaseEncodingDirection")
+    if isinstance(direction, str) and direction in _PHASE_ENCODINGS:
+        return direction
+    return entities.get("dir", UNKNOWN)
+
+
+def _site(metadata: Mapping[str, Any], from_table: str | None) -> str:
+    institution = metadata.get("InstitutionName")
+    if isinstance(institution, str) and institution.strip():
+        return institution.strip()
+    return from_table or UNKNOWN
+
+
+def _sites(participants: Path) -> dict[str, str]:
+    """Read the column site or scanner of participants.tsv; a broken table has none."""
+    try:
+        with participants.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        logger.warning("%s is ignored, it cannot be read: %s", participants, error)
+        return {}
+    sites = {}
+    for row in rows:
+        label = (row.get("participant_id") or "").removeprefix("sub-")
+        site = row.get("site") or row.get("scanner") or ""
+        if label and site and site != "n/a":
+            sites[label] = site
+    return sites
+
+
+def _raise_nothing_left(root: Path, n_images: int, skipped: Skipped) -> None:
+    reasons = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:3])
+    more = f"\n  … and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    if all(_NO_EVENTS in reason for _, reason in skipped):
+        raise NoMatchError(
+            f"none of the {n_images} BOLD images of {root} has events, and a task run needs them "
+            "(resting-state images do not count). Give the raw dataset that holds events.tsv as "
+            f"BIDS_DIR, and the preprocessed one with --derivatives.{reasons}{more}"
+        )
+    raise DataError(f"none of the {n_images} BOLD images of {root} can be used:{reasons}{more}")
+
+
+def _require_common_space(runs: Sequence[Run]) -> None:
+    """Refuse images without a space label that obviously do not share one.
+
+    Grids resampled to one space have parallel axes and overlap; scanner space
+    differs between participants by rotations of a few degrees.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if not (_parallel(first.affine, run.affine) and _overlap(first, run) >= 0.5):
+            raise DataError(
+                "the BOLD images have no space label and do not lie in one space: the axes or "
+                f"fields of view of {first.bold} and {run.bold} differ. Give preprocessed images "
+                "in a standard space with --derivatives (fMRIPrep: --output-spaces "
+                "MNI152NLin2009cAsym)."
+            )
+
+
+def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether each axis of one grid is parallel, either way, to an axis of the other."""
+    axes = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
+    cosines = np.abs(axes[0].T @ axes[1])
+    return bool((cosines.max(axis=1) >= _ROTATION_TOLERANCE).all())
+
+
+def _overlap(one: Run, other: Run) -> float:
+    """Shared volume of two fields of view, as a share of the smaller one."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    boxes = []
+    for run in (one, other):
+        points = (corners * run.shape - 0.5) @ run.affine[:3, :3].T + run.affine[:3, 3]
+        boxes.append((points.min(axis=0), points.max(axis=0)))
+    (low_a, high_a), (low_b, high_b) = boxes
+    shared = np.clip(np.minimum(high_a, high_b) - np.maximum(low_a, low_b), 0, None)
+    return float(shared.prod() / min((high_a - low_a).prod(), (high_b - low_b).prod()))

@@ -1,0 +1,294 @@
+"""Writing synthetic runs as BIDS derivatives, and finding them again.
+
+A run consists of six files. Its BOLD sidecar is written last and removed first,
+so that a run is finished exactly when the sidecar is there: a reader sees whole
+runs only, and a rerun knows which ones it may keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from fmrisynth.bids.atomic import (
+    atomic_path,
+    make_folder,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+    writing,
+)
+from fmrisynth.bids.dataset import UNKNOWN, Run
+from fmrisynth.bids.dataset_files import write_dataset_files, write_participants
+from fmrisynth.bids.events import events_table_bytes
+from fmrisynth.bids.headers import read_header, repetition_time, require_bold
+from fmrisynth.bids.names import compose_name, in_filename_order, parse_name
+from fmrisynth.bids.nifti import write_bold_image, write_mask_image
+from fmrisynth.bids.sidecars import read_json
+from fmrisynth.bids.synthetic_sidecars import (
+    PROVENANCE_KEY,
+    as_json,
+    bold_sidecar,
+    events_sidecar,
+    mask_sidecar,
+)
+from fmrisynth.errors import DataError, OutputError
+
+__all__ = [
+    "PROVENANCE_KEY",
+    "atomic_path",
+    "find_synthetic_runs",
+    "is_finished",
+    "remove_leftovers",
+    "synthetic_entities",
+    "write_dataset_files",
+    "write_participants",
+    "write_synthetic_run",
+]
+
+
+def synthetic_entities(
+    run: Run, *, sample: int | None = None, n_samples: int = 1
+) -> dict[str, str]:
+    """Name a sample of a run.
+
+    With one sample per run the entities stay as they are. With N samples per
+    run, told apart by ``run-``, sample k of the original run r (1 when it has
+    no run entity) becomes run (r − 1)·N + k.
+
+    Parameters
+    ----------
+    run : Run
+        The run that the sample repeats.
+    sample : int, optional
+        1 to `n_samples`; needed when there are several.
+    n_samples : int
+        Samples per run.
+
+    Raises
+    ------
+    ValueError
+        When `sample` is not one of 1 to `n_samples`.
+    DataError
+        When the original run label is no number, so that it cannot be counted on.
+    """
+    if n_samples == 1 and sample in (None, 1):
+        return dict(run.entities)
+    if sample is None or not 1 <= sample <= n_samples:
+        raise ValueError(f"sample must be one of 1 to {n_samples}, not {sample}")
+    original = run.entities.get("run", "1")
+    if not original.isdecimal() or int(original) < 1:
+        raise DataError(
+            f"{run.bold}: the label run-{original} is no positive number, as BIDS asks for, so "
+            "that several samples of it cannot be numbered"
+        )
+    number = (int(original) - 1) * n_samples + sample
+    return in_filename_order({**run.entities, "run": f"{number:0{len(original)}d}"})
+
+
+def write_synthetic_run(
+    out: Path,
+    run: Run,
+    bold: np.ndarray,
+    mask: np.ndarray,
+    *,
+    provenance: Mapping[str, Any],
+    sample: int | None = None,
+    n_samples: int = 1,
+    sources: Mapping[str, Path] | None = None,
+) -> Path:
+    """Write one synthetic run: image, mask, events and their sidecars.
+
+    Parameters
+    ----------
+    out : Path
+        Root of the output dataset.
+    run : Run
+        The run that is repeated: its events, grid, space, TR and entities are
+        taken. For a new participant or session give a Run with new entities.
+    bold : ndarray of shape (X, Y, Z, T), float32
+        The synthetic volumes, on the run's grid; T may differ from the run's.
+    mask : ndarray of shape (X, Y, Z), bool
+        Brain mask.
+    provenance : mapping
+        JSON-able; kept in the sidecar under ``FmrisynthProvenance`` (ModelHash,
+        ParticipantRole, RandomSeed, …). `is_finished` compares with it.
+    sample, n_samples : int
+        Which of how many copies of the run this is; see `synthetic_entities`.
+    sources : mapping of str to Path, optional
+        Datasets by the names used in DatasetLinks of dataset_description.json;
+        the files used are listed relative to them.
+
+    Returns
+    -------
+    Path
+        The BOLD image.
+
+    Raises
+    ------
+    ValueError
+        When arrays do not fit together, or `bold` is not finite.
+    DataError
+        When the events file cannot be used.
+    OutputError, InputOutputError
+        When writing fails; then the run counts as unfinished.
+    """
+    if bold.ndim != 4 or mask.shape != bold.shape[:3] or bold.shape[:3] != run.shape:
+        raise ValueError(
+            f"shapes do not fit: bold {bold.shape}, mask {mask.shape}, run {run.shape}"
+        )
+    if not np.isfinite([bold.min(), bold.max()]).all():
+        raise ValueError(f"the synthetic volumes of {run.label} are not finite")
+    entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
+    files = _RunFiles(out, entities, run.space, run.resolution)
+    files.make_folder()
+    with writing(files.bold_json):
+        files.bold_json.unlink(missing_ok=True)
+    code = _xform_code(run)
+    write_mask_image(files.mask, mask, run.affine, code=code)
+    write_json(files.mask_json, mask_sidecar(run, sources or {}))
+    write_bytes(files.events, events_table_bytes(run.events))
+    write_json(files.events_json, events_sidecar(run.events))
+    write_bold_image(files.bold, bold, run.affine, mask, t_r=run.t_r, code=code)
+    stripped = not bool(np.any(bold[~mask]))
+    sidecar = bold_sidecar(run, sources or {}, provenance, skull_stripped=stripped)
+    write_json(files.bold_json, sidecar)
+    return files.bold
+
+
+def is_finished(
+    out: Path,
+    run: Run,
+    *,
+    provenance: Mapping[str, Any],
+    sample: int | None = None,
+    n_samples: int = 1,
+) -> bool:
+    """Whether this sample lies in `out`, complete and made with the same `provenance`."""
+    entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
+    files = _RunFiles(out, entities, run.space, run.resolution)
+    if not files.complete():
+        return False
+    with contextlib.suppress(DataError):
+        kept = read_json(files.bold_json).get(PROVENANCE_KEY, {})
+        return all(kept.get(key) == value for key, value in as_json(provenance).items())
+    return False
+
+
+def find_synthetic_runs(out: Path) -> tuple[Run, ...]:
+    """Find the finished synthetic runs of an output directory, sorted by name.
+
+    Raises
+    ------
+    DataError
+        When a file of a finished run is damaged.
+    """
+    return tuple(_synthetic_runs(out.resolve()))
+
+
+def _synthetic_runs(out: Path) -> Iterator[Run]:
+    for path in sorted(
+        [
+            *out.glob("sub-*/func/*_desc-synth_bold.nii.gz"),
+            *out.glob("sub-*/ses-*/func/*_desc-synth_bold.nii.gz"),
+        ]
+    ):
+        try:
+            named = dict(parse_name(path.name).entities)
+        except ValueError:
+            continue
+        space, resolution = named.pop("space", None), named.pop("res", None)
+        named.pop("desc")
+        files = _RunFiles(out, named, space, resolution)
+        if files.bold != path or not files.complete():
+            continue
+        yield _read_synthetic_run(files, named, space, resolution)
+
+
+def _read_synthetic_run(
+    files: _RunFiles, entities: Mapping[str, str], space: str | None, resolution: str | None
+) -> Run:
+    sidecar, header = read_json(files.bold_json), read_header(files.bold)
+    require_bold(header, files.bold)
+    provenance = sidecar.get(PROVENANCE_KEY)
+    if not isinstance(provenance, dict):
+        raise DataError(f"{files.bold_json} has no {PROVENANCE_KEY}; fmrisynth did not write it")
+    start_time = sidecar.get("StartTime")
+    return Run(
+        entities=entities,
+        bold=files.bold,
+        mask=files.mask,
+        events=files.events,
+        space=space,
+        resolution=resolution,
+        t_r=repetition_time(sidecar, header, files.bold),
+        start_time=float(start_time) if isinstance(start_time, int | float) else 0.0,
+        shape=(header.shape[0], header.shape[1], header.shape[2]),
+        n_volumes=header.shape[3],
+        affine=header.affine,
+        phase_encoding=str(provenance.get("PhaseEncoding", UNKNOWN)),
+        site=str(provenance.get("Site", UNKNOWN)),
+        metadata=sidecar,
+    )
+
+
+class _RunFiles:
+    """Where the files of a synthetic run lie; never outside of the output directory."""
+
+    def __init__(
+        self, out: Path, entities: Mapping[str, str], space: str | None, resolution: str | None
+    ) -> None:
+        spatial = {"space": space, "res": resolution}
+        image = dict(entities) | {key: label for key, label in spatial.items() if label}
+        parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+        self.out = out
+        self.folder = out.joinpath(*parts, "func")
+        try:
+            synth = in_filename_order({**image, "desc": "synth"})
+            brain = in_filename_order({**image, "desc": "brain"})
+            self.bold = self.folder / compose_name(synth, "bold", ".nii.gz")
+            self.mask = self.folder / compose_name(brain, "mask", ".nii.gz")
+            self.events = self.folder / compose_name(entities, "events", ".tsv")
+        except ValueError as error:
+            raise OutputError(f"no file can be named after this run: {error}") from error
+        self.bold_json = self.bold.with_name(self.bold.name.replace(".nii.gz", ".json"))
+        self.mask_json = self.mask.with_name(self.mask.name.replace(".nii.gz", ".json"))
+        self.events_json = self.events.with_suffix(".json")
+
+    def make_folder(self) -> None:
+        """Create the folder, unless a link leads it out of the output directory."""
+        make_folder(self.folder)
+        if not self.folder.resolve().is_relative_to(self.out.resolve()):
+            raise OutputError(
+                f"{self.folder} leads out of the output directory through a link, to "
+                f"{self.folder.resolve()}. Remove the link."
+            )
+
+    def complete(self) -> bool:
+        """Whether all files are there; the sidecar of the image is the last one written."""
+        files = (
+            self.bold_json,
+            self.bold,
+            self.mask,
+            self.mask_json,
+            self.events,
+            self.events_json,
+        )
+        return all(path.is_file() for path in files)
+
+
+def _xform_code(run: Run) -> int:
+    """NIfTI code of the space: 4 for MNI, else what the source image says."""
+    if run.space is not None and run.space.startswith("MNI"):
+        return 4
+    try:
+        header = nib.Nifti1Image.from_filename(run.bold).header
+        return int(header["sform_code"]) or int(header["qform_code"]) or 2
+    except (OSError, ValueError, KeyError, ImageFileError):
+        return 2  # aligned to something

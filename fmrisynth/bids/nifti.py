@@ -1,0 +1,120 @@
+"""Writing NIfTI images: small, exact enough, and the same bytes every time."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from fmrisynth.bids.atomic import atomic_path
+
+__all__ = ["write_bold_image", "write_mask_image"]
+
+DESCRIPTION = b"fmrisynth: synthetic data"  # the header's descrip field, at most 80 bytes
+# Level 1 against 6 on a real run: 9.2 against 8.9 MB in .40 against .52 s for 36 MB of int16.
+_GZIP_LEVEL = 1
+# Rounding to int16 adds white noise of step/√12. At 1 % of a voxel's temporal SD it changes the
+# SD by 5e-5 and the lag-1 autocorrelation by less than 1e-4, and it halves the file.
+_ROUNDING_NOISE = 0.01
+
+
+def write_bold_image(
+    target: Path, data: np.ndarray, affine: np.ndarray, mask: np.ndarray, *, t_r: float, code: int
+) -> Path:
+    """Write a 4D image, as scaled int16 where that loses nothing that matters, else as float32.
+
+    Zeros stay exactly zero. The bytes depend on the data alone.
+
+    Parameters
+    ----------
+    target : Path
+        Ends in ``.nii.gz``.
+    data : ndarray of shape (X, Y, Z, T), float32
+        Intensities.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to mm.
+    mask : ndarray of shape (X, Y, Z), bool
+        Where the precision matters.
+    t_r : float
+        Repetition time (s), for pixdim[4].
+    code : int
+        NIfTI xform code of the space (4: MNI).
+
+    Raises
+    ------
+    OutputError, InputOutputError
+        As in `atomic_path`.
+    """
+    slope = _int16_slope(data, mask)
+    header = _header(data.shape, np.dtype("<f4") if slope is None else np.dtype("<i2"))
+    header.set_xyzt_units("mm", "sec")
+    _set_space(header, affine, code)
+    header["pixdim"][4] = t_r
+    if slope is not None:
+        header["scl_slope"], header["scl_inter"] = slope, 0
+    return _write(target, header, _volumes(data, slope))
+
+
+def write_mask_image(target: Path, mask: np.ndarray, affine: np.ndarray, *, code: int) -> Path:
+    """Write a mask of shape (X, Y, Z) as uint8; parameters and errors as above."""
+    header = _header(mask.shape, np.dtype("u1"))
+    header.set_xyzt_units("mm")
+    _set_space(header, affine, code)
+    return _write(target, header, iter([mask.astype("u1").tobytes(order="F")]))
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> nib.Nifti1Header:
+    header = nib.Nifti1Header(endianness="<")
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header["descrip"] = DESCRIPTION
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    return header
+
+
+def _set_space(header: nib.Nifti1Header, affine: np.ndarray, code: int) -> None:
+    header.set_sform(affine, code)
+    header.set_qform(affine, code, strip_shears=True)
+    # A qform cannot hold shears; one that differs from the sform would mislead its readers.
+    if not np.allclose(header.get_qform(), affine, atol=1e-3):
+        header.set_qform(affine, 0, strip_shears=True)
+    zooms = np.sqrt((np.asarray(affine, dtype=float)[:3, :3] ** 2).sum(axis=0))
+    header["pixdim"][1:4] = zooms
+
+
+def _int16_slope(data: np.ndarray, mask: np.ndarray) -> np.float32 | None:
+    """Step of an int16 image, or None when it would be too coarse."""
+    largest = max(float(data.max()), -float(data.min()))
+    deviations = data[mask].std(axis=-1, dtype=np.float64)
+    deviations = deviations[deviations > 0]
+    slope = np.float32(largest / 32767)
+    if not deviations.size or slope == 0 or not np.isfinite(slope):
+        return None
+    rounding_noise = float(slope) / np.sqrt(12)
+    return slope if rounding_noise < _ROUNDING_NOISE * np.percentile(deviations, 1) else None
+
+
+def _volumes(data: np.ndarray, slope: np.float32 | None) -> Iterator[bytes]:
+    for index in range(data.shape[3]):
+        volume = data[..., index]
+        if slope is None:
+            yield volume.astype("<f4").tobytes(order="F")
+        else:
+            rounded = np.clip(np.rint(volume / slope), -32767, 32767)
+            yield rounded.astype("<i2").tobytes(order="F")
+
+
+def _write(target: Path, header: nib.Nifti1Header, chunks: Iterator[bytes]) -> Path:
+    with (
+        atomic_path(target) as temporary,
+        temporary.open("wb") as file,
+        # Neither the name nor the time goes into the gzip header: same data, same bytes.
+        gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed,
+    ):
+        packed.write(header.binaryblock + b"\0\0\0\0")  # no extensions follow
+        for chunk in chunks:
+            packed.write(chunk)
+    return target

@@ -1,0 +1,101 @@
+"""The datasets that take part: the BIDS directory and its derivatives."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fmrisynth.bids.locations import is_own_output
+from fmrisynth.bids.sidecars import read_json
+from fmrisynth.errors import DataError, NoInputError, NotBIDSError
+
+__all__ = ["derivative_roots", "require_dataset"]
+
+logger = logging.getLogger(__name__)
+
+
+def require_dataset(folder: Path, role: str = "the input") -> Path:
+    """Resolve a dataset's root and check that it is one.
+
+    Raises
+    ------
+    NoInputError
+        When there is no such directory, or it cannot be entered.
+    NotBIDSError
+        When its dataset_description.json is missing or broken.
+    """
+    root = folder.resolve()
+    if not root.is_dir():
+        found = "is a file, not a directory" if root.is_file() else "does not exist"
+        raise NoInputError(f"{role} {folder} {found} (resolved: {root})")
+    try:
+        present = (root / "dataset_description.json").is_file()
+        any(root.iterdir())
+    except PermissionError as error:
+        raise NoInputError(f"{role} {root} cannot be read: permission denied") from error
+    if not present:
+        raise NotBIDSError(
+            f"{role} {root} has no dataset_description.json, so it is not the root of a BIDS "
+            f"dataset.{_nearby_hint(root)}"
+        )
+    try:
+        description = read_json(root / "dataset_description.json")
+    except DataError as error:
+        raise NotBIDSError(str(error)) from error
+    if not isinstance(description.get("Name"), str) or "BIDSVersion" not in description:
+        raise NotBIDSError(
+            f"{root / 'dataset_description.json'} has no Name or no BIDSVersion, which BIDS asks "
+            "for"
+        )
+    return root
+
+
+def _nearby_hint(root: Path) -> str:
+    """Point to a dataset one level up or down, the usual mistakes."""
+    for candidate in (root.parent, *sorted(root.glob("*/"))[:100]):
+        if (candidate / "dataset_description.json").is_file():
+            return f" Did you mean {candidate}?"
+    return (
+        ' Give the folder that holds the sub-* folders, and add a file {"Name": …, '
+        '"BIDSVersion": "1.10.0"} there if it is missing.'
+    )
+
+
+def derivative_roots(bids_dir: Path, given: Mapping[str, Path] | Sequence[Path]) -> dict[str, Path]:
+    """Name the derivative datasets: those given, else what lies under BIDS_DIR/derivatives.
+
+    Folders there without a dataset_description.json, and outputs of fmrisynth
+    itself, are passed over.
+
+    Raises
+    ------
+    NoInputError, NotBIDSError
+        When one that was given is no dataset.
+    """
+    if given:
+        pairs = (
+            given.items() if isinstance(given, Mapping) else ((p.resolve().name, p) for p in given)
+        )
+        roots: dict[str, Path] = {}
+        for name, path in pairs:
+            root = require_dataset(path, "the derivatives directory")
+            unique = name if name not in roots else f"{name}-{len(roots) + 1}"
+            roots[unique] = root
+        return roots
+    return dict(_lying_under(bids_dir / "derivatives"))
+
+
+def _lying_under(folder: Path) -> Iterator[tuple[str, Path]]:
+    if (folder / "dataset_description.json").is_file():
+        yield folder.name, require_dataset(folder, "the derivatives directory")
+        return
+    for root in sorted(folder.glob("*/")):
+        if root.name.startswith(".") or is_own_output(root):
+            continue
+        if not any(root.glob("sub-*/")):
+            continue
+        try:
+            yield root.name, require_dataset(root, "the derivatives directory")
+        except (NotBIDSError, NoInputError) as error:
+            logger.warning("passing over %s: %s", root, error)

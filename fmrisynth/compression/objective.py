@@ -1,0 +1,181 @@
+"""What the autoencoder minimises: its settings, and the terms of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fmrisynth.compression.discriminator import AdversarialConfig, PatchDiscriminator
+from fmrisynth.compression.losses import (
+    adaptive_weight,
+    explained_variance,
+    hinge_generator,
+    reconstruction_error,
+)
+from fmrisynth.compression.quantizer import Quantized
+from fmrisynth.compression.vqgan import VQGAN, latent_mask
+
+__all__ = ["AutoencoderObjective", "AutoencoderTraining"]
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining:
+    """How the autoencoder is trained.
+
+    Attributes
+    ----------
+    batch_size : int
+        Volumes per step, over all processes.
+    micro_batch : int or None
+        Volumes that a process takes at once; gradients are added up over the
+        pieces of its share. None takes the whole share.
+    learning_rate : float
+        Peak of a warm-up and half a cosine.
+    warmup : float
+        Share of the training spent warming up.
+    weight_decay : float
+        Of AdamW.
+    betas : tuple of float
+        Of AdamW.
+    gradient_clip : float
+        Largest norm of a gradient, for autoencoder and discriminator each.
+    ema_decay_max : float
+        Decay of the averaged weights, once warmed up.
+    reconstruction : {"l1", "l2"}
+        Error that the decoder minimises. The squared error keeps small signals
+        in noisy data, because it aims at the mean.
+    quantise_share : float
+        Share of the samples that the decoder sees quantised, in [0, 1]; the
+        others it sees as the diffusion model will give them, continuous.
+    codebook_decay : float
+        γ of the codebook's moving average.
+    adversarial : AdversarialConfig
+        The adversarial term.
+    """
+
+    batch_size: int = 16
+    micro_batch: int | None = None
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    gradient_clip: float = 1.0
+    ema_decay_max: float = 0.99
+    reconstruction: Literal["l1", "l2"] = "l2"
+    quantise_share: float = 0.25
+    codebook_decay: float = 0.99
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a module without collecting any in it."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+class AutoencoderObjective(nn.Module):
+    """The autoencoder's forward pass with the terms of its loss.
+
+    The terms are made in `forward`, so that the gradients behind the adaptive
+    weight are taken inside of the wrapper that Fabric puts around a module:
+    outside of it they would pass for a backward pass of their own.
+
+    Parameters
+    ----------
+    net : VQGAN
+        The autoencoder.
+    training : AutoencoderTraining
+        Which terms count, and how much.
+    mask : Tensor of shape (X, Y, Z), bool
+        Brain.
+    mean : callable
+        Averages a tensor over processes.
+    """
+
+    mask: Tensor
+    inside: Tensor
+
+    def __init__(
+        self,
+        net: VQGAN,
+        training: AutoencoderTraining,
+        mask: Tensor,
+        mean: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.net, self.settings, self.mean = net, training, mean
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("inside", latent_mask(mask, net.config.factor), persistent=False)
+
+    def forward(
+        self, x: Tensor, quantised: Tensor, critic: PatchDiscriminator, progress: float
+    ) -> tuple[dict[str, Tensor], Tensor, Quantized]:
+        """Decode a batch and tell how good that is.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, 1, X, Y, Z)
+            Volumes.
+        quantised : Tensor of shape (B,), bool
+            Which samples the decoder sees quantised.
+        critic : PatchDiscriminator
+            Judges the decoded volumes; it learns nothing here.
+        progress : float
+            Share of the training that is over, in [0, 1].
+
+        Returns
+        -------
+        terms : dict of str to Tensor
+            ``loss`` is what is minimised; the others are its terms, and
+            statistics that carry no gradient.
+        x_hat : Tensor of shape (B, 1, X, Y, Z)
+            Decoded volumes.
+        code : Quantized
+            Latents and codes.
+        """
+        x_hat, code = self.net(x, quantised, self.inside)
+        reconstruction = reconstruction_error(x_hat, x, self.mask, self.settings.reconstruction)
+        terms = {
+            "loss": reconstruction + code.loss,
+            "reconstruction": reconstruction,
+            "explained_variance": explained_variance(x_hat.detach(), x, self.mask),
+        }
+        if self.net.config.quantizer != "none":
+            terms |= {
+                "codebook": code.loss,
+                "perplexity": code.perplexity,
+                "codebook_usage": code.usage,
+            }
+        if self.settings.adversarial.weight > 0:
+            weight, term = self._adversarial(reconstruction, x_hat, critic, progress)
+            terms |= {"adversarial": term, "adversarial_weight": weight}
+            terms["loss"] = terms["loss"] + weight * term
+        return terms, x_hat, code
+
+    def _adversarial(
+        self, reconstruction: Tensor, x_hat: Tensor, critic: PatchDiscriminator, progress: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the adversarial term and its adaptive weight; zeros before its start."""
+        config = self.settings.adversarial
+        factor = config.factor(progress)
+        if factor == 0:
+            return torch.zeros_like(reconstruction), torch.zeros_like(reconstruction)
+        with _frozen(critic):
+            term = hinge_generator(critic(x_hat * self.mask))
+        weight = adaptive_weight(
+            reconstruction,
+            term,
+            self.net.decoder.conv_out.weight,
+            maximum=config.maximum,
+            mean=self.mean,
+        )
+        return factor * weight, term

@@ -1,0 +1,370 @@
+"""3D VQ-GAN of Kim et al.: an encoder and a decoder around a vector quantiser.
+
+Shapes: ``B`` batch, ``C`` channels, ``X Y Z`` voxels, ``x y z`` latent voxels
+(a quarter of ``X Y Z``). Module names are those of VQModel in
+taming-transformers, so that its checkpoints load (`fmrisynth.compression.taming`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from fmrisynth.compression.quantizer import Quantized, VectorQuantizer
+from fmrisynth.errors import UsageError
+
+__all__ = ["VQGAN", "VQGANConfig", "fold", "latent_mask", "unfold"]
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """Shape of the autoencoder; the defaults are the published Kim et al. network.
+
+    Attributes
+    ----------
+    in_channels : int
+        Channels of a volume.
+    latent_channels : int
+        Channels of the latents (``z_channels`` and ``embed_dim`` alike).
+    codebook_size : int
+        Number of code vectors.
+    base_width : int
+        Channels of the finest stage.
+    multipliers : tuple of int
+        Width of each stage as a multiple of `base_width`; between two stages
+        the resolution halves.
+    blocks : int
+        Residual blocks per encoder stage; the decoder has one more.
+    middle_blocks : int
+        Residual blocks at the coarsest stage, between encoder and latents: 1 in
+        the code that Kim et al. released, 2 in taming-transformers.
+    norm_groups : int
+        Groups of each GroupNorm; must divide every width.
+    patch : int
+        Edge (voxels) of the blocks folded into channels before the first
+        convolution. 2 keeps every convolution off the full resolution, and
+        replaces one stage.
+    linear_path : bool
+        Add a linear encoder and decoder beside the convolutional ones. They start
+        as the principal components of the data (`VQGAN.set_linear_path`), and
+        the network learns what these leave. False is the published network.
+    quantizer : {"ema", "gradient", "none"}
+        How the codebook learns: as a moving average of the latents that each
+        code wins, by gradient descent, or there is none.
+    commitment_weight : float
+        Weight of the term that keeps latents near their codes.
+    """
+
+    in_channels: int = 1
+    latent_channels: int = 4
+    codebook_size: int = 8192
+    base_width: int = 64
+    multipliers: tuple[int, ...] = (1, 1, 2)
+    blocks: int = 1
+    middle_blocks: int = 1
+    norm_groups: int = 32
+    patch: int = 1
+    linear_path: bool = False
+    quantizer: Literal["ema", "gradient", "none"] = "ema"
+    commitment_weight: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON gives a list
+        if bad := [w for w in self.widths if w % self.norm_groups]:
+            raise UsageError(
+                f"norm_groups={self.norm_groups} does not divide the stage width {bad[0]} "
+                f"(base_width × multipliers = {self.widths}); choose a divisor."
+            )
+        if self.quantizer not in ("ema", "gradient", "none"):
+            raise UsageError(f"quantizer={self.quantizer!r}; expected 'ema', 'gradient' or 'none'.")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage, finest first."""
+        return tuple(self.base_width * m for m in self.multipliers)
+
+    @property
+    def factor(self) -> int:
+        """Voxels per latent voxel, along each axis."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """Fold blocks of patch³ voxels into channels, (B, C, X, Y, Z) → (B, C·patch³, …).
+
+    The result lies in channels-last order, which is the fast one for 3D convolution.
+    """
+    x = rearrange(x, "b c (x p) (y q) (z r) -> b x y z (c p q r)", p=patch, q=patch, r=patch)
+    return x.movedim(-1, 1)
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """Inverse of `fold`, (B, C·patch³, X, Y, Z) → (B, C, X·patch, …)."""
+    return rearrange(x, "b (c p q r) x y z -> b c (x p) (y q) (z r)", p=patch, q=patch, r=patch)
+
+
+def latent_mask(mask: Tensor, factor: int) -> Tensor:
+    """Latent voxels that cover any voxel of a brain mask, (X, Y, Z) → (x, y, z) bool."""
+    return F.max_pool3d(mask[None, None].float(), factor)[0, 0] > 0
+
+
+def _conv(inputs: int, outputs: int, *, kernel: int = 3) -> nn.Conv3d:
+    return nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), 1³ convolution on x when widths differ."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(inputs, groups)
+        self.conv1 = _conv(inputs, outputs)
+        self.norm2 = _norm(outputs, groups)
+        self.conv2 = _conv(outputs, outputs)
+        if inputs != outputs:
+            self.nin_shortcut = _conv(inputs, outputs, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the spatial shape, (B, inputs, …) → (B, outputs, …)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class Downsample(nn.Module):
+    """Halve the resolution by a strided convolution, padded at the far ends only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) → (B, C, X/2, Y/2, Z/2)."""
+        return self.conv(F.pad(x, (0, 1) * 3))
+
+
+class Upsample(nn.Module):
+    """Double the resolution: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) → (B, C, 2X, 2Y, 2Z)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Stage(nn.Module):
+    """Residual blocks at one resolution, then the change to the next where there is one."""
+
+    def __init__(
+        self,
+        widths: list[int],
+        groups: int,
+        *,
+        downsample: Downsample | None = None,
+        upsample: Upsample | None = None,
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(ResnetBlock(i, o, groups) for i, o in pairwise(widths))
+        self.downsample, self.upsample = downsample, upsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) → (B, C', X', Y', Z')."""
+        for block in self.block:
+            x = block(x)
+        for change in (self.downsample, self.upsample):
+            if change is not None:
+                x = change(x)
+        return x
+
+
+class Middle(nn.Module):
+    """Residual blocks at the coarsest resolution, named as in taming-transformers."""
+
+    def __init__(self, width: int, groups: int, blocks: int) -> None:
+        super().__init__()
+        for index in range(blocks):
+            self.add_module(f"block_{index + 1}", ResnetBlock(width, width, groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape."""
+        for block in self.children():
+            x = block(x)
+        return x
+
+
+class Encoder(nn.Module):
+    """Folded volume to latents before `quant_conv`."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        widths, groups = config.widths, config.norm_groups
+        self.conv_in = _conv(config.in_channels * config.patch**3, widths[0])
+        self.down = nn.ModuleList()
+        previous = widths[0]
+        for level, width in enumerate(widths):
+            last = level == len(widths) - 1
+            change = None if last else Downsample(width)
+            self.down.append(Stage([previous] + [width] * config.blocks, groups, downsample=change))
+            previous = width
+        self.mid = Middle(previous, groups, config.middle_blocks)
+        self.norm_out = _norm(previous, groups)
+        self.conv_out = _conv(previous, config.latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C·patch³, X/patch, …) → (B, C, x, y, z)."""
+        h = self.conv_in(x)
+        for stage in self.down:
+            h = stage(h)
+        h = self.mid(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """Latents after `post_quant_conv` to a folded volume; the encoder mirrored."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        widths, groups = config.widths, config.norm_groups
+        self.conv_in = _conv(config.latent_channels, widths[-1])
+        self.mid = Middle(widths[-1], groups, config.middle_blocks)
+        self.up = nn.ModuleList()
+        previous = widths[-1]
+        for level, width in reversed(list(enumerate(widths))):
+            change = Upsample(width) if level else None
+            stage = Stage([previous] + [width] * (config.blocks + 1), groups, upsample=change)
+            self.up.insert(0, stage)  # up.0 is the finest, as down.0 is
+            previous = width
+        self.norm_out = _norm(previous, groups)
+        self.conv_out = _conv(previous, config.in_channels * config.patch**3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, C, x, y, z) → (B, C·patch³, X/patch, …)."""
+        h = self.mid(self.conv_in(z))
+        for stage in reversed(self.up):  # coarsest first
+            h = stage(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class VQGAN(nn.Module):
+    """Autoencoder of single volumes with a quantiser in the middle."""
+
+    def __init__(self, config: VQGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, block = config.latent_channels, config.in_channels * config.factor**3
+        self.encoder = Encoder(config)
+        self.quant_conv = _conv(channels, channels, kernel=1)
+        if config.quantizer != "none":
+            self.quantize = VectorQuantizer(
+                config.codebook_size,
+                channels,
+                commitment_weight=config.commitment_weight,
+                learn_by_gradient=config.quantizer == "gradient",
+            )
+        self.post_quant_conv = _conv(channels, channels, kernel=1)
+        self.decoder = Decoder(config)
+        if config.linear_path:
+            self.linear_encoder = nn.Conv3d(block, channels, 3, padding=1, bias=False)
+            self.linear_decoder = nn.Conv3d(channels, block, 3, padding=1, bias=False)
+
+    @torch.no_grad()
+    def set_linear_path(self, components: Tensor, scale: Tensor) -> None:
+        """Start the linear path as a projection on principal components, of unit variance.
+
+        The convolutional path starts at zero, so that the whole autoencoder
+        starts as the best linear one that works block by block.
+
+        Parameters
+        ----------
+        components : Tensor of shape (C, factor³)
+            Orthonormal principal components of the blocks of a volume.
+        scale : Tensor of shape (C,)
+            Standard deviation of the data along each.
+        """
+        for conv, weight in (
+            (self.linear_encoder, components / scale[:, None]),
+            (self.linear_decoder, (components * scale[:, None]).T),
+        ):
+            conv.weight.zero_()
+            conv.weight[:, :, 1, 1, 1] = weight
+        for conv in (self.encoder.conv_out, self.decoder.conv_out):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(cast(Tensor, conv.bias))
+        nn.init.zeros_(cast(Tensor, self.quant_conv.bias))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Continuous latents of volumes, before quantisation.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, 1, X, Y, Z)
+            Volumes; X, Y and Z multiples of `VQGANConfig.factor`.
+
+        Returns
+        -------
+        z : Tensor of shape (B, C, X/4, Y/4, Z/4)
+
+        Raises
+        ------
+        ValueError
+            An axis is no multiple of the factor.
+        """
+        factor = self.config.factor
+        if any(n % factor for n in x.shape[2:]):
+            raise ValueError(
+                f"Volume {tuple(x.shape[2:])} is no multiple of {factor} on each axis."
+            )
+        z = self.quant_conv(self.encoder(fold(x, self.config.patch)))
+        if self.config.linear_path:
+            z = z + self.linear_encoder(fold(x, factor))
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Volumes of latents, continuous or quantised, (B, C, x, y, z) → (B, 1, X, Y, Z)."""
+        z = z.contiguous(memory_format=torch.channels_last_3d)
+        x = unfold(self.decoder(self.post_quant_conv(z)), self.config.patch)
+        if self.config.linear_path:
+            x = x + unfold(self.linear_decoder(z), self.config.factor)
+        return x
+
+    def forward(
+        self, x: Tensor, quantised: Tensor | None = None, inside: Tensor | None = None
+    ) -> tuple[Tensor, Quantized]:
+        """Encode, quantise and decode.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, 1, X, Y, Z)
+            Volumes.
+        quantised : Tensor of shape (B,), bool, optional
+            Which samples the decoder sees quantised; the others it sees as they
+            leave the encoder. All of them by default.
+        inside : Tensor of shape (x, y, z), bool, optional
+            Latent voxels that count in the quantiser's loss and statistics.
+
+        Returns
+        -------
+        x_hat : Tensor of shape (B, 1, X, Y, Z)
+        code : Quantized
+        """
+        z = self.encode(x)
+        if self.config.quantizer == "none":
+            return self.decode(z), Quantized.without_codebook(z)
+        code = self.quantize(z, inside)
+        z_in = code.z_q
+        if quantised is not None:
+            z_in = torch.where(quantised[:, None, None, None, None], code.z_q, code.z)
+        return self.decode(z_in), code

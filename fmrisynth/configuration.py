@@ -1,0 +1,128 @@
+"""Configurations: frozen dataclasses that become JSON and come back strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fmrisynth.errors import FmrisynthError, ModelError, UsageError
+
+__all__ = ["from_json", "override", "to_json"]
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain JSON values (tuples become lists)."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return content
+
+
+def from_json(kind: type[Config], content: Any, source: str) -> Config:
+    """Build a configuration from JSON, refusing keys and types that it does not have.
+
+    Parameters
+    ----------
+    kind : type
+        A frozen dataclass.
+    content : object
+        What `to_json` returned.
+    source : str
+        Where it comes from, for messages.
+
+    Returns
+    -------
+    object
+        An instance of `kind`.
+
+    Raises
+    ------
+    ModelError
+        A key is unknown or missing, or a value has the wrong type.
+    """
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{source} is {content!r}, expected an object of settings.")
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    unknown, missing = sorted(content.keys() - set(names)), sorted(set(names) - content.keys())
+    if unknown or missing:
+        raise ModelError(
+            f"{source}: unknown settings {unknown or 'none'}, missing settings "
+            f"{missing or 'none'}. Was it written by another version of fmrisynth?"
+        )
+    values = {n: _value(hints[n], content[n], f"{source}: {n}") for n in names}
+    try:
+        return kind(**values)
+    except (ValueError, FmrisynthError) as error:
+        raise ModelError(f"{source}: {error}.") from None
+
+
+def _value(hint: Any, value: Any, source: str) -> Any:
+    """Convert one JSON value to the type that a field declares."""
+    if is_dataclass(hint):
+        return from_json(hint, value, source)  # type: ignore[arg-type]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ModelError(f"{source} is {value!r}, expected a list.")
+        item = arguments[0]
+        return tuple(_value(item, v, source) for v in value)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        return _value(next(a for a in arguments if a is not NoneType), value, source)
+    if origin is Literal:
+        if value not in arguments:
+            raise ModelError(f"{source} is {value!r}, expected one of {list(arguments)}.")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ModelError(f"{source} is {value!r}, expected {hint.__name__}.")
+    return value
+
+
+def override(config: Config, assignments: Mapping[str, str]) -> Config:
+    """Return a configuration with some fields replaced.
+
+    Parameters
+    ----------
+    config : dataclass instance
+        The configuration.
+    assignments : mapping of str to str
+        Dotted field names to values written as JSON (a bare word is a string),
+        such as ``{"denoiser.evoked.enabled": "false"}``.
+
+    Raises
+    ------
+    UsageError
+        A name does not exist (those that do are listed) or a value has the
+        wrong type.
+    """
+    for name, text in assignments.items():
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        config = _replaced(config, name.split("."), value, name)
+    return config
+
+
+def _replaced(config: Any, path: list[str], value: Any, name: str) -> Any:
+    """Replace one field, however deep."""
+    known = [f.name for f in fields(config)]
+    if path[0] not in known:
+        raise UsageError(f"--set {name}: there is no setting {path[0]!r}; expected one of {', '.join(known)}.")
+    current = getattr(config, path[0])
+    if len(path) > 1:
+        if not is_dataclass(current):
+            raise UsageError(f"--set {name}: {path[0]} is a single value and has no {path[1]!r}.")
+        return replace(config, **{path[0]: _replaced(current, path[1:], value, name)})
+    try:
+        new = _value(get_type_hints(type(config))[path[0]], value, f"--set {name}")
+        return replace(config, **{path[0]: new})
+    except (ModelError, ValueError, FmrisynthError) as error:
+        raise UsageError(str(error)) from None

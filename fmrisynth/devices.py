@@ -1,0 +1,93 @@
+"""Which device, which precision, how many threads: what there is, and what was asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from fmrisynth.errors import UsageError
+
+__all__ = ["available_cpus", "make_fabric", "resolve_precision"]
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: affinity, SLURM's allocation and the cgroup's quota.
+
+    The host's count is not it: a container or a job has a part of the host.
+    """
+    count = len(os.sched_getaffinity(0))
+    if (slurm := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdigit():
+        count = min(count, int(slurm))
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2, or no quota ("max")
+    return max(1, count)
+
+
+def _fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(name in flags for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """``auto`` becomes bf16-mixed where the hardware has it, else 32-true."""
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if _fast_bfloat16() else "32-true"
+
+
+def make_fabric(device: str, precision: str, seed: int) -> Fabric:
+    """Set up device and precision, repeatably; DDP under torchrun and SLURM.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda"}
+        Where to compute.
+    precision : {"auto", "32-true", "bf16-mixed"}
+        Of the networks.
+    seed : int
+        Of the initial weights.
+
+    Raises
+    ------
+    UsageError
+        ``cuda`` was asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: no CUDA device is visible. Pass the GPU into the container "
+            "(docker --gpus all, apptainer --nv), or use --device auto or cpu."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 — third-party code may use the global state
+    torch.manual_seed(seed)
+    if device == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    launched = "WORLD_SIZE" in os.environ
+    fabric = Fabric(
+        accelerator=device,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched else 1,
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched else 1,
+        strategy="ddp" if launched and int(os.environ["WORLD_SIZE"]) > 1 else "auto",
+        precision=resolve_precision(precision, device),  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric

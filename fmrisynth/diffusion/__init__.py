@@ -1,0 +1,1 @@
+"""Conditional diffusion of latent windows; meets the autoencoder only as latent tensors."""

@@ -1,0 +1,221 @@
+"""The U-shaped backbone: convolutional blocks early, Transformer blocks late, skips by concatenation.
+
+Legend: B batch, T frames, C latent channels, D width, X Y Z latent grid,
+L condition tokens, E width of the condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
+from fmrisynth.nn import FilmBlock, TransformerBlock, position_embedding, sinusoid, zero_
+
+__all__ = ["Backbone", "BackboneConfig", "ConditionEncoder"]
+
+ANATOMY_CHANNELS = 2  # the carrier's mean and noise level
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Shape of the backbone.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Channels of each level, finest first; each level halves the grid.
+    blocks : tuple of int
+        Blocks of each level, on the way down and again on the way up.
+    architecture : str
+        ``hybrid``: the first `conv_levels` levels are convolutional, the others
+        Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
+    conv_levels : int
+        Convolutional levels of the hybrid.
+    condition_width : int
+        Channels E of the condition.
+    head_width : int
+        Channels of an attention head.
+    cross_attention : bool
+        Whether Transformer blocks attend to the condition tokens.
+    frame_tokens : bool
+        One token per frame of the events; without them the condition is the
+        run's attributes alone (the published form: a class).
+    anatomy : bool
+        Whether the carrier's mean and noise level enter as channels.
+    """
+
+    widths: tuple[int, ...] = (96, 192)
+    blocks: tuple[int, ...] = (1, 2)
+    architecture: str = "hybrid"
+    conv_levels: int = 1
+    condition_width: int = 128
+    head_width: int = 32
+    cross_attention: bool = True
+    frame_tokens: bool = True
+    anatomy: bool = True
+
+    def is_convolutional(self, level: int) -> bool:
+        """Whether a level is made of convolutional blocks.
+
+        Raises
+        ------
+        ValueError
+            The architecture has no such name.
+        """
+        levels = {"hybrid": self.conv_levels, "cnn": len(self.widths), "transformer": 0}
+        if self.architecture not in levels:
+            raise ValueError(
+                f"architecture is {self.architecture!r}; expected hybrid, cnn or transformer"
+            )
+        return level < levels[self.architecture]
+
+
+class ConditionEncoder(nn.Module):
+    """Condition and diffusion angle to a pooled vector and tokens."""
+
+    def __init__(self, config: BackboneConfig, vocabulary: Vocabulary, n_frames: int) -> None:
+        super().__init__()
+        width = config.condition_width
+        self.n_frames, self.width = n_frames, width
+        self.attributes = nn.ModuleList(nn.Embedding(n, width) for n in vocabulary.attribute_sizes)
+        self.t_r = nn.Linear(width, width)
+        self.angle = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.pool = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
+        self.null = nn.Parameter(torch.zeros(1, width))
+        self.frames: nn.Linear | None = None
+        if config.frame_tokens:
+            features = FEATURES * len(vocabulary.trial_types)
+            self.frames = nn.Linear(features, width)
+            self.window = nn.Linear(n_frames * features, width)
+            self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
+
+    def forward(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+        """Angles (B,) to pooled (B, E), tokens (B, L, E), valid (B, L)."""
+        kept = condition.kept[:, None]
+        parts = [e(condition.attributes[:, i]) for i, e in enumerate(self.attributes)]
+        parts.append(self.t_r(sinusoid(condition.t_r * 10, self.width)))
+        tokens = torch.stack(parts, dim=1)
+        pooled = tokens.sum(dim=1)
+        valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.frames is not None:
+            history = condition.frames.shape[1] - self.n_frames
+            frames = self.frames(condition.frames) + sinusoid(condition.times, self.width, 100.0)
+            frames = frames + F.pad(self.index, (0, 0, history, 0))
+            tokens = torch.cat([tokens, frames], dim=1)
+            valid = torch.cat([valid, condition.valid], dim=1)
+            pooled = pooled + self.window(condition.frames[:, history:].flatten(1))
+        # a withheld condition is one learned token in place of all
+        tokens = torch.where(kept[..., None] > 0, tokens, self.null)
+        pooled = torch.where(kept > 0, pooled, self.null)
+        pooled = self.pool(pooled) + self.angle(sinusoid(theta * 1000, self.width))
+        return F.silu(pooled), tokens, valid
+
+
+class Stage(nn.Module):
+    """The blocks of one level, all of one kind."""
+
+    def __init__(self, config: BackboneConfig, level: int) -> None:
+        super().__init__()
+        width, condition_width = config.widths[level], config.condition_width
+        self.convolutional = config.is_convolutional(level)
+        self.blocks = nn.ModuleList(
+            FilmBlock(width, condition_width)
+            if self.convolutional
+            else TransformerBlock(
+                width, condition_width, config.head_width, config.cross_attention
+            )
+            for _ in range(config.blocks[level])
+        )
+
+    def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
+        """(B, D, X, Y, Z) to the same shape."""
+        if self.convolutional:
+            for block in self.blocks:
+                x = block(x, pooled)
+            return x
+        shape = x.shape[2:]
+        h = rearrange(x, "b d x y z -> b (x y z) d")
+        h = h + position_embedding((shape[0], shape[1], shape[2]), h.shape[2], h.device).to(h)
+        for block in self.blocks:
+            h = block(h, pooled, tokens, valid)
+        return rearrange(h, "b (x y z) d -> b d x y z", x=shape[0], y=shape[1])
+
+
+class Backbone(nn.Module):
+    """From T stacked noisy latent frames to T stacked outputs.
+
+    Parameters
+    ----------
+    config : BackboneConfig
+        Shape.
+    vocabulary : Vocabulary
+        Names of the condition.
+    n_frames, channels : int
+        T and C; a window enters as T·C channels.
+    anatomy_patch : int
+        Factor between the model grid and the latent grid.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        vocabulary: Vocabulary,
+        n_frames: int,
+        channels: int,
+        anatomy_patch: int = 4,
+    ) -> None:
+        super().__init__()
+        widths, levels = config.widths, range(len(config.widths))
+        self.config, self.n_frames, self.patch = config, n_frames, anatomy_patch
+        self.condition = ConditionEncoder(config, vocabulary, n_frames)
+        self.stem = nn.Conv3d(n_frames * channels, widths[0], 3, padding=1)
+        self.anatomy: nn.Conv3d | None = None
+        if config.anatomy:
+            # one channel more says that the anatomy is given
+            self.anatomy = nn.Conv3d(ANATOMY_CHANNELS * anatomy_patch**3 + 1, widths[0], 1)
+        self.down = nn.ModuleList(Stage(config, i) for i in levels)
+        self.shrink = nn.ModuleList(
+            nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in levels[:-1]
+        )
+        self.grow = nn.ModuleList(
+            nn.Conv3d(widths[i + 1], widths[i], 3, padding=1) for i in levels[:-1]
+        )
+        self.fuse = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
+        self.up = nn.ModuleList(Stage(config, i) for i in levels)
+        self.norm = nn.GroupNorm(min(32, widths[0]), widths[0])
+        self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
+
+    def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
+        """x (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
+        pooled, tokens, valid = self.condition(theta, condition)
+        h = self.stem(rearrange(x, "b t c x y z -> b (t c) x y z"))
+        if self.anatomy is not None:
+            h = h + self.anatomy(self._fold_anatomy(condition))
+        skips = []
+        for level, stage in enumerate(self.down):
+            h = stage(h, pooled, tokens, valid)
+            skips.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
+        for level in reversed(range(len(self.up))):
+            h = self.fuse[level](torch.cat([h, skips[level]], dim=1))
+            h = self.up[level](h, pooled, tokens, valid)
+            if level > 0:
+                h = self.grow[level - 1](F.interpolate(h, scale_factor=2.0))
+        h = self.head(F.silu(self.norm(h)))
+        return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
+
+    def _fold_anatomy(self, condition: Condition) -> Tensor:
+        """Anatomy (B, 2, X·p, Y·p, Z·p) to (B, 2·p³ + 1, X, Y, Z)."""
+        p = self.patch
+        folded = rearrange(
+            condition.anatomy, "b c (x p) (y q) (z r) -> b (c p q r) x y z", p=p, q=p, r=p
+        )
+        given = condition.anatomy_kept[:, None, None, None, None]
+        flag = given.expand(-1, 1, *folded.shape[2:])
+        return torch.cat([folded * given, flag], dim=1)

@@ -1,0 +1,246 @@
+"""Conditions: what is known of a run, as tensors.
+
+A condition has run attributes (task, phase encoding, site, TR), one token per
+frame that says which trial types are on and what their haemodynamic regressors
+are (with a history before the window's first frame), the regressors of the
+evoked-response pathway, and the participant's anatomy.
+
+Legend: B batch, A attributes, L frames with history, T frames of a window,
+V trial types, X Y Z model grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.errors import ModelError
+from fmrisynth.preprocess.design import Design, design_of
+
+__all__ = ["Condition", "RunCondition", "Vocabulary", "collate"]
+
+HISTORY = 20.0  # s of events before the window's first frame, about the HRF's length
+FEATURES = 3  # per trial type and frame: share of the TR, HRF, HRF derivative
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The names that a model knows; index 0 of every attribute is "unknown".
+
+    Attributes
+    ----------
+    trial_types : tuple of (task, trial_type)
+        The V conditions.
+    tasks, phase_encodings, sites : tuple of str
+        Values of the attributes.
+    longest_history : int
+        Frames of history at the shortest TR learned.
+    """
+
+    trial_types: tuple[tuple[str, str], ...]
+    tasks: tuple[str, ...]
+    phase_encodings: tuple[str, ...]
+    sites: tuple[str, ...]
+    longest_history: int
+
+    @classmethod
+    def of(cls, runs: Iterable[Run], events: Iterable[pd.DataFrame]) -> Vocabulary:
+        """Collect the names in a set of runs and their events."""
+        runs = list(runs)
+        trial_types = sorted(
+            {(r.task, str(t)) for r, e in zip(runs, events, strict=True) for t in e["trial_type"].unique()}
+        )
+        return cls(
+            tuple(trial_types),
+            tuple(sorted({r.task for r in runs})),
+            tuple(sorted({r.phase_encoding for r in runs} - {"unknown"})),
+            tuple(sorted({r.site for r in runs} - {"unknown"})),
+            max(math.ceil(HISTORY / r.t_r) for r in runs),
+        )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Vocabulary:
+        """Read what `to_json` wrote."""
+        return cls(
+            tuple((str(task), str(name)) for task, name in content["trial_types"]),
+            tuple(content["tasks"]),
+            tuple(content["phase_encodings"]),
+            tuple(content["sites"]),
+            int(content["longest_history"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, for config.json."""
+        return {
+            f.name: (
+                [list(v) if isinstance(v, tuple) else v for v in value]
+                if isinstance(value := getattr(self, f.name), tuple)
+                else value
+            )
+            for f in fields(self)
+        }
+
+    @property
+    def attribute_sizes(self) -> tuple[int, ...]:
+        """Number of values of each attribute, "unknown" included."""
+        return tuple(1 + len(v) for v in (self.tasks, self.phase_encodings, self.sites))
+
+    def attributes(self, run: Run) -> list[int]:
+        """Indices of a run's attributes; 0 for what the model has not learned."""
+        known = (
+            (self.tasks, run.task),
+            (self.phase_encodings, run.phase_encoding),
+            (self.sites, run.site),
+        )
+        return [values.index(v) + 1 if v in values else 0 for values, v in known]
+
+    def check(self, task: str, events: pd.DataFrame, source: str) -> None:
+        """Refuse trial types that the model has not learned.
+
+        Raises
+        ------
+        ModelError
+            Lists those it has for the task, or the tasks it has.
+        """
+        names = {name for t, name in self.trial_types if t == task}
+        if not names:
+            raise ModelError(
+                f"{source}: the model has not learned task {task!r}; it has {', '.join(self.tasks)}. "
+                "Select those with --task-id, or train a model with this task."
+            )
+        unknown = sorted(set(events["trial_type"].astype(str)) - names)
+        if unknown:
+            raise ModelError(
+                f"{source}: the model has not learned trial types {', '.join(map(repr, unknown))} "
+                f"of task {task}; it has {', '.join(sorted(names))}."
+            )
+
+
+@dataclass  # not frozen: Fabric moves and casts what enters a module field by field
+class Condition:
+    """A batch of window conditions.
+
+    Attributes
+    ----------
+    attributes : torch.Tensor
+        (B, A) int64, 0 for unknown.
+    t_r : torch.Tensor
+        (B,) s.
+    frames : torch.Tensor
+        (B, L, V·3): share of the TR, HRF, HRF derivative of each trial type.
+    times : torch.Tensor
+        (B, L) s after the window's first frame; negative in the history.
+    valid : torch.Tensor
+        (B, L) bool; False for frames before the run's first.
+    evoked : torch.Tensor
+        (B, T, V, 2) regressors without mean and drift.
+    anatomy : torch.Tensor
+        (B, 2, X, Y, Z) mean image and noise level.
+    kept, anatomy_kept : torch.Tensor
+        (B,) 1 or 0: whether the condition, and the anatomy, are given at all.
+    """
+
+    attributes: Tensor
+    t_r: Tensor
+    frames: Tensor
+    times: Tensor
+    valid: Tensor
+    evoked: Tensor
+    anatomy: Tensor
+    kept: Tensor
+    anatomy_kept: Tensor
+
+    def to(self, device: torch.device) -> Condition:
+        """Return a copy on another device."""
+        return Condition(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def unconditional(self) -> Condition:
+        """Return the same batch with events and attributes withheld; anatomy stays."""
+        return replace(self, kept=torch.zeros_like(self.kept))
+
+    def __getitem__(self, index: slice) -> Condition:
+        """Part of the batch."""
+        return Condition(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def collate(conditions: Sequence[Condition]) -> Condition:
+    """Join conditions along the batch."""
+    return Condition(
+        **{f.name: torch.cat([getattr(c, f.name) for c in conditions]) for f in fields(Condition)}
+    )
+
+
+class RunCondition:
+    """Everything known of one run, from which the conditions of its windows are cut.
+
+    Parameters
+    ----------
+    run : Run
+        Its attributes and timing.
+    events : pandas.DataFrame
+        Its events.
+    anatomy : numpy.ndarray
+        (2, X, Y, Z): the carrier's mean, relative to its median, and noise level.
+    vocabulary : Vocabulary
+        The model's names.
+    n_volumes : int
+        Frames; may differ from the run's, as for a design without a scan.
+    high_pass : float
+        Hz.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        events: pd.DataFrame,
+        anatomy: np.ndarray,
+        vocabulary: Vocabulary,
+        n_volumes: int,
+        high_pass: float,
+    ) -> None:
+        names = [name if task == run.task else None for task, name in vocabulary.trial_types]
+        self.design: Design = design_of(
+            events,
+            ["" if n is None else n for n in names],
+            n_volumes,
+            run.t_r,
+            start_time=run.start_time,
+            high_pass=high_pass,
+        )
+        self.onsets = np.clip(
+            np.floor((events["onset"].to_numpy(float) - run.start_time) / run.t_r), 0, n_volumes - 1
+        ).astype(int)
+        self._t_r = run.t_r
+        self._history = math.ceil(HISTORY / run.t_r)
+        self._longest = vocabulary.longest_history
+        self._attributes = torch.tensor([vocabulary.attributes(run)])
+        self._anatomy = torch.from_numpy(np.asarray(anatomy, np.float32))[None]
+        features = np.concatenate([self.design.share[..., None], self.design.hrf], axis=2)
+        self._features = features.reshape(n_volumes, -1)
+        self.n_volumes = n_volumes
+
+    def window(self, start: int, length: int) -> Condition:
+        """Condition of one window, with a batch of one."""
+        first = start - self._longest
+        index = np.arange(first, start + length)
+        valid = (index >= 0) & (index >= start - self._history)
+        frames = np.where(valid[:, None], self._features[np.clip(index, 0, None)], 0)
+        return Condition(
+            attributes=self._attributes,
+            t_r=torch.tensor([self._t_r]),
+            frames=torch.from_numpy(frames)[None],
+            times=torch.from_numpy((index - start) * np.float32(self._t_r))[None].float(),
+            valid=torch.from_numpy(valid)[None],
+            evoked=torch.from_numpy(self.design.evoked[start : start + length])[None],
+            anatomy=self._anatomy,
+            kept=torch.ones(1),
+            anatomy_kept=torch.ones(1),
+        )

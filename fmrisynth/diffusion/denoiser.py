@@ -1,0 +1,249 @@
+"""The denoiser: backbone, evoked-response pathway and masks, in one object that speaks velocity.
+
+x_θ = cos θ · x_0 + sin θ · ε,  v = cos θ · ε − sin θ · x_0.
+
+If x_0 is an evoked mean m plus Gaussian noise of the same covariance as ε, the
+exact velocity is −sin θ · m: the backbone need only learn what a "GLM plus
+coloured noise" model leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmrisynth.diffusion.backbone import Backbone, BackboneConfig
+from fmrisynth.diffusion.conditioning import Condition, Vocabulary
+from fmrisynth.diffusion.schedule import Schedule
+
+RIDGE = 1e-2  # of the regressors' mean square
+
+__all__ = ["Denoiser", "DenoiserConfig", "EvokedConfig", "EvokedResponse"]
+
+
+@dataclass(frozen=True)
+class EvokedConfig:
+    """The evoked-response pathway.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether there is one.
+    rank : int
+        Spatial basis maps J.
+    start : str
+        ``regression``: starts at the least-squares fit of the training latents,
+        cut to `rank`. ``zero``: learned by the diffusion loss from nothing,
+        which takes many more steps to reach the same maps.
+    learning_rate_factor : float
+        Its learning rate relative to the backbone's.
+    """
+
+    enabled: bool = True
+    rank: int = 16
+    start: str = "regression"
+    learning_rate_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """What is diffused and how.
+
+    Attributes
+    ----------
+    n_frames : int
+        Frames T of a window.
+    prediction : str
+        ``v``, or ``epsilon`` as published.
+    schedule : Schedule
+        Noise schedule.
+    noise : str
+        ``coloured`` as the data (see `fmrisynth.noise`), or ``white`` as published.
+    backbone : BackboneConfig
+        Its shape.
+    evoked : EvokedConfig
+        The evoked-response pathway.
+    """
+
+    n_frames: int = 16
+    prediction: str = "v"
+    noise: str = "coloured"
+    schedule: Schedule = field(default_factory=Schedule)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    evoked: EvokedConfig = field(default_factory=EvokedConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not exist."""
+        if self.prediction not in ("v", "epsilon"):
+            raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
+        if self.evoked.start not in ("regression", "zero"):
+            raise ValueError(f"evoked.start is {self.evoked.start!r}; expected regression or zero")
+        if self.noise not in ("coloured", "white"):
+            raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
+
+
+class EvokedResponse(nn.Module):
+    """Low-rank map per trial type times its haemodynamic regressor: a small GLM in latent space.
+
+    mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
+    and its derivative.
+    """
+
+    def __init__(
+        self,
+        config: EvokedConfig,
+        n_trial_types: int,
+        channels: int,
+        shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        self.maps = nn.Parameter(torch.zeros(config.rank, channels, *shape))
+        self.coefficients = nn.Parameter(torch.randn(n_trial_types, 2, config.rank))
+
+    @torch.no_grad()
+    def start(self, moments: Tensor, products: Tensor, mask: Tensor) -> None:
+        """Start at the least-squares fit of rank J (reduced-rank regression, Izenman 1975).
+
+        Parameters
+        ----------
+        moments : torch.Tensor
+            (V·2, V·2) float64, sum over frames of regressor times regressor.
+        products : torch.Tensor
+            (V·2, C·P) float64, sum of regressor times latent, at P voxels.
+        mask : torch.Tensor
+            (X, Y, Z) bool, the P voxels.
+        """
+        ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
+        factor = torch.linalg.cholesky(moments + ridge)  # the fit is L⁻ᵀ L⁻¹ Xᵀ Z
+        whitened = torch.linalg.solve_triangular(factor, products, upper=False)
+        left, values, right = torch.linalg.svd(whitened, full_matrices=False)
+        rank = min(len(self.maps), len(values))
+        left, values, right = left[:, :rank], values[:rank], right[:rank]
+        coefficients = torch.linalg.solve_triangular(factor.T, left, upper=True)
+        # share the scale so that coefficients are of order one
+        size = coefficients.square().mean(0).sqrt().clamp(min=1e-12)
+        self.coefficients.zero_()
+        self.coefficients[..., :rank] = (coefficients / size).view(-1, 2, rank).float()
+        self.maps.zero_()
+        maps = (right * (values * size * len(self.maps) ** 0.5)[:, None]).float()
+        self.maps[:rank, :, mask] = maps.view(rank, self.maps.shape[1], -1)
+
+    def forward(self, condition: Condition) -> Tensor:
+        """Evoked mean (B, T, C, X, Y, Z) of a batch of windows."""
+        weights = torch.einsum("btvd,vdj->btj", condition.evoked, self.coefficients)
+        weights = weights * condition.kept[:, None, None] / len(self.maps) ** 0.5
+        return torch.einsum("btj,jcxyz->btcxyz", weights, self.maps)
+
+
+class Denoiser(nn.Module):
+    """Predicts the velocity of noisy latent windows.
+
+    Parameters
+    ----------
+    config : DenoiserConfig
+        Its form.
+    vocabulary : Vocabulary
+        Names of the conditions.
+    channels : int
+        Latent channels C.
+    mask : torch.Tensor
+        (X, Y, Z) bool, latent voxels that hold brain.
+    patch : int
+        Factor between model grid and latent grid.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        config: DenoiserConfig,
+        vocabulary: Vocabulary,
+        channels: int,
+        mask: Tensor,
+        patch: int = 4,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone, vocabulary, config.n_frames, channels, patch)
+        shape = (mask.shape[0], mask.shape[1], mask.shape[2])
+        self.evoked: EvokedResponse | None = None
+        if config.evoked.enabled:
+            self.evoked = EvokedResponse(
+                config.evoked, len(vocabulary.trial_types), channels, shape
+            )
+        self.register_buffer("mask", mask.bool(), persistent=False)
+        # the U-shape halves the grid at each level: pad it where it does not divide
+        multiple = 2 ** (len(config.backbone.widths) - 1)
+        self.padding = tuple(-n % multiple for n in shape)
+
+    def forward(self, x: Tensor, theta: Tensor, condition: Condition, amplitude: float = 1.0) -> Tensor:
+        """Predict what the loss compares: v, or ε.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            (B, T, C, X, Y, Z) noisy latents.
+        theta : torch.Tensor
+            (B,) angles.
+        condition : Condition
+            Of the B windows.
+        amplitude : float
+            Factor on the evoked mean (guidance).
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, C, X, Y, Z) float32, zero outside the brain.
+        """
+        px, py, pz = self.padding
+        h = F.pad(x, (0, pz, 0, py, 0, px)) if any(self.padding) else x
+        out = self.backbone(h, theta, self._padded(condition)).float()
+        out = out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]]
+        if self.evoked is not None:
+            out = out + self._evoked_share(theta) * amplitude * self.evoked(condition)
+        return out * self.mask
+
+    def velocity(self, x: Tensor, theta: float, condition: Condition, guidance: float) -> Tensor:
+        """v for sampling, with guidance.
+
+        With the evoked-response pathway, guidance scales the evoked mean and
+        costs nothing; without it, it is classifier-free guidance (Ho & Salimans
+        2022), in one batch of twice the size.
+        """
+        angles = torch.full((len(x),), theta, device=x.device)
+        if self.evoked is not None:
+            return self._as_velocity(x, angles, self(x, angles, condition, guidance))
+        if guidance == 1:
+            return self._as_velocity(x, angles, self(x, angles, condition))
+        from_none = self(x, angles, condition.unconditional())
+        given = self(x, angles, condition)
+        return self._as_velocity(x, angles, from_none + guidance * (given - from_none))
+
+    def _as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
+        """v from the network's output: v = (ε − sin θ · x) / cos θ for ε-prediction."""
+        if self.config.prediction == "v":
+            return out
+        cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
+        return (out - sin * x) / cos.clamp(min=1e-3)
+
+    def _evoked_share(self, theta: Tensor) -> Tensor:
+        """How the evoked mean enters the output: −sin θ in v, −sin θ cos θ in ε."""
+        share = -theta.sin()
+        if self.config.prediction == "epsilon":
+            share = share * theta.cos()
+        return _per_item(share)
+
+    def _padded(self, condition: Condition) -> Condition:
+        """The condition with its anatomy padded like the latents."""
+        if not any(self.padding):
+            return condition
+        px, py, pz = (n * self.backbone.patch for n in self.padding)
+        return replace(condition, anatomy=F.pad(condition.anatomy, (0, pz, 0, py, 0, px)))
+
+
+def _per_item(values: Tensor) -> Tensor:
+    """(B,) to (B, 1, 1, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1, 1, 1)

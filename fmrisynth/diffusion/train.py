@@ -1,0 +1,222 @@
+"""Training of the denoiser on windows of cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
+from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.diffusion.loss import diffusion_loss
+from fmrisynth.latents import LatentSpace
+from fmrisynth.noise import StationaryNoise, WhiteNoise
+from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
+
+__all__ = ["DiffusionLearner", "DiffusionTraining", "Windows", "start_evoked"]
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """How the denoiser is trained.
+
+    Attributes
+    ----------
+    learning_rate, weight_decay : float
+        Of AdamW; the learning rate's peak.
+    betas : tuple of float
+        Of AdamW.
+    batch_size : int
+        Windows in a global batch.
+    warmup : float
+        Share of the budget spent warming up.
+    gradient_clip : float
+        Largest norm of the gradient.
+    ema_decay : float
+        Largest decay of the averaged weights.
+    condition_dropout, anatomy_dropout : float
+        Shares of windows whose condition, and anatomy, is withheld.
+    onset_share : float
+        Share of windows that start at an event's onset; the others anywhere.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    batch_size: int = 16
+    warmup: float = 0.05
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.99
+    condition_dropout: float = 0.05
+    anatomy_dropout: float = 0.1
+    onset_share: float = 0.5
+
+
+class Windows:
+    """Windows of the training runs, drawn at random.
+
+    Parameters
+    ----------
+    latents : sequence of numpy.ndarray
+        Raw latents of each run, (T, C, X, Y, Z), memory-mapped; runs shorter
+        than a window have been left out.
+    conditions : sequence of RunCondition
+        One per run.
+    space : LatentSpace
+        Standardisation.
+    length : int
+        Frames of a window.
+    onset_share : float
+        Share of windows that start at an event's onset.
+    """
+
+    def __init__(
+        self,
+        latents: Sequence[np.ndarray],
+        conditions: Sequence[RunCondition],
+        space: LatentSpace,
+        length: int,
+        onset_share: float,
+    ) -> None:
+        self.latents, self.conditions, self.space = latents, conditions, space
+        self.length, self.onset_share = length, onset_share
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Condition]:
+        """Standardised latents (1, T, C, X, Y, Z) of one window, and its condition."""
+        uniform = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+        run = int(uniform[0] * len(self.latents))
+        condition, last = self.conditions[run], len(self.latents[run]) - self.length
+        start = int(uniform[1] * (last + 1))
+        if uniform[2] < self.onset_share and len(condition.onsets):
+            start = min(int(condition.onsets[int(uniform[1] * len(condition.onsets))]), last)
+        raw = np.asarray(self.latents[run][start : start + self.length], np.float32)
+        latents = self.space.standardise(torch.from_numpy(raw))
+        return latents[None], condition.window(start, self.length)
+
+
+def start_evoked(denoiser: Denoiser, windows: Windows) -> None:
+    """Start the evoked-response pathway at the regression of the latents on the designs."""
+    if denoiser.evoked is None or denoiser.config.evoked.start != "regression":
+        return
+    mask = windows.space.mask
+    moments, products = 0.0, 0.0
+    for latents, condition in zip(windows.latents, windows.conditions, strict=True):
+        raw = torch.from_numpy(np.asarray(latents, np.float32))
+        z = windows.space.standardise(raw)[..., mask].flatten(1).double()  # T C·P
+        x = torch.from_numpy(condition.design.evoked).flatten(1).double()  # T V·2
+        moments, products = moments + x.T @ x, products + x.T @ z
+    assert isinstance(moments, Tensor) and isinstance(products, Tensor)
+    denoiser.evoked.start(moments, products, mask)
+
+
+class DiffusionLearner:
+    """One optimisation step of the denoiser at a time.
+
+    Parameters
+    ----------
+    fabric : lightning_fabric.Fabric
+        Device, precision, processes.
+    denoiser : Denoiser
+        Trained in place; `averaged` holds the weights to use.
+    training : DiffusionTraining
+        How.
+    windows : Windows
+        What it learns from.
+    noise : StationaryNoise or WhiteNoise
+        The diffusion's noise.
+    seed : int
+        Seed of everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        denoiser: Denoiser,
+        training: DiffusionTraining,
+        windows: Windows,
+        noise: StationaryNoise | WhiteNoise,
+        seed: int,
+    ) -> None:
+        self.fabric, self.training, self.windows = fabric, training, windows
+        self.noise, self.seed = noise, seed
+        self.config = denoiser.config
+        factor = self.config.evoked.learning_rate_factor
+        evoked = [p for n, p in denoiser.named_parameters() if n.startswith("evoked.")]
+        others = [p for n, p in denoiser.named_parameters() if not n.startswith("evoked.")]
+        groups = [{"params": others, "factor": 1.0}]
+        if evoked:
+            groups.append({"params": evoked, "factor": factor})
+        optimizer = torch.optim.AdamW(
+            groups, training.learning_rate, training.betas, weight_decay=training.weight_decay
+        )
+        self.model, self.optimizer = fabric.setup(denoiser, optimizer)
+        # after setup, which moves the denoiser to its device
+        self.ema, self.mask = Ema(denoiser, training.ema_decay), denoiser.mask
+
+    @property
+    def averaged(self) -> Denoiser:
+        """The denoiser with averaged weights."""
+        module = self.ema.module
+        assert isinstance(module, Denoiser)
+        return module
+
+    def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
+        """Make one optimisation step."""
+        rate = self.training.learning_rate * cosine_warmup(progress, self.training.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        latents, noise, theta, condition = self._batch(step)
+        loss = diffusion_loss(
+            self.model, self.config.prediction, latents, noise, theta, condition, self.mask
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.training.gradient_clip, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        self.ema.update(step)
+        shown = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        return {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Condition]:
+        """This process's share of the global batch: x_0, ε, θ, conditions."""
+        drawn, noises, uniforms = [], [], []
+        for index in shard(self.training.batch_size, self.fabric):
+            generator = step_generator(self.seed, step, index)
+            latents, condition = self.windows.draw(generator)
+            uniform = torch.rand(3, generator=generator)
+            # angles spread evenly over the global batch: the same mean, less variance
+            uniform[0] = (index + uniform[0]) / self.training.batch_size
+            condition = replace(
+                condition,
+                kept=(uniform[1:2] >= self.training.condition_dropout).float(),
+                anatomy_kept=(uniform[2:3] >= self.training.anatomy_dropout).float(),
+            )
+            drawn.append((latents, condition))
+            noises.append(self.noise.sample(self.config.n_frames, generator))
+            uniforms.append(uniform[:1])
+        device = self.fabric.device
+        theta = self.config.schedule.training_angles(torch.cat(uniforms)).to(device)
+        latents = torch.cat([d[0] for d in drawn]).to(device)
+        noise = torch.stack(noises).to(device)
+        return latents, noise, theta, collate([d[1] for d in drawn]).to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, averaged weights and optimiser."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,114 @@
+"""What an evaluation holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import nibabel as nib
+import numpy as np
+
+from fmrisynth.evaluation.conditions import Conditions
+from fmrisynth.evaluation.copying import CopyAudit
+from fmrisynth.evaluation.networks import Networks
+from fmrisynth.evaluation.records import RunRecord
+from fmrisynth.evaluation.resampling import Figure
+from fmrisynth.evaluation.timecourses import TimeCourse
+
+__all__ = ["REAL", "TRAINING", "Evaluation", "Spectra"]
+
+REAL = "real"
+"""Name of the real held-out data wherever it stands beside the generators."""
+
+TRAINING = "real training"
+"""Name of the real training data."""
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Mean spectrum, autocorrelation and smoothness of one source's runs.
+
+    Attributes
+    ----------
+    spectrum : ndarray, shape (24,)
+        Share of the power along the band.
+    autocorrelation : ndarray, shape (5,)
+        Lags 1 to 5.
+    fwhm : ndarray, shape (n_runs,)
+        Smoothness of each run, in mm.
+    temporal_sd : ndarray, shape (n_runs,)
+        Median temporal standard deviation of each run, in percent.
+    """
+
+    spectrum: np.ndarray
+    autocorrelation: np.ndarray
+    fwhm: np.ndarray
+    temporal_sd: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything the report shows.
+
+    Attributes
+    ----------
+    figures : mapping
+        Generator → metric → Figure, in the order of the table.
+    conditions : Conditions
+        Headline conditions and their trial types.
+    generators : tuple of str
+        Names of the generators, the one under test first.
+    held_out, training : tuple of str
+        Labels of the real participants that were compared with, and of those
+        behind the ceilings.
+    notices : tuple of str
+        What a reader must know before any figure.
+    mask : Nifti1Image
+        Common mask.
+    background : Nifti1Image
+        Mean image of the real runs.
+    maps : mapping
+        Source → group maps of the conditions, shape (C, V), percent signal change.
+    trial_type_maps : mapping
+        Source → group maps of the trial types, shape (K, V).
+    rdms, identification : mapping
+        Source → ndarray, shape (C, C).
+    time_courses : tuple of TimeCourse
+        One for each condition that could be measured.
+    spectra : mapping
+        Source → Spectra.
+    nyquist : float or None
+        Nyquist frequency in Hz, when all runs share it.
+    networks : mapping
+        Source → Networks.
+    copying : mapping
+        Generator → CopyAudit; empty without training or held-out participants.
+    participant_maps : mapping
+        Generator → partial correlation of each synthetic participant (rows)
+        with each real one, and ``real`` → one half of the real runs with the other.
+    records : mapping
+        Source → the runs that were compared.
+    settings : mapping
+        What the comparison was made with, for the report.
+    """
+
+    figures: Mapping[str, Mapping[str, Figure]]
+    conditions: Conditions
+    generators: tuple[str, ...]
+    held_out: tuple[str, ...]
+    training: tuple[str, ...]
+    notices: tuple[str, ...]
+    mask: nib.Nifti1Image
+    background: nib.Nifti1Image
+    maps: Mapping[str, np.ndarray]
+    trial_type_maps: Mapping[str, np.ndarray]
+    rdms: Mapping[str, np.ndarray]
+    identification: Mapping[str, np.ndarray]
+    time_courses: tuple[TimeCourse, ...]
+    spectra: Mapping[str, Spectra]
+    nyquist: float | None
+    networks: Mapping[str, Networks]
+    copying: Mapping[str, CopyAudit]
+    participant_maps: Mapping[str, np.ndarray]
+    records: Mapping[str, tuple[RunRecord, ...]]
+    settings: Mapping[str, object] = field(default_factory=dict)

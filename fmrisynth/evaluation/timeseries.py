@@ -1,0 +1,138 @@
+"""Figures of the time series per participant, and their ratio to the real ones.
+
+Array legend: ``P`` participants, ``F`` figures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fmrisynth.evaluation.noise import N_LAGS, band_quarters
+from fmrisynth.evaluation.records import RunRecord
+from fmrisynth.evaluation.resampling import NAN, Figure, bootstrap_counts, interval
+
+__all__ = ["NAMES", "compare_time_series", "real_time_series", "run_figures"]
+
+_LAGS = tuple(f"lag{lag}" for lag in range(1, N_LAGS + 1))
+NAMES = ("temporal_sd", "tsnr", *_LAGS, "fwhm", "power_q1", "power_q2", "power_q3", "power_q4")
+"""Names of the ``F`` figures of one run."""
+
+_WITH_RATIO = ("temporal_sd", "tsnr", "lag1", "fwhm")
+
+Cells = Mapping[tuple[str, str], np.ndarray]
+
+
+def run_figures(record: RunRecord) -> np.ndarray:
+    """Figures of one run in the order of `NAMES`.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Summary of the run.
+
+    Returns
+    -------
+    ndarray, shape (F,)
+    """
+    return np.array(
+        [
+            record.temporal_sd,
+            record.tsnr,
+            *record.autocorrelation,
+            np.nanmean(record.fwhm),
+            *band_quarters(record.spectrum),
+        ]
+    )
+
+
+def compare_time_series(
+    synthetic: Sequence[RunRecord],
+    real: Sequence[RunRecord],
+    training: Sequence[RunRecord],
+    rng: np.random.Generator,
+) -> dict[str, Figure]:
+    """Figures of a generator's runs and their ratio to those of the real runs.
+
+    Parameters
+    ----------
+    synthetic, real : sequence of RunRecord
+        Runs of the same participants. Only participants and tasks that both
+        have are compared.
+    training : sequence of RunRecord
+        Real runs of training participants, for the ceiling.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict
+        Name → Figure; ``<name>_ratio`` is synthetic / real.
+    """
+    ours, theirs = _cells(synthetic), _cells(real)
+    shared = [cell for cell in theirs if cell in ours]
+    if not shared:
+        return {}
+    participants = list(dict.fromkeys(person for person, _ in shared))
+    made = _by_participant(ours, shared, participants)
+    found = _by_participant(theirs, shared, participants)
+    tasks = {task for _, task in shared}
+    reference = _by_task_mean(_cells(training), tasks)
+    counts = bootstrap_counts(len(participants), rng)
+    figures = {}
+    for f, name in enumerate(NAMES):
+        value = float(np.nanmean(made[:, f]))
+        samples = np.array([_weighted_mean(made[:, f], c) for c in counts])
+        figures[name] = Figure(value, *interval(value, samples), ceiling=float(reference[f]))
+        if name in _WITH_RATIO:
+            base = float(np.nanmean(found[:, f]))
+            ratios = np.array(
+                [_weighted_mean(made[:, f], c) / _weighted_mean(found[:, f], c) for c in counts]
+            )
+            figures[f"{name}_ratio"] = Figure(
+                value / base, *interval(value / base, ratios), ceiling=float(reference[f] / base)
+            )
+    return figures
+
+
+def real_time_series(
+    real: Sequence[RunRecord], training: Sequence[RunRecord], rng: np.random.Generator
+) -> dict[str, Figure]:
+    """Figures of the real held-out runs themselves, beside those of the training runs."""
+    figures = compare_time_series(real, real, training, rng)
+    return {name: figure for name, figure in figures.items() if not name.endswith("_ratio")}
+
+
+def _cells(records: Sequence[RunRecord]) -> dict[tuple[str, str], np.ndarray]:
+    """Mean figures of each participant and task."""
+    gathered = defaultdict(list)
+    for record in records:
+        gathered[record.run.participant, record.run.task].append(run_figures(record))
+    return {cell: np.mean(values, axis=0) for cell, values in gathered.items()}
+
+
+def _by_participant(
+    cells: Cells, shared: Sequence[tuple[str, str]], participants: Sequence[str]
+) -> np.ndarray:
+    """Mean over the shared tasks of each participant: (P, F)."""
+    return np.array(
+        [np.mean([cells[c] for c in shared if c[0] == person], axis=0) for person in participants]
+    )
+
+
+def _by_task_mean(cells: Cells, tasks: set[str]) -> np.ndarray:
+    """Mean over participants and tasks, every task weighing the same: (F,)."""
+    means = []
+    for task in sorted(tasks):
+        rows = [values for (_, name), values in cells.items() if name == task]
+        if rows:
+            means.append(np.mean(rows, axis=0))
+    return np.mean(means, axis=0) if means else np.full(len(NAMES), NAN)
+
+
+def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
+    usable = np.isfinite(values)
+    total = counts[usable].sum()
+    return float(values[usable] @ counts[usable] / total) if total else NAN

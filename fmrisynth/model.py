@@ -1,0 +1,345 @@
+"""The whole generative model: its parts, its configuration, and its directory on disk.
+
+A model directory holds ``config.json`` (resolved settings, vocabulary, grid,
+split, versions, hashes), ``autoencoder.safetensors``, ``latent_space.safetensors``,
+``noise.safetensors``, ``denoiser.safetensors``, ``observation.safetensors``,
+``mask.nii.gz`` and a model card. Loading executes nothing from any of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmrisynth import __version__
+from fmrisynth.checkpoints import (
+    hash_files,
+    hash_json,
+    load_weights,
+    read_json,
+    save_weights,
+    write_json,
+)
+from fmrisynth.compression.train import AutoencoderTraining
+from fmrisynth.compression.vqgan import VQGAN, VQGANConfig, latent_mask
+from fmrisynth.configuration import from_json, to_json
+from fmrisynth.diffusion.conditioning import Vocabulary
+from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig
+from fmrisynth.diffusion.train import DiffusionTraining
+from fmrisynth.errors import ModelError
+from fmrisynth.latents import LatentSpace
+from fmrisynth.noise import StationaryNoise, WhiteNoise
+from fmrisynth.preprocess.grid import Grid
+from fmrisynth.preprocess.splits import Split
+from fmrisynth.preprocess.store import PreprocessConfig
+
+__all__ = ["Model", "ModelConfig", "ModelInfo", "ObservationNoise", "SamplingConfig", "read_info"]
+
+FORMAT = 1
+WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How runs are drawn from a model.
+
+    Attributes
+    ----------
+    sampler : str
+        Name in `fmrisynth.diffusion.sampler.SAMPLERS`.
+    steps : int
+        Denoising steps.
+    guidance : float
+        Amplitude of the evoked mean; without the evoked-response pathway, the
+        scale of classifier-free guidance.
+    stride : int
+        Frames between two overlapping windows.
+    """
+
+    sampler: str = "euler"
+    steps: int = 15
+    guidance: float = 1.0
+    stride: int = 8
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what a model is and how it is trained.
+
+    Attributes
+    ----------
+    preprocess : PreprocessConfig
+        Grid and normalisation.
+    autoencoder : VQGANConfig
+        The VQ-GAN.
+    autoencoder_training : AutoencoderTraining
+        How it is trained.
+    autoencoder_steps : int
+        For how many steps at most.
+    denoiser : DenoiserConfig
+        The diffusion model.
+    diffusion_training : DiffusionTraining
+        How it is trained.
+    diffusion_steps : int
+        For how many steps at most.
+    sampling : SamplingConfig
+        Defaults for drawing runs.
+    held_out_share : float
+        Share of the participants that the model never sees.
+    """
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    autoencoder: VQGANConfig = field(default_factory=VQGANConfig)
+    autoencoder_training: AutoencoderTraining = field(default_factory=AutoencoderTraining)
+    autoencoder_steps: int = 1000
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    diffusion_training: DiffusionTraining = field(default_factory=DiffusionTraining)
+    diffusion_steps: int = 1000
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    held_out_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What config.json says besides the settings.
+
+    Attributes
+    ----------
+    config : ModelConfig
+        Settings.
+    vocabulary : Vocabulary
+        Trial types and attributes that the model knows.
+    split : Split
+        Who was learned from and who was held out.
+    scale : float
+        Global divisor of the residuals, %.
+    space : str or None
+        Space of the training runs.
+    provenance : mapping
+        Preset, versions, seed, runs, steps and seconds of the training.
+    digest : str
+        Hash of the weights, which names the model in what it writes; empty
+        until it is saved.
+    """
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    split: Split
+    scale: float
+    space: str | None
+    provenance: Mapping[str, Any]
+    digest: str = ""
+
+
+class ObservationNoise(nn.Module):
+    """What the autoencoder loses: fine noise, almost white in space, slightly coloured in time.
+
+    Buffers
+    -------
+    decoded_sd, lost_sd : torch.Tensor
+        (X, Y, Z) on the model grid, %: standard deviations of decode(encode(x))
+        and of x − decode(encode(x)) over the training runs.
+    lag1 : torch.Tensor
+        Scalar, lag-1 autocorrelation of what is lost.
+    """
+
+    decoded_sd: Tensor
+    lost_sd: Tensor
+    lag1: Tensor
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.register_buffer("decoded_sd", torch.zeros(shape))
+        self.register_buffer("lost_sd", torch.zeros(shape))
+        self.register_buffer("lag1", torch.zeros(()))
+
+
+class Model:
+    """The trained parts, ready to generate.
+
+    Attributes
+    ----------
+    info : ModelInfo
+        Settings, names, split.
+    grid : Grid
+        The model grid.
+    autoencoder : VQGAN
+        Volume to latents and back.
+    space : LatentSpace
+        Standardisation of latents.
+    noise : StationaryNoise or WhiteNoise
+        The diffusion's noise.
+    denoiser : Denoiser
+        The diffusion network.
+    observation : ObservationNoise
+        What the decoder loses.
+    """
+
+    def __init__(self, info: ModelInfo, grid: Grid) -> None:
+        config = info.config
+        self.info, self.grid = info, grid
+        self.autoencoder = VQGAN(config.autoencoder).eval()
+        inside = latent_mask(torch.from_numpy(grid.mask), config.autoencoder.factor)
+        channels = config.autoencoder.latent_channels
+        self.space = LatentSpace(channels, inside)
+        self.noise: StationaryNoise | WhiteNoise = (
+            WhiteNoise(channels, inside)
+            if config.denoiser.noise == "white"
+            else StationaryNoise(channels, inside)
+        )
+        self.denoiser = Denoiser(
+            config.denoiser, info.vocabulary, channels, inside, config.autoencoder.factor
+        ).eval()
+        self.observation = ObservationNoise(grid.shape)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the modules that have a weights file, by its name."""
+        return {
+            "autoencoder": self.autoencoder,
+            "latent_space": self.space,
+            "noise": self.noise,
+            "denoiser": self.denoiser,
+            "observation": self.observation,
+        }
+
+    def to(self, device: torch.device) -> Model:
+        """Move every part to a device."""
+        for part in self.parts().values():
+            part.to(device)
+        return self
+
+    def save(self, directory: Path) -> None:
+        """Write the model directory; it appears only when complete."""
+        temporary = directory.with_name(f".{directory.name}.writing")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, part in self.parts().items():
+            save_weights(temporary / f"{name}.safetensors", part)
+        mask = nib.Nifti1Image(self.grid.mask.astype(np.uint8), self.grid.affine)
+        nib.save(mask, temporary / "mask.nii.gz")
+        write_json(temporary / "config.json", self._description(temporary))
+        (temporary / "README.md").write_text(model_card(self), encoding="utf-8")
+        temporary.rename(directory)
+
+    def _description(self, directory: Path) -> dict[str, Any]:
+        """Content of config.json."""
+        info = self.info
+        files = [directory / f"{name}.safetensors" for name in WEIGHTS]
+        return {
+            "format": FORMAT,
+            "fmrisynth_version": __version__,
+            "config": to_json(info.config),
+            "vocabulary": info.vocabulary.to_json(),
+            "split": to_json(info.split),
+            "scale": info.scale,
+            "space": info.space,
+            "grid": {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()},
+            "provenance": dict(info.provenance),
+            "hashes": {path.name: hash_files([path]) for path in files},
+        }
+
+    @classmethod
+    def load(cls, directory: Path) -> Model:
+        """Read a model directory.
+
+        Raises
+        ------
+        ModelError
+            A file is missing, damaged, altered, or does not fit; the message
+            names it.
+        """
+        info = read_info(directory)
+        mask_path = directory / "mask.nii.gz"
+        try:
+            image = nib.load(mask_path)
+            mask = np.asarray(image.dataobj) > 0
+        except Exception as error:  # nibabel raises many kinds on damaged files
+            raise ModelError(f"{mask_path} is not a readable mask ({error}); copy the model again.") from None
+        content = read_json(directory / "config.json")
+        shape = tuple(content["grid"]["shape"])
+        if mask.shape != shape:
+            raise ModelError(f"{mask_path} has shape {mask.shape}, but config.json says {shape}.")
+        model = cls(info, Grid(shape, np.array(content["grid"]["affine"]), mask))
+        for name, part in model.parts().items():
+            path = directory / f"{name}.safetensors"
+            load_weights(path, part)
+            found, expected = hash_files([path]), content["hashes"].get(path.name)
+            if found != expected:
+                raise ModelError(
+                    f"{path} has the SHA-256 {found[:12]}…, but config.json expects "
+                    f"{str(expected)[:12]}…; the file was changed or belongs to another model."
+                )
+        return model
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """Read config.json alone, without any weights.
+
+    Raises
+    ------
+    ModelError
+        It is missing, from another format, or has unknown or missing settings.
+    """
+    path = directory / "config.json"
+    content = read_json(path)
+    if content.get("format") != FORMAT:
+        raise ModelError(
+            f"{path} has format {content.get('format')!r}, this version of fmrisynth "
+            f"({__version__}) reads format {FORMAT}; train the model again."
+        )
+    expected = {"config", "vocabulary", "split", "scale", "space", "grid", "provenance", "hashes"}
+    if missing := sorted(expected - content.keys()):
+        raise ModelError(f"{path} lacks {', '.join(missing)}; the model is damaged.")
+    try:
+        vocabulary = Vocabulary.from_json(content["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: the vocabulary is damaged ({error}).") from None
+    return ModelInfo(
+        config=from_json(ModelConfig, content["config"], f"{path}: config"),
+        vocabulary=vocabulary,
+        split=from_json(Split, content["split"], f"{path}: split"),
+        scale=float(content["scale"]),
+        space=content["space"],
+        provenance=content["provenance"],
+        digest=hash_json(content["hashes"])[:16],
+    )
+
+
+def model_card(model: Model) -> str:
+    """README.md of a model directory: what it was trained on and what it is for."""
+    info = model.info
+    parameters = {
+        name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()
+    }
+    held_out = ", ".join(info.split.held_out) or (
+        "none, so nothing it makes can be checked against unseen people"
+    )
+    trial_types = "\n".join(f"- {task}: {name}" for task, name in info.vocabulary.trial_types)
+    return f"""# An fmrisynth model
+
+Generates synthetic task fMRI. What it writes is not measured data.
+
+- written by fmrisynth {__version__}, preset `{info.provenance.get("preset", "custom")}`
+- learned from {len(info.split.training)} participants; {len(info.split.held_out)} were held out
+  and never seen: {held_out}
+- autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
+- space {info.space or "as the input"}, grid {" × ".join(map(str, model.grid.shape))}
+
+## Conditions it knows
+
+{trial_types}
+
+## Limits
+
+It can only be trusted for what the group report of its output shows. The evoked-response pathway
+is close to a low-rank general linear model learned inside the network. Weights trained on people's
+data can reveal something of them: share the model only where the data may be shared.
+"""

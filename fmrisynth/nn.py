@@ -1,0 +1,140 @@
+"""Network blocks: embeddings, attention, the convolutional and the Transformer block.
+
+Legend: B batch, D channels, X Y Z space, N tokens of space, L tokens of the
+condition, E width of the condition.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "Attention",
+    "FilmBlock",
+    "TransformerBlock",
+    "modulate",
+    "position_embedding",
+    "sinusoid",
+    "zero_",
+]
+
+
+def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:
+    """Zero a layer, so that its branch starts as the identity (AdaLN-Zero)."""
+    nn.init.zeros_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+def sinusoid(values: Tensor, width: int, longest: float = 1e4) -> Tensor:
+    """Sinusoidal embedding (..., width) of real numbers (...), Vaswani et al. 2017 §3.5."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(longest) * torch.arange(half, device=values.device) / half)
+    angles = values.float()[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def position_embedding(shape: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
+    """Fixed embedding (X·Y·Z, width) of the places of a lattice, a third of the width per axis."""
+    part = width // 6 * 2
+    axes = torch.meshgrid(*[torch.arange(n, device=device) for n in shape], indexing="ij")
+    embedded = torch.cat([sinusoid(axis.flatten(), part, 100.0) for axis in axes], dim=-1)
+    return F.pad(embedded, (0, width - embedded.shape[-1]))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
+    return x * (1 + scale[:, None]) + shift[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens to themselves or to a context.
+
+    Parameters
+    ----------
+    width : int
+        Channels D of the tokens; a multiple of `head_width`.
+    context_width : int or None
+        Channels E of the context; None for self-attention.
+    head_width : int
+        Channels of one head.
+    """
+
+    def __init__(self, width: int, context_width: int | None, head_width: int) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(context_width or width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+        """(B, N, D) attend to (B, L, E), of which only `valid` (B, L) tokens count."""
+        source = x if context is None else context
+        q = rearrange(self.query(x), "b n (h d) -> b h n d", d=self.head_width)
+        k, v = rearrange(self.key_value(source), "b l (two h d) -> two b h l d", two=2, d=self.head_width)
+        mask = None if valid is None else valid[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(rearrange(y, "b h n d -> b n (h d)"))
+
+
+class TransformerBlock(nn.Module):
+    """AdaLN-Zero block (Peebles & Xie 2023) with cross-attention to condition tokens.
+
+    Parameters
+    ----------
+    width, condition_width, head_width : int
+        Channels D of the tokens, E of the condition, and of one head.
+    cross_attention : bool
+        Whether tokens attend to the condition's tokens.
+    """
+
+    def __init__(
+        self, width: int, condition_width: int, head_width: int, cross_attention: bool
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, None, head_width)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+        self.modulation = zero_(nn.Linear(condition_width, 6 * width))
+        self.cross: Attention | None = None
+        if cross_attention:
+            self.norm_cross = nn.LayerNorm(width)
+            self.cross = Attention(width, condition_width, head_width)
+            zero_(self.cross.out)
+
+    def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
+        """(B, N, D), pooled condition (B, E), tokens (B, L, E), valid (B, L)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(pooled).chunk(6, dim=-1)
+        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
+        if self.cross is not None:
+            x = x + self.cross(self.norm_cross(x), tokens, valid)
+        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class FilmBlock(nn.Module):
+    """Convolutional residual block whose second half is scaled and shifted (FiLM, Perez 2018)."""
+
+    def __init__(self, width: int, condition_width: int, groups: int = 32) -> None:
+        super().__init__()
+        groups = math.gcd(groups, width)
+        self.norm1 = nn.GroupNorm(groups, width)
+        self.conv1 = nn.Conv3d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width)
+        self.modulation = zero_(nn.Linear(condition_width, 2 * width))
+        self.conv2 = zero_(nn.Conv3d(width, width, 3, padding=1))
+
+    def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
+        """(B, D, X, Y, Z), pooled condition (B, E)."""
+        shift, scale = self.modulation(pooled)[:, :, None, None, None].chunk(2, dim=1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = F.silu(self.norm2(h) * (1 + scale) + shift)
+        return x + self.conv2(h)

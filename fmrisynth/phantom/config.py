@@ -1,0 +1,79 @@
+"""What can be chosen about a phantom cohort, checked at construction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fmrisynth.errors import UsageError
+from fmrisynth.phantom.schedules import PROTOCOLS
+
+__all__ = ["PhantomConfig"]
+
+
+@dataclass(frozen=True)
+class PhantomConfig:
+    """Size, sampling and strength of a simulated cohort.
+
+    Parameters
+    ----------
+    n_participants : int
+        Number of participants.
+    n_volumes : int
+        Volumes per run.
+    t_r : float
+        Repetition time in s.
+    voxel_size : float
+        Edge of the isotropic voxels in mm.
+    tsnr : float
+        Temporal signal-to-noise ratio of a typical participant, median over the brain.
+    effect_size : tuple of float
+        Peak percent signal change of the weakest and of the strongest condition in the
+        population map; the other conditions lie between them.
+    tasks : tuple of str
+        Tasks to simulate, among those of :data:`~fmrisynth.phantom.schedules.PROTOCOLS`.
+    seed : int
+        Seed of the participants and their runs.
+
+    Raises
+    ------
+    UsageError
+        A value is impossible or a task is unknown.
+    """
+
+    n_participants: int = 16
+    n_volumes: int = 48
+    t_r: float = 2.0
+    voxel_size: float = 4.0
+    tsnr: float = 78.0
+    effect_size: tuple[float, float] = (1.2, 2.1)
+    tasks: tuple[str, ...] = tuple(PROTOCOLS)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._check("n_participants", self.n_participants, 1, 10_000)
+        self._check("n_volumes", self.n_volumes, 8, 100_000)
+        self._check("t_r", self.t_r, 0.1, 20.0)
+        self._check("voxel_size", self.voxel_size, 1.0, 16.0)
+        self._check("tsnr", self.tsnr, 1.0, 10_000.0)
+        self._check("seed", self.seed, 0, 2**63 - 1)
+        low, high = self.effect_size
+        self._check("effect_size", low, 0.0, 10.0)
+        self._check("effect_size", high, low, 10.0)
+        if self.n_volumes * self.t_r < 30.0:
+            raise UsageError(
+                f"{self.n_volumes} volumes of {self.t_r:g} s make a run of "
+                f"{self.n_volumes * self.t_r:g} s; at least 30 s are needed to hold a block of "
+                "each condition. Ask for more volumes or a longer t_r."
+            )
+        unknown = [task for task in self.tasks if task not in PROTOCOLS]
+        if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise UsageError(
+                f"tasks is {list(self.tasks)}; expected one or more different ones of "
+                f"{', '.join(PROTOCOLS)}."
+            )
+
+    @staticmethod
+    def _check(name: str, value: float, low: float, high: float) -> None:
+        if not (math.isfinite(value) and low <= value <= high):
+            raise UsageError(f"{name} is {value}; expected a value from {low:g} to {high:g}.")

@@ -1,0 +1,86 @@
+"""The truth of a phantom cohort on disk: maps and parameters that made the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmrisynth.phantom import texts
+from fmrisynth.phantom.fields import Grid
+from fmrisynth.phantom.files import write_image, write_json, write_table
+from fmrisynth.phantom.simulation import Participant, Population, Session
+
+__all__ = ["participant_truth", "write_participant_truth", "write_population_truth"]
+
+_MAP_STEP = 0.002  # percent signal change per stored step of the maps
+
+
+def participant_truth(participant: Participant) -> dict[str, Any]:
+    """Return the parameters of one participant for the tables."""
+    mixing = participant.connectivity.mixing
+    return {
+        "response_latency": round(participant.response.latency, 4),
+        "response_gain": round(float(participant.response.gain.mean()), 4),
+        "noise_level": round(participant.connectivity.level, 4),
+        "connectivity": (mixing @ mixing.T).round(4).tolist(),
+    }
+
+
+def _write_maps(path: Path, maps: np.ndarray, grid: Grid, description: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = np.rint(maps / _MAP_STEP).astype(np.int16)
+    write_image(path, steps, grid, description=description, slope=_MAP_STEP, t_r=1.0)
+
+
+def write_participant_truth(
+    folder: Path, population: Population, label: str, session: Session
+) -> None:
+    """Write a participant's activation maps as they lie in one phase-encoding direction."""
+    grid = population.grid
+    maps = np.zeros((len(session.maps), int(np.prod(grid.shape))), np.float32)
+    maps[:, session.head.index] = session.maps * session.head.mask
+    stem = f"sub-{label}_dir-{session.direction}_desc-amplitude"
+    _write_maps(
+        folder / texts.TRUTH / f"sub-{label}" / f"{stem}.nii.gz",
+        maps.reshape(-1, *grid.shape[::-1]),
+        grid,
+        "percent signal change by condition, 4th axis",
+    )
+
+
+def write_population_truth(
+    folder: Path, population: Population, records: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write what all participants share, and the tables of what they do not."""
+    truth, grid = folder / texts.TRUTH, population.grid
+    for (task, trial_type), activation in zip(population.conditions, population.maps, strict=True):
+        _write_maps(
+            truth / "group" / f"task-{task}_cond-{trial_type}_desc-activation.nii.gz",
+            activation,
+            grid,
+            "percent signal change, population",
+        )
+    _write_maps(
+        truth / "group" / "desc-networks.nii.gz",
+        population.networks,
+        grid,
+        "network loadings, peak 1, 4th axis",
+    )
+    conditions = pd.DataFrame(population.conditions, columns=["task", "trial_type"])
+    conditions.insert(0, "index", np.arange(len(conditions)))
+    conditions["peak"] = np.abs(population.maps).max(axis=(1, 2, 3)).round(4)
+    write_table(truth / "conditions.tsv", conditions)
+    table = pd.DataFrame(records)
+    columns = ["participant_id", "response_latency", "response_gain", "noise_level"]
+    write_table(truth / "participants_truth.tsv", table[columns])
+    write_json(
+        truth / "connectivity.json",
+        dict(zip(table["participant_id"], table["connectivity"], strict=True)),
+    )
+    write_json(truth / "config.json", asdict(population.config))
+    texts.write_truth_texts(folder, population.config)

@@ -1,0 +1,89 @@
+"""What an events table says of each frame: shares of the TR and haemodynamic regressors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from nilearn.glm.first_level import compute_regressor
+
+from fmrisynth.preprocess.volumes import drift_basis, remove_drift
+
+__all__ = ["Design", "design_of"]
+
+HRF_MODEL = "glover + derivative"
+
+
+@dataclass(frozen=True)
+class Design:
+    """The course of each trial type over the frames of a run.
+
+    Attributes
+    ----------
+    share : numpy.ndarray
+        (T, V) share of each TR in which the trial type is on, clipped to 1.
+    hrf : numpy.ndarray
+        (T, V, 2) regressors: the events convolved with the canonical HRF
+        (Glover) and with its time derivative.
+    evoked : numpy.ndarray
+        (T, V, 2) the same without mean and slow drift, as the residuals are.
+    t_r : float
+        Repetition time, s.
+    """
+
+    share: np.ndarray
+    hrf: np.ndarray
+    evoked: np.ndarray
+    t_r: float
+
+
+def design_of(
+    events: pd.DataFrame,
+    trial_types: Sequence[str],
+    n_volumes: int,
+    t_r: float,
+    *,
+    start_time: float = 0.0,
+    high_pass: float,
+) -> Design:
+    """Compute the courses of a run's trial types.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame
+        Columns onset (s), duration (s), trial_type, as `read_events` returns.
+    trial_types : sequence of str
+        The V columns, in order; those without an event are zero.
+    n_volumes, t_r : int, float
+        Frames and repetition time (s).
+    start_time : float
+        Time of the first frame on the clock of the onsets, s.
+    high_pass : float
+        Highest drift frequency, Hz, as in `split`.
+
+    Returns
+    -------
+    Design
+        Arrays in float32.
+    """
+    frame_times = start_time + np.arange(n_volumes) * t_r
+    share = np.zeros((n_volumes, len(trial_types)), np.float32)
+    hrf = np.zeros((n_volumes, len(trial_types), 2), np.float32)
+    for column, name in enumerate(trial_types):
+        chosen = events[events["trial_type"] == name]
+        if chosen.empty:
+            continue
+        onset = chosen["onset"].to_numpy(float)
+        # nilearn turns a duration of 0 into an impulse; give it the area of 1 s, as SPM does
+        duration = chosen["duration"].to_numpy(float)
+        length = np.where(duration > 0, duration, 1.0)
+        overlap = np.minimum(frame_times[:, None] + t_r, onset + length) - np.maximum(
+            frame_times[:, None], onset
+        )
+        share[:, column] = np.clip(np.clip(overlap, 0, None).sum(1) / t_r, 0, 1)
+        condition = np.stack([onset, length, np.ones_like(onset)])
+        hrf[:, column] = compute_regressor(condition, HRF_MODEL, frame_times)[0]
+    basis = drift_basis(n_volumes, t_r, high_pass)
+    return Design(share, hrf, remove_drift(hrf, basis).astype(np.float32), t_r)

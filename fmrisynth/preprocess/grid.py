@@ -1,0 +1,180 @@
+"""The model grid: one lattice, cropped to the brain, on which all runs are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nilearn.image import resample_img
+
+from fmrisynth.errors import DataError
+
+__all__ = ["Grid", "choose_grid", "resample"]
+
+LATTICE_TOLERANCE = 1e-3  # voxels
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A lattice in world space and the brain on it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (X, Y, Z); multiples of the factor asked of `choose_grid`.
+    affine : numpy.ndarray
+        (4, 4), voxel to world (mm).
+    mask : numpy.ndarray
+        (X, Y, Z) bool, voxels that lie in the brain of enough runs.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    mask: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check that the mask lies on the grid."""
+        if self.mask.shape != self.shape or self.mask.dtype != bool:
+            raise DataError(
+                f"A grid of shape {self.shape} was given a mask of shape {self.mask.shape} and "
+                f"type {self.mask.dtype}; expected bool on the same shape."
+            )
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and one past last index of a mask along each axis."""
+    index = np.argwhere(mask)
+    return index.min(axis=0), index.max(axis=0) + 1
+
+
+def _world_box(mask: np.ndarray, affine: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Voxel-edge bounding box of a mask in another lattice's coordinates, (2, 3)."""
+    low, high = _bounding_box(mask)
+    corners = np.array(
+        [[x, y, z, 1] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
+    ) - np.array([0.5, 0.5, 0.5, 0])
+    inside = (np.linalg.inv(into) @ affine @ corners.T)[:3]
+    return np.stack([inside.min(axis=1) + 0.5, inside.max(axis=1) + 0.5])
+
+
+def choose_grid(
+    masks: Sequence[tuple[np.ndarray, np.ndarray]],
+    voxel_size: float | None,
+    multiple: int,
+    *,
+    margin: int = 0,
+    share: float = 0.5,
+) -> Grid:
+    """Choose the model grid of a set of runs.
+
+    The lattice is the first run's where its voxel size is (within 5 %) the one
+    asked for, so that runs on it are cropped and never interpolated; otherwise
+    it has the first run's axes at the voxel size asked for.
+
+    Parameters
+    ----------
+    masks : sequence of (mask, affine)
+        Distinct brain masks (X, Y, Z) bool and their affines (4, 4).
+    voxel_size : float or None
+        Edge of a voxel in mm; None keeps the first run's own voxels.
+    multiple : int
+        The shape becomes a multiple of this, as the network's strides need it.
+    margin : int
+        Voxels added around the brain before rounding up.
+    share : float
+        A voxel belongs to the brain when it lies in at least this share of the masks.
+
+    Returns
+    -------
+    Grid
+        Lattice, shape and mask.
+    """
+    first = masks[0][1]
+    lattice = first.copy()
+    own = np.linalg.norm(first[:3, :3], axis=0)
+    if voxel_size is not None and not np.allclose(own, voxel_size, rtol=0.05):
+        lattice[:3, :3] = first[:3, :3] / own * voxel_size
+        # keep the outer corner of the first voxel where it is
+        lattice[:3, 3] = first[:3, 3] - first[:3, :3].sum(1) / 2 + lattice[:3, :3].sum(1) / 2
+    boxes = np.stack([_world_box(mask, affine, lattice) for mask, affine in masks])
+    low = np.floor(boxes[:, 0].min(0) + LATTICE_TOLERANCE).astype(int) - margin
+    high = np.ceil(boxes[:, 1].max(0) - LATTICE_TOLERANCE).astype(int) + margin
+    size = -(-(high - low) // multiple) * multiple
+    low -= (size - (high - low)) // 2
+    affine = lattice.copy()
+    affine[:3, 3] = lattice[:3, :3] @ low + lattice[:3, 3]
+    shape = (int(size[0]), int(size[1]), int(size[2]))
+    votes = np.mean(
+        [resample(mask.astype(np.float32), a, affine, shape, "nearest") for mask, a in masks], axis=0
+    )
+    return Grid(shape, affine, votes >= share)
+
+
+def _lattice_offset(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """Integer voxel offset of `target` within `source`, or None when the lattices differ."""
+    between = np.linalg.inv(source) @ target
+    if not np.allclose(between[:3, :3], np.eye(3), atol=LATTICE_TOLERANCE):
+        return None
+    offset = np.rint(between[:3, 3])
+    if not np.allclose(between[:3, 3], offset, atol=LATTICE_TOLERANCE * 10):
+        return None
+    return offset.astype(int)
+
+
+def resample(
+    data: np.ndarray,
+    affine: np.ndarray,
+    target_affine: np.ndarray,
+    target_shape: tuple[int, ...],
+    interpolation: Any = "linear",
+) -> np.ndarray:
+    """Bring an image onto another grid, zero where it has no data.
+
+    Parameters
+    ----------
+    data : numpy.ndarray
+        (X, Y, Z) or (X, Y, Z, T) float32.
+    affine, target_affine : numpy.ndarray
+        (4, 4) voxel-to-world matrices.
+    target_shape : tuple of int
+        (X', Y', Z').
+    interpolation : {"linear", "nearest", "continuous"}
+        As in nilearn.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X', Y', Z') or (X', Y', Z', T) float32. Where both grids lie on one
+        lattice the voxels are copied, not interpolated.
+    """
+    offset = _lattice_offset(affine, target_affine)
+    if offset is not None:
+        return _crop(data, offset, target_shape)
+    image = nib.Nifti1Image(data, affine)
+    moved = resample_img(
+        image,
+        target_affine=target_affine,
+        target_shape=target_shape,
+        interpolation=interpolation,
+        fill_value=0,
+        copy_header=True,
+        force_resample=True,
+    )
+    return np.asarray(moved.dataobj, dtype=np.float32)
+
+
+def _crop(data: np.ndarray, offset: np.ndarray, shape: Iterable[int]) -> np.ndarray:
+    """Cut a box out of an array, zero where the box leaves it."""
+    shape = tuple(shape)
+    out = np.zeros(shape + data.shape[3:], dtype=np.float32)
+    low = np.maximum(offset, 0)
+    high = np.minimum(offset + shape, data.shape[:3])
+    if (high <= low).any():
+        return out
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(a - o, b - o) for a, b, o in zip(low, high, offset, strict=True))
+    out[target] = data[source]
+    return out

@@ -1,0 +1,54 @@
+"""Which participants are held out: chosen before training, seeded, recorded in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Split", "choose_split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Participants that the model learns from, and those it never sees.
+
+    Attributes
+    ----------
+    training, held_out : tuple of str
+        Participant labels without ``sub-``, sorted; disjoint.
+    """
+
+    training: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def role(self, participant: str) -> str:
+        """``training``, ``held_out``, or ``unseen`` for one the split does not know."""
+        if participant in self.training:
+            return "training"
+        return "held_out" if participant in self.held_out else "unseen"
+
+
+def choose_split(participants: Iterable[str], share: float, seed: int) -> Split:
+    """Hold out a share of the participants, at least one wherever there are two.
+
+    Parameters
+    ----------
+    participants : iterable of str
+        Labels; order and repetition do not matter.
+    share : float
+        Share to hold out, in [0, 1).
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    Split
+        With a single participant nothing can be held out.
+    """
+    labels = sorted(set(participants))
+    count = 0 if len(labels) < 2 else max(1, round(share * len(labels)))
+    chosen = np.random.default_rng(seed).permutation(len(labels))[:count]
+    held_out = {labels[i] for i in chosen}
+    return Split(tuple(p for p in labels if p not in held_out), tuple(sorted(held_out)))

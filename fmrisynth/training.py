@@ -1,0 +1,303 @@
+"""The training loop that both models share: budget, schedule, averaging, logs, resuming.
+
+Everything random in a training step is drawn from generators seeded by (seed,
+step, sample index), so that a resumed run, or one spread over several
+processes, repeats an unbroken one.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.checkpoints import read_training_state, write_training_state
+from fmrisynth.errors import FmrisynthError
+
+__all__ = [
+    "Budget",
+    "Ema",
+    "Learner",
+    "TrainingInterrupted",
+    "cosine_warmup",
+    "run_learner",
+    "shard",
+    "step_generator",
+]
+
+LOG_EVERY = 10  # steps averaged into one row of the log
+
+
+class TrainingInterrupted(FmrisynthError):
+    """A signal asked the training to stop; its state has been written."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: by steps, by wall-clock time, or whichever ends first.
+
+    Attributes
+    ----------
+    max_steps : int
+        Optimisation steps at most.
+    max_seconds : float or None
+        Wall-clock seconds at most; None leaves the steps alone to decide, and
+        makes the training repeatable.
+    """
+
+    max_steps: int
+    max_seconds: float | None = None
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """Share of the budget that is used up, in [0, 1]."""
+        share = step / self.max_steps
+        if self.max_seconds is not None:
+            share = max(share, elapsed / self.max_seconds)
+        return min(share, 1.0)
+
+
+class Learner(Protocol):
+    """What the loop trains."""
+
+    def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
+        """Make one optimisation step; return the named losses."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on as if never stopped."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+def cosine_warmup(progress: float, warmup: float) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine to zero.
+
+    Parameters
+    ----------
+    progress : float
+        Share of the budget used, in [0, 1].
+    warmup : float
+        Share of the budget spent warming up.
+    """
+    if progress < warmup:
+        return max(progress / warmup, 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def step_generator(seed: int, step: int, index: int = 0) -> torch.Generator:
+    """Return a CPU generator that depends on nothing but (seed, step, sample index)."""
+    state = np.random.SeedSequence([seed, step, index]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def shard(global_batch: int, fabric: Fabric) -> range:
+    """Indices of the global batch that this process handles."""
+    if global_batch % fabric.world_size:
+        raise FmrisynthError(
+            f"A batch of {global_batch} cannot be shared by {fabric.world_size} processes; "
+            "choose a number of processes that divides it."
+        )
+    share = global_batch // fabric.world_size
+    return range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
+
+
+class Ema:
+    """Exponential moving average of a module's weights, with a warm-up for short runs.
+
+    The decay at update n is min(decay_max, (1 + n) / (10 + n)).
+    """
+
+    def __init__(self, module: nn.Module, decay_max: float) -> None:
+        self.module = deepcopy(module).eval().requires_grad_(False)
+        self.decay_max = decay_max
+        self._source = module
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the module's present weights."""
+        decay = min(self.decay_max, (1 + step) / (10 + step))
+        averaged = [p for p in self.module.parameters()]
+        current = [p.detach() for p in self._source.parameters()]
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for mine, theirs in zip(self.module.buffers(), self._source.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the averaged module."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the averaged module."""
+        self.module.load_state_dict(state)
+
+
+@dataclass
+class _Log:
+    """Averages the losses over a few steps and appends them to a CSV file."""
+
+    path: Path
+    pending: list[dict[str, float]] = field(default_factory=list)
+
+    def truncate(self, step: int) -> None:
+        """Drop rows past `step`, left by a run that went on after its last checkpoint."""
+        if not self.path.is_file():
+            return
+        with open(self.path, newline="", encoding="utf-8") as stream:
+            rows = list(csv.reader(stream))
+        kept = [rows[0]] + [row for row in rows[1:] if row and int(row[0]) <= step] if rows else []
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
+            csv.writer(stream).writerows(kept)
+
+    def add(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
+        self.pending.append({k: float(v) for k, v in losses.items()})
+        return self.pending[-1]
+
+    def write(self, step: int, elapsed: float) -> None:
+        if not self.pending:
+            return
+        means = {
+            name: float(np.mean([row[name] for row in self.pending if name in row]))
+            for name in self.pending[-1]
+        }
+        new = not self.path.is_file() or self.path.stat().st_size == 0
+        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "seconds", *means])
+            writer.writerow([step, f"{elapsed:.1f}", *(f"{v:.6g}" for v in means.values())])
+        self.pending.clear()
+
+
+@contextmanager
+def _stop_flag() -> Iterator[list[str]]:
+    """Collect SIGTERM and SIGUSR1 (SLURM's preemption) instead of dying of them."""
+    received: list[str] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    try:
+        previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    except ValueError:  # not the main thread: leave the signals to it
+        previous = {}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run_learner(
+    learner: Learner,
+    budget: Budget,
+    *,
+    fabric: Fabric,
+    directory: Path,
+    title: str,
+    checkpoint_seconds: float = 120.0,
+) -> None:
+    """Train until the budget is used up, resuming from the state that `directory` holds.
+
+    Parameters
+    ----------
+    learner : Learner
+        What is trained.
+    budget : Budget
+        When to stop; also drives the learning-rate schedule.
+    fabric : lightning_fabric.Fabric
+        Device, precision and processes; only rank 0 writes.
+    directory : pathlib.Path
+        Holds ``state.pt``, ``log.csv`` and, at the end, ``curves.png``.
+    title : str
+        Name of the progress bar.
+    checkpoint_seconds : float
+        Time between two checkpoints, in s.
+
+    Raises
+    ------
+    TrainingInterrupted
+        On SIGTERM or SIGUSR1, after the state was written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    state_path, log = directory / "state.pt", _Log(directory / "log.csv")
+    step, spent = 0, 0.0
+    state = read_training_state(state_path)
+    if state is not None:
+        learner.load_state_dict(state["learner"])
+        step, spent = int(state["step"]), float(state["elapsed"])
+    if fabric.is_global_zero:
+        log.truncate(step)
+    started = time.monotonic() - spent
+
+    def save(elapsed: float) -> None:
+        content = {"step": step, "elapsed": elapsed, "learner": learner.state_dict()}
+        if fabric.is_global_zero:
+            write_training_state(state_path, content)
+
+    bar = tqdm(
+        total=budget.max_steps, initial=step, desc=title, unit="step", disable=not fabric.is_global_zero
+    )
+    last_saved = time.monotonic()
+    with _stop_flag() as received, bar:
+        while True:
+            # every process must take the same decision, so rank 0's clock is the clock
+            elapsed = fabric.broadcast(time.monotonic() - started)
+            progress = budget.progress(step, elapsed)
+            if progress >= 1:
+                break
+            losses = log.add(learner.step(step, progress))
+            step += 1
+            bar.update()
+            if step % LOG_EVERY == 0:
+                shown = {k: f"{v:.4g}" for k, v in list(losses.items())[:3]}
+                bar.set_postfix(shown, refresh=False)
+                if fabric.is_global_zero:
+                    log.write(step, elapsed)
+                log.pending.clear()
+            if received or time.monotonic() - last_saved > checkpoint_seconds:
+                save(time.monotonic() - started)
+                last_saved = time.monotonic()
+            if received:
+                raise TrainingInterrupted(
+                    f"{title}: stopped by {received[0]} at step {step}; the state is in "
+                    f"{state_path}. Run the same command again to go on from there."
+                )
+    save(time.monotonic() - started)
+    if fabric.is_global_zero:
+        log.write(step, time.monotonic() - started)
+        draw_curves(directory / "log.csv", directory / "curves.png", title)
+
+
+def draw_curves(log: Path, target: Path, title: str) -> None:
+    """Draw each column of a training log against the step, as a PNG."""
+    from matplotlib.figure import Figure  # slow to import, wanted once
+
+    with open(log, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        return
+    names = [name for name in rows[0] if name not in ("step", "seconds")]
+    steps = [int(row["step"]) for row in rows]
+    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axis.plot(steps, [float(row[name] or "nan") for row in rows])
+        axis.set(xlabel="step", title=name)
+    figure.suptitle(title)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+
