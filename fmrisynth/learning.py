@@ -136,11 +136,11 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     model.space.fit(latents).to("cpu")
     model.to(fabric.device)
     _fit_noise(model, latents, plan.seed)
-    model.observation = _observe(model, data, latents, plan.seed, fabric)
     conditions = [
         _condition(d, e, info, config.preprocess.high_pass)
         for d, e in zip(data, events, strict=True)
     ]
+    model.observation = _observe(model, data, latents, conditions, plan.seed, fabric)
     model.denoiser = _train_denoiser(model, latents, conditions, plan, diffusion_folder, fabric)
     return model.to(torch.device("cpu"))
 
@@ -269,12 +269,13 @@ def _observe(
     model: Model,
     data: Sequence[RunData],
     latents: Sequence[np.ndarray],
+    conditions: Sequence[RunCondition],
     seed: int,
     fabric: Fabric,
 ) -> ObservationNoise:
     """Measure what the autoencoder keeps and loses of the training runs."""
     mask = model.grid.mask
-    kept, lost, products, squares, count = 0.0, 0.0, 0.0, 0.0, 0
+    sums = _Sums(len(model.info.vocabulary.trial_types))
     for i in tqdm(_some(len(data), seed), desc="Observation noise", unit="run"):
         frames = np.asarray(data[i].frames, np.float32)[:, mask]  # T V, %
         decoded = []
@@ -283,22 +284,67 @@ def _observe(
             for piece in raw.split(ENCODE_AT_ONCE):
                 decoded.append(model.autoencoder.decode(piece)[:, 0].float().cpu())
         series = torch.cat(decoded).numpy()[:, mask] * model.info.scale
-        rest = frames - series
-        rest -= rest.mean(0)
-        kept, lost = kept + np.square(series).sum(0), lost + np.square(rest).sum(0)
-        products += float((rest[1:] * rest[:-1]).sum()) * len(rest) / (len(rest) - 1)
-        squares += float(np.square(rest).sum())
-        count += len(frames)
+        sums.add(frames, series, conditions[i].design.evoked[..., 0])
     observation = ObservationNoise(model.grid.shape)
     inside = torch.from_numpy(mask)
-    observation.decoded_sd[inside] = torch.from_numpy(np.sqrt(kept / count)).float()
-    observation.lost_sd[inside] = torch.from_numpy(np.sqrt(lost / count)).float()
-    observation.lag1.fill_(products / squares)
+    observation.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.kept / sums.count)).float()
+    observation.lost_sd[inside] = torch.from_numpy(np.sqrt(sums.lost / sums.count)).float()
+    observation.lag1.fill_(sums.products / sums.squares)
+    observation.evoked_gain.fill_(sums.evoked_gain())
     log.info(
-        "the autoencoder keeps %.3f of the residuals' variance",
-        1 - float(np.sum(lost)) / (float(np.sum(kept)) + float(np.sum(lost))),
+        "the autoencoder keeps %.3f of the residuals' variance and %.3f of evoked amplitudes",
+        1 - float(np.sum(sums.lost) / np.sum(sums.kept + sums.lost)),
+        float(observation.evoked_gain),
     )
     return observation
+
+
+class _Sums:
+    """Running sums over runs of what the autoencoder keeps (x̂) and loses (x − x̂)."""
+
+    def __init__(self, n_trial_types: int) -> None:
+        self.kept = self.lost = np.zeros(1)
+        self.products = self.squares = 0.0
+        self.count = self.runs = 0
+        # regressor products and regressor-signal products, in two halves of the runs
+        self._moments = np.zeros((2, n_trial_types, n_trial_types))
+        self._true: list[Any] = [0.0, 0.0]
+        self._decoded: list[Any] = [0.0, 0.0]
+
+    def add(self, frames: np.ndarray, decoded: np.ndarray, regressors: np.ndarray) -> None:
+        """Add a run: frames and decoded (T, V), regressors (T, K)."""
+        rest = frames - decoded
+        rest -= rest.mean(0)
+        self.kept = self.kept + np.square(decoded).sum(0)
+        self.lost = self.lost + np.square(rest).sum(0)
+        self.products += float((rest[1:] * rest[:-1]).sum()) * len(rest) / (len(rest) - 1)
+        self.squares += float(np.square(rest).sum())
+        self.count += len(frames)
+        half = self.runs % 2
+        self.runs += 1
+        self._moments[half] += regressors.T @ regressors
+        self._true[half] = self._true[half] + regressors.T @ frames
+        self._decoded[half] = self._decoded[half] + regressors.T @ decoded
+
+    def evoked_gain(self) -> float:
+        """Slope of decoded on true effects, by instrumental variables.
+
+        Both effects are noisy, and the noise is decoded too. Effects of the
+        other half of the runs serve as instrument: their noise is independent,
+        so only what is evoked counts.
+        """
+        if self.runs < 2:
+            return 1.0
+        ridge = 1e-3 * np.trace(self._moments.sum(0)) / len(self._moments[0])
+        inverse = [np.linalg.inv(m + ridge * np.eye(len(m))) for m in self._moments]
+        true = [i @ t for i, t in zip(inverse, self._true, strict=True)]
+        decoded = [i @ d for i, d in zip(inverse, self._decoded, strict=True)]
+        numerator = (decoded[0] * true[1]).sum() + (decoded[1] * true[0]).sum()
+        denominator = 2 * (true[0] * true[1]).sum()
+        if not denominator > 0:
+            return 1.0
+        log.debug("unclipped evoked gain %.3f", numerator / denominator)
+        return float(np.clip(numerator / denominator, 0.25, 1.0))
 
 
 def _condition(

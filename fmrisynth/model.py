@@ -58,8 +58,8 @@ class SamplingConfig:
     steps : int
         Denoising steps.
     guidance : float
-        Amplitude of the evoked mean; without the evoked-response pathway, the
-        scale of classifier-free guidance.
+        Amplitude of the evoked mean, 1 being that of the training runs; without
+        the evoked-response pathway, the scale of classifier-free guidance.
     stride : int
         Frames between two overlapping windows.
     """
@@ -149,17 +149,22 @@ class ObservationNoise(nn.Module):
         and of x − decode(encode(x)) over the training runs.
     lag1 : torch.Tensor
         Scalar, lag-1 autocorrelation of what is lost.
+    evoked_gain : torch.Tensor
+        Scalar, the share of an evoked response's amplitude that survives
+        decode(encode(x)); sampling divides the evoked mean by it.
     """
 
     decoded_sd: Tensor
     lost_sd: Tensor
     lag1: Tensor
+    evoked_gain: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.register_buffer("decoded_sd", torch.zeros(shape))
         self.register_buffer("lost_sd", torch.zeros(shape))
         self.register_buffer("lag1", torch.zeros(()))
+        self.register_buffer("evoked_gain", torch.ones(()))
 
 
 class Model:

@@ -15,17 +15,17 @@ __all__ = ["PRESETS"]
 DEMO = ModelConfig(
     autoencoder=VQGANConfig(
         latent_channels=4,
-        codebook_size=2048,
-        base_width=32,
+        codebook_size=512,
+        base_width=16,
         multipliers=(1, 2),
         norm_groups=8,
         patch=2,
         linear_path=True,
     ),
     autoencoder_training=AutoencoderTraining(
-        batch_size=16, adversarial=AdversarialConfig(weight=0.0)
+        batch_size=4, learning_rate=5e-3, adversarial=AdversarialConfig(weight=0.0)
     ),
-    autoencoder_steps=80,
+    autoencoder_steps=300,
     denoiser=DenoiserConfig(backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2))),
     diffusion_training=DiffusionTraining(batch_size=16),
     diffusion_steps=240,

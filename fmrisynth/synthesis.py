@@ -75,12 +75,16 @@ def sample_latents(
     weights = torch.from_numpy(triangular_weights(starts, total, length)).to(device)
     conditions = collate([condition.window(int(s), length) for s in starts]).to(device)
 
+    guidance = sampling.guidance
+    if model.denoiser.evoked is not None:
+        guidance /= float(model.observation.evoked_gain)
+
     def velocity(x: Tensor, theta: float) -> Tensor:
         windows = torch.stack([x[s : s + length] for s in starts])  # W T C X Y Z
         joined = torch.zeros_like(x)
         for first in range(0, len(starts), WINDOWS_AT_ONCE):
             part = slice(first, first + WINDOWS_AT_ONCE)
-            v = model.denoiser.velocity(windows[part], theta, conditions[part], sampling.guidance)
+            v = model.denoiser.velocity(windows[part], theta, conditions[part], guidance)
             for start, weight, piece in zip(starts[part], weights[part], v, strict=True):
                 joined[start : start + length] += weight[:, None, None, None, None] * piece
         return joined

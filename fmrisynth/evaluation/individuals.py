@@ -1,5 +1,7 @@
 """Individuals: whether a synthetic map resembles its own participant's real one.
 
+Maps are compared on blocks of 12 mm, where the noise of single voxels averages out.
+
 Array legend: ``P`` participants, ``C`` conditions, ``N`` coordinates or voxels.
 """
 

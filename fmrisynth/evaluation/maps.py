@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from fmrisynth.evaluation.records import RunRecord
 
@@ -190,6 +191,7 @@ def build_tables(
     conditions: Sequence[Condition],
     mask: np.ndarray,
     path: Path,
+    average: sparse.csr_array | None = None,
 ) -> dict[str, MapTable]:
     """Average runs into participants' maps and find their exact coordinates.
 
@@ -203,20 +205,27 @@ def build_tables(
         Common mask with ``V`` voxels.
     path : Path
         File in the work directory for the maps, so that memory holds few of them.
+    average : sparse array, shape (B, V), optional
+        Averages the voxels of the mask into blocks; the tables then hold
+        blocks in place of voxels.
 
     Returns
     -------
     dict
         Source → MapTable.
     """
-    n_conditions, n_voxels = len(conditions), int(mask.sum())
+    n_conditions = len(conditions)
+    n_voxels = int(mask.sum()) if average is None else average.shape[0]
     persons = [(source, person) for source, people in sources.items() for person in people]
     stored = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.float32, shape=(len(persons), 2, n_conditions, n_voxels)
     )
     n_runs = np.zeros((len(persons), 2, n_conditions), dtype=int)
     for row, (source, person) in enumerate(persons):
-        stored[row], n_runs[row] = _participant_maps(sources[source][person], conditions, mask)
+        maps, n_runs[row] = _participant_maps(sources[source][person], conditions, mask)
+        if average is not None:
+            maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T.reshape(2, n_conditions, -1)
+        stored[row] = maps
     coordinates = span_coordinates(stored.reshape(-1, n_voxels)).reshape(
         len(persons), 2, n_conditions, -1
     )

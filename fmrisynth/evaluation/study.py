@@ -22,7 +22,7 @@ from fmrisynth.evaluation.individuals import compare_individuals, participant_ma
 from fmrisynth.evaluation.maps import MapTable, build_tables, common_mask, merge
 from fmrisynth.evaluation.networks import Networks, compare_networks, networks_of, parcels
 from fmrisynth.evaluation.overlap import compare_overlap
-from fmrisynth.evaluation.records import Grid, RunRecord, summarise_runs
+from fmrisynth.evaluation.records import Grid, RunRecord, coarse_blocks, summarise_runs
 from fmrisynth.evaluation.resampling import Figure
 from fmrisynth.evaluation.result import REAL, TRAINING, Evaluation, Spectra
 from fmrisynth.evaluation.rsa import dissimilarity
@@ -125,6 +125,7 @@ class _Cohort:
     mask: np.ndarray
     conditions: Conditions
     tables: Mapping[str, MapTable]
+    block_tables: Mapping[str, MapTable]
     keys: np.ndarray
 
     @property
@@ -162,8 +163,18 @@ def _cohort(
     if note:
         notices.append(note[0].upper() + note[1:] + ".")
     conditions = find_conditions(runs[REAL])
-    tables = build_tables(people, conditions.trial_types, mask, work_dir / "maps.npy")
-    return _Cohort(people, runs, grid, mask, conditions, tables, common_blocks(every))
+    pairs = conditions.trial_types
+    _, average = coarse_blocks(mask, grid.affine)
+    return _Cohort(
+        people=people,
+        runs=runs,
+        grid=grid,
+        mask=mask,
+        conditions=conditions,
+        tables=build_tables(people, pairs, mask, work_dir / "maps.npy"),
+        block_tables=build_tables(people, pairs, mask, work_dir / "blocks.npy", average),
+        keys=common_blocks(every),
+    )
 
 
 def _compare(
@@ -214,7 +225,9 @@ def _compare(
         nyquist=_nyquist(cohort.runs[REAL]),
         networks=networks,
         copying=audits,
-        participant_maps=participant_matrices(cohort.tables, REAL, TRAINING, conditions.membership),
+        participant_maps=participant_matrices(
+            cohort.block_tables, REAL, TRAINING, conditions.membership
+        ),
         records={name: tuple(runs) for name, runs in cohort.runs.items()},
         settings=settings,
     )
@@ -238,7 +251,14 @@ def _generator_figures(cohort: _Cohort, name: str, rng: np.random.Generator) -> 
     figures |= compare_time_series(
         cohort.runs[name], cohort.real_runs(name), cohort.runs[TRAINING], rng
     )
-    figures |= compare_individuals(made, real, cohort.training, cohort.conditions.membership, rng)
+    blocks = cohort.block_tables
+    figures |= compare_individuals(
+        blocks[name],
+        blocks[REAL],
+        blocks[TRAINING] if cohort.training is not None else None,
+        cohort.conditions.membership,
+        rng,
+    )
     if cohort.training is not None:
         figures |= compare_decoding(
             cohort.samples(cohort.runs[name]),

@@ -1,52 +1,41 @@
-"""Drawings of the report: brain slices as PNG, everything else as SVG.
+"""Charts of the report as SVG.
 
-SVG drawings are inlined in the page and take their ink from it
-(``currentColor``), so that they follow light, dark and print. Brain slices
-stand on black in every scheme.
+They are inlined in the page and take their ink from it (``currentColor``), so
+that they follow light, dark and print.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.image
 import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
-from nibabel.orientations import aff2axcodes, io_orientation
 
 __all__ = [
     "COLOURS",
     "colour_of",
-    "data_uri",
     "draw_autocorrelation",
+    "draw_components",
+    "draw_curves",
     "draw_dots",
     "draw_matrix",
-    "draw_slices",
     "draw_spectra",
     "draw_time_course",
+    "draw_timeline",
 ]
 
 _INK = "#010203"  # replaced by currentColor in the SVG
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 """Okabe and Ito's colours, told apart by colour-blind readers; the first is the real data's."""
-
-_COLD_HOT = LinearSegmentedColormap.from_list(
-    "cold_hot",
-    ["#b8f4ff", "#1e90ff", "#10208a", "#3c3c3c", "#8a1010", "#ff6a00", "#ffee66"],
-)
-"""Effects on grey anatomy: blue and cyan below zero, red and yellow above."""
 
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names come from the dataset and may hold "$"
@@ -69,96 +58,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Slices:
-    """A strip of axial slices.
-
-    Attributes
-    ----------
-    image : str
-        PNG as a data URI.
-    heights : tuple of float
-        World z of each slice, in mm.
-    """
-
-    image: str
-    heights: tuple[float, ...]
-
-
 def colour_of(index: int) -> str:
     """Colour of a source: 0 is the real data, then the generators in their order."""
     return COLOURS[index % len(COLOURS)]
-
-
-def data_uri(png: bytes) -> str:
-    """Write PNG bytes as a data URI.
-
-    Parameters
-    ----------
-    png : bytes
-        The picture.
-
-    Returns
-    -------
-    str
-    """
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def draw_slices(
-    background: np.ndarray,
-    overlay: np.ndarray | None,
-    affine: np.ndarray,
-    *,
-    limit: float,
-    threshold: float = 0.0,
-    n_slices: int = 6,
-) -> Slices:
-    """Draw axial slices of a map on an anatomical background.
-
-    Parameters
-    ----------
-    background : ndarray, shape (X, Y, Z)
-        Grey background, e.g. the mean image.
-    overlay : ndarray, shape (X, Y, Z), or None
-        Map in colour; None draws the background alone.
-    affine : ndarray, shape (4, 4)
-        Voxel to world, in mm.
-    limit : float
-        Value of the strongest colour, the same for maps to be compared.
-    threshold : float
-        Smaller values are left transparent.
-    n_slices : int
-        Number of slices.
-
-    Returns
-    -------
-    Slices
-    """
-    grey = _upright(background, affine)
-    inside = np.flatnonzero((grey > 0).any(axis=(0, 1)))
-    first, last = (inside[0], inside[-1]) if inside.size else (0, grey.shape[2] - 1)
-    levels = np.unique(np.linspace(first, last, n_slices + 2).round().astype(int)[1:-1])
-    rows = np.flatnonzero((grey > 0).any(axis=(1, 2)))
-    columns = np.flatnonzero((grey > 0).any(axis=(0, 2)))
-    box = (
-        slice(rows[0], rows[-1] + 1) if rows.size else slice(None),
-        slice(columns[0], columns[-1] + 1) if columns.size else slice(None),
-    )
-    top = np.percentile(grey[grey > 0], 99) if inside.size else 1.0
-    colours = np.repeat(np.clip(grey / top, 0, 1)[..., None] * 0.75, 3, axis=-1)
-    if overlay is not None:
-        values = _upright(overlay, affine)
-        ink = _COLD_HOT(0.5 + 0.5 * np.clip(values / limit, -1, 1))[..., :3]
-        alpha = np.where((np.abs(values) > threshold) & (grey > 0), 0.9, 0.0)
-        colours = colours * (1 - alpha[..., None]) + ink * alpha[..., None]
-    # (X, Y, Z, 3) → strip of (Y, X) pictures, front of the head up
-    pictures = [np.flipud(colours[(*box, level)].transpose(1, 0, 2)) for level in levels]
-    gap = max(1, pictures[0].shape[1] // 20)
-    strip = np.concatenate([np.pad(p, ((0, 0), (gap, gap), (0, 0))) for p in pictures], axis=1)
-    zoom = max(1, round(130 * len(levels) / max(strip.shape[1], 1)))
-    strip = np.repeat(np.repeat(strip, zoom, axis=0), zoom, axis=1)
-    return Slices(data_uri(_png(strip)), _heights(levels, affine, background.shape))
 
 
 def draw_matrix(
@@ -208,7 +110,7 @@ def draw_matrix(
                     text = f"{value + 0.0:.2f}".replace("-0.00", "0").replace("0.", ".", 1)
                     axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=7, color=ink)
         axes.set(xlim=(0, n), ylim=(n, 0), xlabel=columns, ylabel=rows, aspect="equal")
-        short = [name if len(name) <= 22 else name[:21] + "…" for name in names]
+        short = [_short(name) for name in names]
         size_of_names = 8 if n <= 12 else 6
         axes.set_xticks(np.arange(n) + 0.5, short, rotation=90, fontsize=size_of_names)
         axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size_of_names)
@@ -260,7 +162,8 @@ def draw_time_course(
             mean = np.nanmean(rows[:, seen], axis=0)
             axes.plot(times[seen], mean, color=colours[source], lw=1.6)
             if len(rows) > 1:
-                error = 1.96 * np.nanstd(rows[:, seen], axis=0, ddof=1) / np.sqrt(len(rows))
+                spread = np.nanstd(rows[:, seen], axis=0) * np.sqrt(len(rows) / (len(rows) - 1))
+                error = 1.96 * spread / np.sqrt(len(rows))
                 axes.fill_between(
                     times[seen], mean - error, mean + error, color=colours[source], alpha=0.18, lw=0
                 )
@@ -291,11 +194,8 @@ def draw_spectra(
         for source, power in spectra.items():
             places = (np.arange(len(power)) + 0.5) / len(power) * (nyquist or 1.0)
             axes.plot(places, 100 * power, color=colours[source], lw=1.6)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
         unit = "frequency (Hz)" if nyquist else "frequency (share of Nyquist)"
-        axes.set(xlabel=unit, ylabel="% of power", xlim=(0, nyquist or 1.0))
+        axes.set(xlabel=unit, ylabel="% of power", xlim=(0, nyquist or 1.0), ylim=(0, None))
         return _svg(canvas, "Power spectra of real and synthetic runs")
 
 
@@ -359,6 +259,101 @@ def draw_dots(
         return _svg(canvas, label)
 
 
+def draw_components(shares: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> str:
+    """Draw how much of the variance the first spatial components hold.
+
+    Parameters
+    ----------
+    shares : mapping
+        Source → share of each component, in descending order.
+    colours : mapping
+        Source → colour.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    with _drawing(4.2, 2.6) as (canvas, axes):
+        for source, values in shares.items():
+            held = 100 * np.cumsum(values)
+            axes.plot(np.arange(1, len(held) + 1), held, color=colours[source], lw=1.6)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.set(xlabel="number of components", ylabel="% of variance", ylim=(0, 101))
+        return _svg(canvas, "Variance held by spatial components")
+
+
+def draw_curves(
+    sizes: Sequence[int],
+    curves: Mapping[str, Sequence[np.ndarray]],
+    colours: Mapping[str, str],
+    chance: float,
+) -> str:
+    """Draw learning curves with their intervals.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Numbers of training participants.
+    curves : mapping
+        Name → value, low and high end of the interval, three of shape (n_sizes,).
+    colours : mapping
+        Name → colour.
+    chance : float
+        Accuracy by guessing.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    with _drawing(4.2, 2.6) as (canvas, axes):
+        axes.axhline(100 * chance, color=_INK, lw=0.8, ls=":")
+        for name, (value, low, high) in curves.items():
+            axes.plot(sizes, 100 * value, color=colours[name], lw=1.6, marker="o", ms=4)
+            axes.fill_between(sizes, 100 * low, 100 * high, color=colours[name], alpha=0.15, lw=0)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(sizes), [str(size) for size in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel="real training participants", ylabel="trial types recognised (%)")
+        return _svg(canvas, "Decoding by number of training participants")
+
+
+def draw_timeline(
+    events: Mapping[str, Sequence[tuple[float, float]]], duration: float, label: str
+) -> str:
+    """Draw the events of a run, a row for each trial type.
+
+    Parameters
+    ----------
+    events : mapping
+        Trial type → (onset, duration) of its events, in s.
+    duration : float
+        Length of the run, in s.
+    label : str
+        Description for screen readers.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    with _drawing(7.0, 0.55 + 0.22 * len(events)) as (canvas, axes):
+        for row, bars in enumerate(events.values()):
+            # A brief event is drawn as long as can be seen.
+            wide = [(onset, max(length, 0.004 * duration)) for onset, length in bars]
+            axes.broken_barh(wide, (row - 0.35, 0.7), color=colour_of(row), lw=0)
+        axes.set_yticks(range(len(events)), [_short(name) for name in events])
+        axes.set(xlim=(0, duration), ylim=(len(events) - 0.5, -0.5), xlabel="s")
+        axes.tick_params(axis="y", length=0)
+        return _svg(canvas, label)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else name[:21] + "…"
+
+
 @contextmanager
 def _drawing(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
     """Make one axes in the report's style; sizes in inches."""
@@ -380,34 +375,3 @@ def _svg(canvas: Canvas, label: str) -> str:
     if found:
         rest = before + after.partition("</metadata>")[2]
     return f"{opening}>{rest}"
-
-
-def _png(colours: np.ndarray) -> bytes:
-    """Encode an (H, W, 3) array in 0…1 as PNG."""
-    stream = io.BytesIO()
-    matplotlib.image.imsave(stream, np.clip(colours, 0, 1), format="png", metadata={"Software": ""})
-    return stream.getvalue()
-
-
-def _upright(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Turn a volume so that its axes point to the right, the front and the top."""
-    orientation = io_orientation(affine)
-    order = np.argsort(orientation[:, 0])
-    turned = np.transpose(volume, order)
-    for axis in range(3):
-        if orientation[order[axis], 1] < 0:
-            turned = np.flip(turned, axis)
-    return turned
-
-
-def _heights(levels: np.ndarray, affine: np.ndarray, shape: Sequence[int]) -> tuple[float, ...]:
-    """World z at the middle of each upright slice, in mm."""
-    codes = aff2axcodes(affine)
-    axis = next(i for i, code in enumerate(codes) if code in "SI")
-    centre = (np.array(shape) - 1) / 2
-    heights = []
-    for level in levels:
-        voxel = centre.copy()
-        voxel[axis] = level if codes[axis] == "S" else shape[axis] - 1 - level
-        heights.append(float((affine @ [*voxel, 1.0])[2]))
-    return tuple(heights)

@@ -1,0 +1,173 @@
+"""The page of one participant: its real runs beside the synthetic ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fmrisynth.bids.atomic import atomic_path, make_folder
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.events import read_events
+from fmrisynth.evaluation.records import Grid, RunRecord, summarise_runs
+from fmrisynth.evaluation.timecourses import mean_image
+from fmrisynth.reports import figures
+from fmrisynth.reports.html import environment
+from fmrisynth.reports.slices import draw_carpet, draw_slices
+
+__all__ = ["write_participant_report"]
+
+
+def write_participant_report(
+    real: Sequence[Run],
+    synthetic: Sequence[Run],
+    target: Path,
+    *,
+    work_dir: Path,
+    nprocs: int = 1,
+    context: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page of one participant.
+
+    Parameters
+    ----------
+    real : sequence of Run
+        The participant's real runs; may be empty for a new, simulated one.
+    synthetic : sequence of Run
+        Its synthetic runs, at least one.
+    target : Path
+        ``sub-<label>.html``; it appears only when complete.
+    work_dir : Path
+        Directory for the cache of first-level results, shared with `evaluate`.
+    nprocs : int
+        Number of processes.
+    context : mapping, optional
+        ``dataset`` and ``role`` (str), ``notices`` (sequence of str).
+
+    Raises
+    ------
+    DataError
+        When a run cannot be read; the message names the file.
+    """
+    context = context or {}
+    first = (real or synthetic)[0]
+    grid = Grid(first.affine, first.shape)
+    records = summarise_runs(
+        [*real, *synthetic], grid, work_dir=work_dir, nprocs=nprocs, progress=False
+    )
+    sources = {"real": records[: len(real)], "synthetic": records[len(real) :]}
+    page = (
+        environment()
+        .get_template("participant.html")
+        .render(
+            title=f"sub-{first.participant}",
+            dataset=context.get("dataset", ""),
+            role=context.get("role", ""),
+            notices=list(context.get("notices", ())),
+            mosaics=_mosaics(sources, grid),
+            maps=_evoked(sources, grid),
+            runs=[_run(record, sources["real"]) for record in sources["synthetic"]],
+        )
+    )
+    make_folder(target.parent)
+    with atomic_path(target) as path:
+        path.write_text(page, encoding="utf-8")
+
+
+def _mosaics(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict[str, Any]]:
+    """Draw the mean image and the tSNR of each source, each pair on one scale."""
+    sections = []
+    shown = {name: records for name, records in sources.items() if records}
+    tsnr = {name: _mean_on_grid(records, grid, _tsnr) for name, records in shown.items()}
+    top = max(float(np.percentile(volume[volume > 0], 99)) for volume in tsnr.values())
+    for name, records in shown.items():
+        mean = np.asarray(mean_image(records, grid).dataobj)
+        drawn = draw_slices(mean, None, grid.affine, limit=1.0)
+        sections.append({"label": f"mean image, {name}", "image": drawn.image})
+    for name, volume in tsnr.items():
+        # Grey is drawn against the volume's own brightest voxels: bring both on one scale.
+        drawn = draw_slices(np.clip(volume, 0, top), None, grid.affine, limit=1.0)
+        median = float(np.median(volume[volume > 0]))
+        sections.append({"label": f"tSNR, {name} (median {median:.0f})", "image": drawn.image})
+    return sections
+
+
+def _evoked(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict[str, Any]]:
+    """Draw the participant's effect of each trial type, real beside synthetic."""
+    pairs = sorted({(r.run.task, name) for r in sources["synthetic"] for name in r.trial_types})
+    background = np.asarray(mean_image(sources["real"] or sources["synthetic"], grid).dataobj)
+    sections = []
+    for task, trial_type in pairs:
+        volumes = {}
+        for name, records in sources.items():
+            having = [r for r in records if r.run.task == task and trial_type in r.trial_types]
+            if having:
+                volumes[name] = _mean_on_grid(having, grid, lambda r, t=trial_type: _effect(r, t))
+        reference = volumes.get("real", volumes["synthetic"])
+        strong = np.abs(reference[reference != 0])
+        limit = float(np.percentile(strong, 99.5)) if strong.size else 1.0
+        strips = []
+        for name, volume in volumes.items():
+            drawn = draw_slices(
+                background, volume, grid.affine, limit=limit or 1.0, threshold=0.3 * limit
+            )
+            strips.append({"label": name, "image": drawn.image, "heights": drawn.heights})
+        sections.append({"name": f"{task}: {trial_type}", "limit": limit, "strips": strips})
+    return sections
+
+
+def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
+    """Draw one synthetic run beside the real run it was made for."""
+    run = record.run
+    events: dict[str, list[tuple[float, float]]] = {}
+    table = read_events(run.events)
+    for trial_type, onset, duration in zip(
+        table["trial_type"], table["onset"], table["duration"], strict=True
+    ):
+        events.setdefault(str(trial_type), []).append((float(onset), float(duration)))
+    partner = _partner(record, real)
+    shown = {"real": partner, "synthetic": record} if partner else {"synthetic": record}
+    series = {name: r.array("block_series") for name, r in shown.items()}
+    limit = 2.0 * float(np.std(next(iter(series.values()))))
+    length = run.n_volumes * run.t_r
+    return {
+        "label": run.label,
+        "timeline": Markup(figures.draw_timeline(events, length, f"Events of {run.label}")),
+        "carpets": [
+            {
+                "label": name,
+                "image": draw_carpet(rows, limit=limit),
+                "sd": shown[name].temporal_sd,
+                "lag1": float(shown[name].autocorrelation[0]),
+                "fwhm": float(np.nanmean(shown[name].fwhm)),
+            }
+            for name, rows in series.items()
+        ],
+    }
+
+
+def _partner(record: RunRecord, real: Sequence[RunRecord]) -> RunRecord | None:
+    """Find the real run with most entities in common, of the same task."""
+    mine = set(record.run.entities.items())
+    same = [r for r in real if r.run.task == record.run.task]
+    return max(same, key=lambda r: len(mine & set(r.run.entities.items())), default=None)
+
+
+def _mean_on_grid(records: Sequence[RunRecord], grid: Grid, values_of: Any) -> np.ndarray:
+    total, count = np.zeros(grid.shape), np.zeros(grid.shape)
+    for record in records:
+        mask = record.array("mask")
+        total[mask] += values_of(record)
+        count += mask
+    return total / np.maximum(count, 1)
+
+
+def _tsnr(record: RunRecord) -> np.ndarray:
+    return 100.0 / np.maximum(record.array("sd"), 1e-3)
+
+
+def _effect(record: RunRecord, trial_type: str) -> np.ndarray:
+    return record.array("effects")[record.trial_types.index(trial_type)]
