@@ -68,7 +68,9 @@ def _spread(args: Sequence[str], names: set[str]) -> list[str]:
     return spread
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+def _seconds(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> float | None:
     """Read ``HH:MM:SS`` (or ``MM:SS``, or seconds)."""
     if value is None:
         return None
@@ -119,53 +121,153 @@ def _level(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.argument("bids_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 @click.argument("analysis_level", callback=_level)
-@click.option("--participant-label", "--participant_label", cls=_ListOption, multiple=True,
-              metavar="LABEL...", help="Write runs of these participants only (the model learns "
-              "from all of the dataset that it may learn from). With or without 'sub-'.")
-@click.option("--session-id", "--session-label", "--session_label", cls=_ListOption, multiple=True,
-              metavar="LABEL...", help="Use these sessions only.")
-@click.option("-t", "--task-id", "--task_id", cls=_ListOption, multiple=True, metavar="LABEL...",
-              help="Use these tasks only.")
-@click.option("--space", metavar="NAME[:res-R]", help="Space of the preprocessed images. "
-              "[default: MNI152NLin2009cAsym where there is one]")
-@click.option("--bids-filter-file", type=click.Path(path_type=Path), metavar="FILE",
-              help="JSON file of entity filters, in fMRIPrep's form.")
-@click.option("-d", "--derivatives", cls=_ListOption, multiple=True, callback=_derivatives,
-              metavar="[NAME=]PATH...", help="Preprocessed derivatives to read. "
-              "[default: those under BIDS_DIR/derivatives]")
-@click.option("--model", "model_dir", type=click.Path(path_type=Path), metavar="DIR",
-              help="Use this trained model. [default: OUTPUT_DIR/model, trained if it is not there]")
+@click.option(
+    "--participant-label",
+    "--participant_label",
+    cls=_ListOption,
+    multiple=True,
+    metavar="LABEL...",
+    help="Write runs of these participants only (the model learns "
+    "from all of the dataset that it may learn from). With or without 'sub-'.",
+)
+@click.option(
+    "--session-id",
+    "--session-label",
+    "--session_label",
+    cls=_ListOption,
+    multiple=True,
+    metavar="LABEL...",
+    help="Use these sessions only.",
+)
+@click.option(
+    "-t",
+    "--task-id",
+    "--task_id",
+    cls=_ListOption,
+    multiple=True,
+    metavar="LABEL...",
+    help="Use these tasks only.",
+)
+@click.option(
+    "--space",
+    metavar="NAME[:res-R]",
+    help="Space of the preprocessed images. [default: MNI152NLin2009cAsym where there is one]",
+)
+@click.option(
+    "--bids-filter-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON file of entity filters, in fMRIPrep's form.",
+)
+@click.option(
+    "-d",
+    "--derivatives",
+    cls=_ListOption,
+    multiple=True,
+    callback=_derivatives,
+    metavar="[NAME=]PATH...",
+    help="Preprocessed derivatives to read. [default: those under BIDS_DIR/derivatives]",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Use this trained model. [default: OUTPUT_DIR/model, trained if it is not there]",
+)
 @click.option("--train-only", is_flag=True, help="Train the model and write no runs.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="demo", show_default=True,
-              help="Size and form of the model.")
-@click.option("--set", "assignments", multiple=True, callback=_assignments, metavar="NAME=VALUE",
-              help="Change one setting of the preset, such as denoiser.evoked.enabled=false. "
-              "May be repeated.")
-@click.option("--max-steps", type=click.IntRange(1), metavar="N",
-              help="Steps of each of the two trainings; makes a training repeatable. "
-              "[default: the preset's]")
-@click.option("--max-time", callback=_seconds, metavar="HH:MM:SS",
-              help="Wall-clock time for training; the learning rate's schedule fits it.")
-@click.option("--n-samples", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="Synthetic copies of each run, told apart by run-.")
-@click.option("--guidance", type=click.FloatRange(0), metavar="W",
-              help="Amplitude of the evoked response (1: as learned). [default: the model's]")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="demo",
+    show_default=True,
+    help="Size and form of the model.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    callback=_assignments,
+    metavar="NAME=VALUE",
+    help="Change one setting of the preset, such as denoiser.evoked.enabled=false. "
+    "May be repeated.",
+)
+@click.option(
+    "--max-steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Steps of each of the two trainings; makes a training repeatable. [default: the preset's]",
+)
+@click.option(
+    "--max-time",
+    callback=_seconds,
+    metavar="HH:MM:SS",
+    help="Wall-clock time for training; the learning rate's schedule fits it.",
+)
+@click.option(
+    "--n-samples",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Synthetic copies of each run, told apart by run-.",
+)
+@click.option(
+    "--guidance",
+    type=click.FloatRange(0),
+    metavar="W",
+    help="Amplitude of the evoked response (1: as learned). [default: the model's]",
+)
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model's]")
-@click.option("--sampling-steps", type=click.IntRange(1), metavar="N",
-              help="Denoising steps. [default: the model's]")
-@click.option("--random-seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
-              help="Seed of the split, the training and the synthetic noise.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
-              show_default=True, help="Where to compute; cuda is an error if there is none.")
-@click.option("--precision", type=click.Choice(["auto", "32-true", "bf16-mixed"]), default="auto",
-              show_default=True, help="Of the networks; auto takes bf16 where it is fast.")
-@click.option("--nprocs", "--n-cpus", "--nthreads", type=click.IntRange(1), metavar="N",
-              help="Processes and threads. [default: the CPUs that this process may use]")
-@click.option("--skip-bad-runs", is_flag=True, help="Exit with 0 although some runs of the "
-              "dataset could not be used.")
-@click.option("-w", "--work-dir", type=click.Path(path_type=Path), metavar="DIR",
-              help="Caches and unfinished trainings, kept for later. [default: OUTPUT_DIR/work, "
-              "removed when done]")
+@click.option(
+    "--sampling-steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Denoising steps. [default: the model's]",
+)
+@click.option(
+    "--random-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the split, the training and the synthetic noise.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; cuda is an error if there is none.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "32-true", "bf16-mixed"]),
+    default="auto",
+    show_default=True,
+    help="Of the networks; auto takes bf16 where it is fast.",
+)
+@click.option(
+    "--nprocs",
+    "--n-cpus",
+    "--nthreads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes and threads. [default: the CPUs that this process may use]",
+)
+@click.option(
+    "--skip-bad-runs",
+    is_flag=True,
+    help="Exit with 0 although some runs of the dataset could not be used.",
+)
+@click.option(
+    "-w",
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Caches and unfinished trainings, kept for later. [default: OUTPUT_DIR/work, "
+    "removed when done]",
+)
 @click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: Any) -> None:
@@ -251,7 +353,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(USAGE)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            _fail(f"{error}; free some space and run the same command again.", InputOutputError.exit_code)
+            _fail(
+                f"{error}; free some space and run the same command again.",
+                InputOutputError.exit_code,
+            )
         raise
     sys.exit(0)
 

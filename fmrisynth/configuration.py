@@ -115,7 +115,9 @@ def _replaced(config: Any, path: list[str], value: Any, name: str) -> Any:
     """Replace one field, however deep."""
     known = [f.name for f in fields(config)]
     if path[0] not in known:
-        raise UsageError(f"--set {name}: there is no setting {path[0]!r}; expected one of {', '.join(known)}.")
+        raise UsageError(
+            f"--set {name}: there is no setting {path[0]!r}; expected one of {', '.join(known)}."
+        )
     current = getattr(config, path[0])
     if len(path) > 1:
         if not is_dataclass(current):

@@ -85,7 +85,9 @@ class LatentSpace(nn.Module):
         count = sum(len(z) for z in latents)
         mean = sum(torch.from_numpy(np.sum(z, axis=0, dtype=np.float64)) for z in latents) / count
         squares = [
-            torch.from_numpy(np.square(z.astype(np.float32) - mean.numpy()).sum(0, dtype=np.float64))
+            torch.from_numpy(
+                np.square(z.astype(np.float32) - mean.numpy()).sum(0, dtype=np.float64)
+            )
             for z in latents
         ]
         deviation = (sum(squares) / count).sqrt()

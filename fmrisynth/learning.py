@@ -27,9 +27,9 @@ from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
 from fmrisynth.model import Model, ModelConfig, ModelInfo, ObservationNoise
-from fmrisynth.noise import StationaryNoise
+from fmrisynth.noise import ColouredNoise
 from fmrisynth.preprocess.grid import Grid, choose_grid
-from fmrisynth.preprocess.splits import Split, choose_split
+from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
 from fmrisynth.training import Budget, run_learner
 
@@ -129,9 +129,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     autoencoder_folder = _folder(work_dir, "autoencoder", plan, [keys, to_json(split)], settings)
     diffusion_folder = _folder(work_dir, "diffusion", plan, autoencoder_folder.name, settings)
 
-    model.autoencoder = _train_autoencoder(
-        data, grid, plan, scale, autoencoder_folder, fabric
-    )
+    model.autoencoder = _train_autoencoder(data, grid, plan, scale, autoencoder_folder, fabric)
     latents = _encode(model, data, keys, autoencoder_folder, fabric)
     model.space.fit(latents).to("cpu")
     model.to(fabric.device)
@@ -174,9 +172,7 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     return grid
 
 
-def _prepare(
-    runs: Sequence[Run], grid: Grid, plan: TrainingPlan, work_dir: Path
-) -> list[RunData]:
+def _prepare(runs: Sequence[Run], grid: Grid, plan: TrainingPlan, work_dir: Path) -> list[RunData]:
     """Bring the runs onto the grid; leave out those that cannot be used."""
     data, failed = prepare_runs(
         runs,
@@ -224,9 +220,7 @@ def _train_autoencoder(
         seed=plan.seed,
     )
     budget = plan.budget(config.autoencoder_steps, AUTOENCODER_SHARE)
-    run_learner(
-        learner, budget, fabric=fabric, directory=folder, title="Autoencoder"
-    )
+    run_learner(learner, budget, fabric=fabric, directory=folder, title="Autoencoder")
     return learner.averaged
 
 
@@ -256,12 +250,14 @@ def _some(count: int, seed: int) -> list[int]:
 
 def _fit_noise(model: Model, latents: Sequence[np.ndarray], seed: int) -> None:
     """Give the diffusion's noise the colour of the standardised latents."""
-    if not isinstance(model.noise, StationaryNoise):
+    if not isinstance(model.noise, ColouredNoise):
         return
     device = model.space.mask.device
     model.noise.fit(
-        model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
-        for i in tqdm(_some(len(latents), seed), desc="Noise", unit="run")
+        [
+            model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
+            for i in tqdm(_some(len(latents), seed), desc="Noise", unit="run")
+        ]
     )
 
 
@@ -375,7 +371,11 @@ def _train_denoiser(
         config.autoencoder.factor,
     )
     windows = Windows(
-        latents, conditions, model.space, config.denoiser.n_frames, config.diffusion_training.onset_share
+        latents,
+        conditions,
+        model.space,
+        config.denoiser.n_frames,
+        config.diffusion_training.onset_share,
     )
     start_evoked(denoiser, windows)
     learner = DiffusionLearner(

@@ -36,7 +36,7 @@ from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig
 from fmrisynth.diffusion.train import DiffusionTraining
 from fmrisynth.errors import ModelError
 from fmrisynth.latents import LatentSpace
-from fmrisynth.noise import StationaryNoise, WhiteNoise
+from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.preprocess.store import PreprocessConfig
@@ -180,7 +180,7 @@ class Model:
         Volume to latents and back.
     space : LatentSpace
         Standardisation of latents.
-    noise : StationaryNoise or WhiteNoise
+    noise : ColouredNoise or WhiteNoise
         The diffusion's noise.
     denoiser : Denoiser
         The diffusion network.
@@ -195,10 +195,10 @@ class Model:
         inside = latent_mask(torch.from_numpy(grid.mask), config.autoencoder.factor)
         channels = config.autoencoder.latent_channels
         self.space = LatentSpace(channels, inside)
-        self.noise: StationaryNoise | WhiteNoise = (
+        self.noise: ColouredNoise | WhiteNoise = (
             WhiteNoise(channels, inside)
             if config.denoiser.noise == "white"
-            else StationaryNoise(channels, inside)
+            else ColouredNoise(channels, inside)
         )
         self.denoiser = Denoiser(
             config.denoiser, info.vocabulary, channels, inside, config.autoencoder.factor
@@ -267,7 +267,9 @@ class Model:
             image = nib.load(mask_path)
             mask = np.asarray(image.dataobj) > 0
         except Exception as error:  # nibabel raises many kinds on damaged files
-            raise ModelError(f"{mask_path} is not a readable mask ({error}); copy the model again.") from None
+            raise ModelError(
+                f"{mask_path} is not a readable mask ({error}); copy the model again."
+            ) from None
         content = read_json(directory / "config.json")
         shape = tuple(content["grid"]["shape"])
         if mask.shape != shape:

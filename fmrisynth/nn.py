@@ -49,7 +49,7 @@ def position_embedding(shape: tuple[int, int, int], width: int, device: torch.de
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
+    """X · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
@@ -73,11 +73,15 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context_width or width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
         """(B, N, D) attend to (B, L, E), of which only `valid` (B, L) tokens count."""
         source = x if context is None else context
         q = rearrange(self.query(x), "b n (h d) -> b h n d", d=self.head_width)
-        k, v = rearrange(self.key_value(source), "b l (two h d) -> two b h l d", two=2, d=self.head_width)
+        k, v = rearrange(
+            self.key_value(source), "b l (two h d) -> two b h l d", two=2, d=self.head_width
+        )
         mask = None if valid is None else valid[:, None, None, :]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))

@@ -144,9 +144,7 @@ def _make(
     """One synthetic run and its mask."""
     run = job.run
     events = read_events(run.events, duration=run.n_volumes * run.t_r)
-    data, carrier = synthesiser.synthesise(
-        run, bold, events, run_seed(seed, run.label, job.sample)
-    )
+    data, carrier = synthesiser.synthesise(run, bold, events, run_seed(seed, run.label, job.sample))
     return data, carrier.mask
 
 
@@ -162,4 +160,3 @@ def _write(production: Production, job: _Job, data: np.ndarray, mask: np.ndarray
         provenance=job.provenance,
         sources=production.sources,
     )
-

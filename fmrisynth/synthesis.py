@@ -216,9 +216,7 @@ class Synthesiser:
         return moved
 
 
-def _autoregressive(
-    shape: tuple[int, ...], lag1: float, generator: torch.Generator
-) -> np.ndarray:
+def _autoregressive(shape: tuple[int, ...], lag1: float, generator: torch.Generator) -> np.ndarray:
     """AR(1) noise of unit variance along the first axis, (N, V) float32."""
     noise = torch.randn(shape, generator=generator).numpy()
     innovation = np.float32((1 - lag1**2) ** 0.5)

@@ -250,7 +250,11 @@ def run_learner(
             write_training_state(state_path, content)
 
     bar = tqdm(
-        total=budget.max_steps, initial=step, desc=title, unit="step", disable=not fabric.is_global_zero
+        total=budget.max_steps,
+        initial=step,
+        desc=title,
+        unit="step",
+        disable=not fabric.is_global_zero,
     )
     last_saved = time.monotonic()
     with _stop_flag() as received, bar:
@@ -300,4 +304,3 @@ def draw_curves(log: Path, target: Path, title: str) -> None:
     figure.suptitle(title)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
-

@@ -12,7 +12,7 @@ from evaluation_cohort import HELD_OUT, TRAINING, Recipe, write_cohort
 
 from fmrisynth.evaluation.study import evaluate
 from fmrisynth.reports import figures
-from fmrisynth.reports.html import render_group_report, write_group_report
+from fmrisynth.reports.html import render_group_report, write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.reports.slices import draw_carpet, draw_slices
 
@@ -127,6 +127,15 @@ def test_a_single_participant_gets_its_notice_on_top(cohort, tmp_path):
     assert page.index("Nothing was held out") < page.index('id="verdict"')
     assert "not judged: no ceiling" in page
     assert Page(page).open == []
+
+
+def test_citation_is_plain_text(evaluation, tmp_path):
+    write_citation(evaluation, tmp_path / "logs" / "CITATION.md", {"fmrisynth": "0.0"})
+    text = (tmp_path / "logs" / "CITATION.md").read_text(encoding="utf-8")
+    assert "<p>" not in text
+    assert "{%" not in text
+    assert NASTY in text  # plain text is not escaped
+    assert "2 held-out participants" in text
 
 
 def test_participant_page(cohort, tmp_path):

@@ -126,9 +126,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(
             FilmBlock(width, condition_width)
             if self.convolutional
-            else TransformerBlock(
-                width, condition_width, config.head_width, config.cross_attention
-            )
+            else TransformerBlock(width, condition_width, config.head_width, config.cross_attention)
             for _ in range(config.blocks[level])
         )
 
@@ -191,7 +189,7 @@ class Backbone(nn.Module):
         self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
-        """x (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
+        """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
         pooled, tokens, valid = self.condition(theta, condition)
         h = self.stem(rearrange(x, "b t c x y z -> b (t c) x y z"))
         if self.anatomy is not None:

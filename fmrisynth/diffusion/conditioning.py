@@ -56,7 +56,11 @@ class Vocabulary:
         """Collect the names in a set of runs and their events."""
         runs = list(runs)
         trial_types = sorted(
-            {(r.task, str(t)) for r, e in zip(runs, events, strict=True) for t in e["trial_type"].unique()}
+            {
+                (r.task, str(t))
+                for r, e in zip(runs, events, strict=True)
+                for t in e["trial_type"].unique()
+            }
         )
         return cls(
             tuple(trial_types),

@@ -179,7 +179,9 @@ class Denoiser(nn.Module):
         multiple = 2 ** (len(config.backbone.widths) - 1)
         self.padding = tuple(-n % multiple for n in shape)
 
-    def forward(self, x: Tensor, theta: Tensor, condition: Condition, amplitude: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, theta: Tensor, condition: Condition, amplitude: float = 1.0
+    ) -> Tensor:
         """Predict what the loss compares: v, or ε.
 
         Parameters
@@ -207,7 +209,7 @@ class Denoiser(nn.Module):
         return out * self.mask
 
     def velocity(self, x: Tensor, theta: float, condition: Condition, guidance: float) -> Tensor:
-        """v for sampling, with guidance.
+        """V for sampling, with guidance.
 
         With the evoked-response pathway, guidance scales the evoked mean and
         costs nothing; without it, it is classifier-free guidance (Ho & Salimans
@@ -223,7 +225,7 @@ class Denoiser(nn.Module):
         return self._as_velocity(x, angles, from_none + guidance * (given - from_none))
 
     def _as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
-        """v from the network's output: v = (ε − sin θ · x) / cos θ for ε-prediction."""
+        """V from the network's output: v = (ε − sin θ · x) / cos θ for ε-prediction."""
         if self.config.prediction == "v":
             return out
         cos, sin = _per_item(theta.cos()), _per_item(theta.sin())

@@ -18,7 +18,9 @@ DrawNoise = Callable[[], Tensor]
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
-def euler(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter) -> Tensor:
+def euler(
+    velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
+) -> Tensor:
     """Integrate dx/dθ = v with the two-step Adams–Bashforth rule (Euler at first).
 
     It keeps the variance of a sample; DDIM with few steps loses it, each step
@@ -38,7 +40,9 @@ def euler(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps:
     return x
 
 
-def ddim(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter) -> Tensor:
+def ddim(
+    velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
+) -> Tensor:
     """Deterministic DDIM (Song et al. 2021, eq. 12 with η = 0): a rotation by δ each step."""
     for i in steps(range(len(angles) - 1)):
         theta, delta = float(angles[i]), float(angles[i] - angles[i + 1])
@@ -46,7 +50,9 @@ def ddim(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: 
     return x
 
 
-def ddpm(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter) -> Tensor:
+def ddpm(
+    velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
+) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, alg. 2, with the posterior variance β̃)."""
     for i in steps(range(len(angles) - 1)):
         theta, to = float(angles[i]), float(angles[i + 1])
@@ -59,7 +65,9 @@ def ddpm(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: 
     return x
 
 
-def dpmpp_2m(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter) -> Tensor:
+def dpmpp_2m(
+    velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
+) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, alg. 2), in λ = log cot θ."""
     previous: tuple[float, Tensor] | None = None
     for i in steps(range(len(angles) - 1)):
@@ -71,9 +79,10 @@ def dpmpp_2m(velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, ste
             ratio = h / previous[0] / 2
             data = (1 + ratio) * x0 - ratio * previous[1]
         # e^{-h} written as a ratio of tangents, finite at both ends
-        x = math.sin(to) / math.sin(theta) * x + (
-            math.cos(to) - math.sin(to) * math.cos(theta) / math.sin(theta)
-        ) * data
+        x = (
+            math.sin(to) / math.sin(theta) * x
+            + (math.cos(to) - math.sin(to) * math.cos(theta) / math.sin(theta)) * data
+        )
         previous = (h, x0)
     return x
 
@@ -99,4 +108,3 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "dpmpp-2m": dpmpp_2m,
 }
 """The samplers by the names that the command line knows."""
-

@@ -46,7 +46,9 @@ class Schedule:
     def alphas_bar(self) -> Tensor:
         """ᾱ_t = Π (1 − β_s) for t = 1 … n, float64 (Ho et al. 2020, eq. 4)."""
         if self.kind == "linear":
-            betas = torch.linspace(self.beta_start, self.beta_end, self.n_steps, dtype=torch.float64)
+            betas = torch.linspace(
+                self.beta_start, self.beta_end, self.n_steps, dtype=torch.float64
+            )
         else:
             root = torch.linspace(
                 self.beta_start**0.5, self.beta_end**0.5, self.n_steps, dtype=torch.float64

@@ -15,7 +15,7 @@ from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.latents import LatentSpace
-from fmrisynth.noise import StationaryNoise, WhiteNoise
+from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["DiffusionLearner", "DiffusionTraining", "Windows", "start_evoked"]
@@ -127,7 +127,7 @@ class DiffusionLearner:
         How.
     windows : Windows
         What it learns from.
-    noise : StationaryNoise or WhiteNoise
+    noise : ColouredNoise or WhiteNoise
         The diffusion's noise.
     seed : int
         Seed of everything that is drawn.
@@ -139,7 +139,7 @@ class DiffusionLearner:
         denoiser: Denoiser,
         training: DiffusionTraining,
         windows: Windows,
-        noise: StationaryNoise | WhiteNoise,
+        noise: ColouredNoise | WhiteNoise,
         seed: int,
     ) -> None:
         self.fabric, self.training, self.windows = fabric, training, windows
@@ -177,7 +177,10 @@ class DiffusionLearner:
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         norm = self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.training.gradient_clip, error_if_nonfinite=False
+            self.model,
+            self.optimizer,
+            max_norm=self.training.gradient_clip,
+            error_if_nonfinite=False,
         )
         self.optimizer.step()
         self.ema.update(step)

@@ -30,6 +30,8 @@ __all__ = [
     "participant_matrix",
 ]
 
+Halves = tuple[np.ndarray, np.ndarray]
+
 _BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-1.0, 1.0)}
 
 
@@ -99,7 +101,7 @@ def participant_matrices(
     return matrices
 
 
-def between_variance(first: np.ndarray, second: np.ndarray) -> float:
+def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Variance of the participants' true maps, free of the noise within participants.
 
     The covariance over participants of two independent halves of their runs:
@@ -112,8 +114,10 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> float:
 
     Returns
     -------
-    float
+    variance : float
         Sum over coordinates and mean over conditions, in squared percent signal change.
+    error : float
+        Its standard error over conditions; NaN for a single one.
     """
     present = np.isfinite(first[..., 0]) & np.isfinite(second[..., 0])
     totals = []
@@ -122,7 +126,10 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> float:
         if len(a) > 1:
             products = (a - a.mean(axis=0)) * (b - b.mean(axis=0))
             totals.append(products.sum() / (len(a) - 1))
-    return float(np.mean(totals)) if totals else NAN
+    if not totals:
+        return NAN, NAN
+    error = float(np.std(totals, ddof=1) / np.sqrt(len(totals))) if len(totals) > 1 else NAN
+    return float(np.mean(totals)), error
 
 
 def compare_individuals(
@@ -161,25 +168,38 @@ def compare_individuals(
     rows = np.array([real.participants.index(person) for person in made.participants])
     if len(rows) < 2:
         return {}
-    synthetic = [merge(made.half(np.full(len(rows), h)), membership) for h in (0, 1)]
-    truth = [merge(real.half(np.full(len(real.participants), h))[rows], membership) for h in (0, 1)]
+    split = real.has_halves and made.has_halves
     whole = merge(made.whole(), membership), merge(real.whole()[rows], membership)
     source = real if training is None else training
     group = group_mean(merge(source.whole(), membership))
-    if real.has_halves and made.has_halves:
+    if split:
+        synthetic, truth = _halves(made, membership), _halves(real, membership, rows)
         pairs = [(synthetic[0], truth[1]), (synthetic[1], truth[0])]
-        ceiling_matrix = participant_matrix(truth[0], truth[1], group)
+        ceiling_matrix = participant_matrix(*truth, group)
     else:
         pairs = [whole]
         ceiling_matrix = np.full((len(rows), len(rows)), NAN)
     matrix = np.mean([participant_matrix(a, b, group) for a, b in pairs], axis=0)
     figures = _identity_figures(matrix, ceiling_matrix, rng)
-    if real.has_halves and made.has_halves:
+    others = training is not None and training.has_halves and len(training.participants) > 1
+    if split:
+        # At the level of trial types, which are more: the error is over conditions.
+        each = np.eye(membership.shape[1])
         figures["diversity_participants_ratio"] = _ratio(
-            synthetic, truth, training, membership, rng
+            _halves(made, each),
+            _halves(real, each, rows),
+            _halves(training, each) if training is not None and others else None,
+            rng,
         )
-    figures["map_variance_ratio"] = _ratio([whole[0]] * 2, [whole[1]] * 2, None, membership, rng)
+    figures["map_variance_ratio"] = _ratio((whole[0], whole[0]), (whole[1], whole[1]), None, rng)
     return figures
+
+
+def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = None) -> Halves:
+    """Both halves of the runs of each participant, each (P, C, N)."""
+    n = len(table.participants)
+    first, second = (merge(table.half(np.full(n, h)), membership) for h in (0, 1))
+    return (first, second) if rows is None else (first[rows], second[rows])
 
 
 def _identity_figures(
@@ -215,39 +235,25 @@ def _hits(matrix: np.ndarray) -> np.ndarray:
     return (np.diag(matrix) > others.max(axis=1)).astype(float)
 
 
-def _ratio(
-    made: list[np.ndarray],
-    real: list[np.ndarray],
-    training: MapTable | None,
-    membership: np.ndarray,
-    rng: np.random.Generator,
-) -> Figure:
-    """Synthetic over real variance between participants, with its interval and ceiling."""
+def _ratio(made: Halves, real: Halves, training: Halves | None, rng: np.random.Generator) -> Figure:
+    """Synthetic over real variance between participants, with its interval and ceiling.
+
+    NaN where the real participants themselves do not differ beyond noise:
+    there is nothing to reach then.
+    """
     n = len(real[0])
-    value = _quotient(between_variance(*made), between_variance(*real))
+    true, error = between_variance(*real)
+    if not true > 2.5 * error:
+        return Figure(NAN)
+    value = between_variance(*made)[0] / true
     samples = []
     for counts in bootstrap_counts(n, rng, 200):
-        if (counts > 0).sum() < 2:
-            continue
         rows = np.repeat(np.arange(n), counts)
-        samples.append(
-            _quotient(
-                between_variance(made[0][rows], made[1][rows]),
-                between_variance(real[0][rows], real[1][rows]),
-            )
-        )
-    ceiling = NAN
-    if training is not None and training.has_halves and len(training.participants) > 1:
-        both = [
-            merge(training.half(np.full(len(training.participants), h)), membership) for h in (0, 1)
-        ]
-        ceiling = _quotient(between_variance(*both), between_variance(*real))
+        below = between_variance(real[0][rows], real[1][rows])[0]
+        if (counts > 0).sum() > 1 and below > 0:
+            samples.append(between_variance(made[0][rows], made[1][rows])[0] / below)
+    ceiling = between_variance(*training)[0] / true if training is not None else NAN
     return Figure(value, *interval(value, np.array(samples)), ceiling)
-
-
-def _quotient(numerator: float, denominator: float) -> float:
-    """Divide; NaN where the real data themselves show no variance."""
-    return numerator / denominator if denominator > 0 else NAN
 
 
 def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Figure", "average", "bootstrap_counts", "interval", "matched_draws"]
+__all__ = ["Figure", "average_of", "bootstrap_counts", "interval", "matched_draws"]
 
 N_BOOTSTRAP = 500
 N_DRAWS = 60
@@ -127,11 +127,6 @@ def matched_draws(
         )
         for _ in range(n_draws)
     ]
-
-
-def average(draw: Callable[[int], Values], n_draws: int) -> dict[str, float]:
-    """Average figures over random draws, leaving out draws in which one is undefined."""
-    return average_of([draw(index) for index in range(n_draws)])
 
 
 def average_of(draws: Sequence[Values]) -> dict[str, float]:

@@ -123,7 +123,7 @@ RULES = (
          _near_one(0.1)),
     Rule("fwhm_ratio", "Smoothness (FWHM), synthetic / real", "within 10 % of 1", _near_one(0.1)),
     Rule("diversity_participants_ratio", "Differences between participants, synthetic / real",
-         "at least 0.5", _at_least(0.5, widest=2.0)),
+         "at least 0.5 (where real participants differ beyond noise)", _at_least(0.5, widest=2.0)),
     Rule("copied_share", "Runs copied from training runs", "none", _at_most(0.0)),
     Rule("membership_auc", "Training runs told from held-out ones (AUC)",
          "at most 0.6, or 0.5 within the interval", _like_chance(0.6)),

@@ -54,7 +54,12 @@ def _world_box(mask: np.ndarray, affine: np.ndarray, into: np.ndarray) -> np.nda
     """Voxel-edge bounding box of a mask in another lattice's coordinates, (2, 3)."""
     low, high = _bounding_box(mask)
     corners = np.array(
-        [[x, y, z, 1] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
+        [
+            [x, y, z, 1]
+            for x in (low[0], high[0])
+            for y in (low[1], high[1])
+            for z in (low[2], high[2])
+        ]
     ) - np.array([0.5, 0.5, 0.5, 0])
     inside = (np.linalg.inv(into) @ affine @ corners.T)[:3]
     return np.stack([inside.min(axis=1) + 0.5, inside.max(axis=1) + 0.5])
@@ -108,7 +113,8 @@ def choose_grid(
     affine[:3, 3] = lattice[:3, :3] @ low + lattice[:3, 3]
     shape = (int(size[0]), int(size[1]), int(size[2]))
     votes = np.mean(
-        [resample(mask.astype(np.float32), a, affine, shape, "nearest") for mask, a in masks], axis=0
+        [resample(mask.astype(np.float32), a, affine, shape, "nearest") for mask, a in masks],
+        axis=0,
     )
     return Grid(shape, affine, votes >= share)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.grid import Grid, resample
@@ -189,4 +189,3 @@ class Frames:
         samples = [runs[i].frames[:: max(1, len(runs[i].frames) // 8)][:, mask] for i in chosen]
         values = np.concatenate(samples).astype(np.float32)
         return float(np.sqrt(np.mean(np.square(values))))
-

@@ -250,7 +250,7 @@ def draw_dots(
         for row, (source, runs) in enumerate(values.items()):
             found = runs[np.isfinite(runs)]
             spread = row + rng.uniform(-0.22, 0.22, len(found))
-            axes.plot(found, spread, ".", ms=4, color=colours[source], alpha=0.55, mew=0)
+            axes.plot(found, spread, "o", ms=4, color=colours[source], alpha=0.6, mew=0)
             if len(found):
                 axes.plot([np.median(found)] * 2, [row - 0.34, row + 0.34], color=_INK, lw=1.5)
         axes.set_yticks(range(len(values)), list(values))

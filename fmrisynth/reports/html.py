@@ -15,7 +15,7 @@ from fmrisynth.evaluation.tables import metrics_table
 from fmrisynth.evaluation.verdict import Judgement, judge
 from fmrisynth.reports import figures, sections
 
-__all__ = ["environment", "render_group_report", "write_group_report"]
+__all__ = ["environment", "render_group_report", "write_citation", "write_group_report"]
 
 
 def write_group_report(evaluation: Evaluation, target: Path, context: Mapping[str, Any]) -> None:
@@ -36,6 +36,34 @@ def write_group_report(evaluation: Evaluation, target: Path, context: Mapping[st
     make_folder(target.parent)
     with atomic_path(target) as path:
         path.write_text(page, encoding="utf-8")
+
+
+def write_citation(evaluation: Evaluation, target: Path, versions: Mapping[str, str]) -> None:
+    """Write the methods paragraph with its references, to be copied into a paper.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What was done.
+    target : Path
+        ``CITATION.md``; it appears only when complete.
+    versions : mapping
+        Program → version.
+    """
+    text = (
+        environment(escape=False)
+        .get_template("citation.md")
+        .render(
+            conditions=evaluation.conditions,
+            training=evaluation.training,
+            n_held_out=len(evaluation.held_out),
+            settings=evaluation.settings,
+            versions=versions,
+        )
+    )
+    make_folder(target.parent)
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8")
 
 
 def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> str:
@@ -89,11 +117,11 @@ def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> s
     )
 
 
-def environment() -> Environment:
-    """Make the template environment: everything that is not markup is escaped."""
+def environment(*, escape: bool = True) -> Environment:
+    """Make the template environment: what is not markup is escaped, unless it is for plain text."""
     environment = Environment(
         loader=PackageLoader("fmrisynth.reports"),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -135,7 +163,7 @@ def _verdict(evaluation: Evaluation, generator: str) -> list[dict[str, Any]]:
 def _said(judgement: Judgement) -> str:
     if judgement.passed is None:
         if not math.isfinite(judgement.figure.value):
-            return "not measured"
+            return "not judged: real data too noisy, or missing"
         return "not judged: " + (
             "no ceiling" if not math.isfinite(judgement.figure.ceiling) else "interval too wide"
         )

@@ -122,12 +122,12 @@ def _evoked(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict
 def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
     """Draw one synthetic run beside the real run it was made for."""
     run = record.run
-    events: dict[str, list[tuple[float, float]]] = {}
     table = read_events(run.events)
+    events: dict[str, list[tuple[float, float]]] = {n: [] for n in sorted(set(table["trial_type"]))}
     for trial_type, onset, duration in zip(
         table["trial_type"], table["onset"], table["duration"], strict=True
     ):
-        events.setdefault(str(trial_type), []).append((float(onset), float(duration)))
+        events[trial_type].append((float(onset), float(duration)))
     partner = _partner(record, real)
     shown = {"real": partner, "synthetic": record} if partner else {"synthetic": record}
     series = {name: r.array("block_series") for name, r in shown.items()}
