@@ -27,10 +27,11 @@ from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
 from fmrisynth.model import Model, ModelConfig, ModelInfo, ObservationNoise
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.noise import ColouredNoise, unfiltered
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
+from fmrisynth.preprocess.volumes import removed_basis
 from fmrisynth.training import Budget, run_learner
 
 __all__ = ["TrainingPlan", "learn_model"]
@@ -133,7 +134,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     latents = _encode(model, data, keys, autoencoder_folder, fabric)
     model.space.fit(latents).to("cpu")
     model.to(fabric.device)
-    _fit_noise(model, latents, plan.seed)
+    _fit_noise(model, data, latents, plan.seed)
     conditions = [
         _condition(d, e, info, config.preprocess.high_pass)
         for d, e in zip(data, events, strict=True)
@@ -248,17 +249,27 @@ def _some(count: int, seed: int) -> list[int]:
     return sorted(int(i) for i in chosen)
 
 
-def _fit_noise(model: Model, latents: Sequence[np.ndarray], seed: int) -> None:
+def _fit_noise(
+    model: Model, data: Sequence[RunData], latents: Sequence[np.ndarray], seed: int
+) -> None:
     """Give the diffusion's noise the colour of the standardised latents."""
     if not isinstance(model.noise, ColouredNoise):
         return
     device = model.space.mask.device
     model.noise.fit(
-        [
+        (
             model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
             for i in tqdm(_some(len(latents), seed), desc="Noise", unit="run")
-        ]
+        ),
+        _typical_basis(model, data),
     )
+
+
+def _typical_basis(model: Model, data: Sequence[RunData]) -> np.ndarray:
+    """Return what is taken out of a run of median length, see `removed_basis`."""
+    typical = sorted(data, key=lambda d: len(d.frames))[len(data) // 2]
+    high_pass = model.info.config.preprocess.high_pass
+    return removed_basis(len(typical.frames), typical.run.t_r, high_pass)
 
 
 def _observe(
@@ -285,7 +296,9 @@ def _observe(
     inside = torch.from_numpy(mask)
     observation.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.kept / sums.count)).float()
     observation.lost_sd[inside] = torch.from_numpy(np.sqrt(sums.lost / sums.count)).float()
-    observation.lag1.fill_(sums.products / sums.squares)
+    observed = float(np.mean(sums.products / np.maximum(sums.lost, 1e-9)))
+    underlying = unfiltered(np.array([1.0, observed]), _typical_basis(model, data))
+    observation.lag1.fill_(underlying[1] / underlying[0])
     observation.evoked_gain.fill_(sums.evoked_gain())
     log.info(
         "the autoencoder keeps %.3f of the residuals' variance and %.3f of evoked amplitudes",
@@ -299,8 +312,7 @@ class _Sums:
     """Running sums over runs of what the autoencoder keeps (x̂) and loses (x − x̂)."""
 
     def __init__(self, n_trial_types: int) -> None:
-        self.kept = self.lost = np.zeros(1)
-        self.products = self.squares = 0.0
+        self.kept = self.lost = self.products = np.zeros(1)
         self.count = self.runs = 0
         # regressor products and regressor-signal products, in two halves of the runs
         self._moments = np.zeros((2, n_trial_types, n_trial_types))
@@ -313,8 +325,7 @@ class _Sums:
         rest -= rest.mean(0)
         self.kept = self.kept + np.square(decoded).sum(0)
         self.lost = self.lost + np.square(rest).sum(0)
-        self.products += float((rest[1:] * rest[:-1]).sum()) * len(rest) / (len(rest) - 1)
-        self.squares += float(np.square(rest).sum())
+        self.products = self.products + (rest[1:] * rest[:-1]).sum(0)
         self.count += len(frames)
         half = self.runs % 2
         self.runs += 1

@@ -1,25 +1,22 @@
-"""Gaussian noise with the colour of the data, stationary in time, masked to the brain.
+"""Gaussian noise with the colour of the data, masked to the brain.
 
-`ColouredNoise` is a few large-scale modes (networks), each with a colour of its
-own over time, and stationary noise for what they leave. `StationaryNoise`, a
-field with C channels, is described by
+A field with C channels is described by
 
 - a cross-spectrum over space: one Hermitian C × C matrix per spatial frequency,
   from the sample covariance averaged by spatial offset (counting only pairs of
   voxels that both lie in the brain), shrunk by count / (count + 20) and tapered;
-- an autoregression over time for each band of spatial frequencies, since coarse
-  patterns (networks) change more slowly than fine ones.
+- an autoregression over time for each channel and band of spatial frequencies,
+  since coarse patterns (networks) change more slowly than fine ones;
+- at each voxel and channel, a two-frame filter that makes it slower or faster
+  than the average, since grey matter is slower than the rest.
 
-Both are cheap at any size: sampling is two FFTs and one triangular product.
-Modes are found in one half of the runs, and their variance and colour measured in
-the other: sample eigenvalues of the runs that a mode was fitted to are too large.
-
-Legend: K modes, N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies.
+All are cheap at any size: sampling is two FFTs and one triangular product.
+Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -29,15 +26,16 @@ from torch import Tensor, nn
 
 __all__ = [
     "ColouredNoise",
-    "StationaryNoise",
     "WhiteNoise",
     "autoregression",
     "extended_autocovariance",
+    "unfiltered",
 ]
 
 TAPER = 8.0  # voxels, scale of the Gaussian taper of the spatial covariance
 SHRINKAGE = 20.0  # pairs of voxels at which a sample covariance is trusted by half
 MINIMUM_EIGENVALUE = 1e-3  # of the autocovariance, relative to the variance
+FILTER_ITERATIONS = 20
 
 
 class WhiteNoise(nn.Module):
@@ -56,7 +54,7 @@ class WhiteNoise(nn.Module):
         return white.to(self.mask.device) * self.mask
 
 
-class StationaryNoise(nn.Module):
+class ColouredNoise(nn.Module):
     """Noise with the spatial cross-spectrum and the temporal colour of the data.
 
     Parameters
@@ -74,6 +72,7 @@ class StationaryNoise(nn.Module):
     mask: Tensor
     transfer: Tensor
     autocovariance: Tensor
+    filter: Tensor
 
     def __init__(self, channels: int, mask: Tensor, *, bands: int = 4, order: int = 8) -> None:
         super().__init__()
@@ -84,10 +83,11 @@ class StationaryNoise(nn.Module):
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("transfer", torch.zeros(2, *half, channels, channels))
         self.register_buffer("autocovariance", torch.zeros(bands, channels, order + 1))
+        self.register_buffer("filter", torch.zeros(channels, *mask.shape))
         self._band_of = _bands(self.box, bands)
 
     @torch.no_grad()
-    def fit(self, fields: Iterable[Tensor]) -> StationaryNoise:
+    def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ColouredNoise:
         """Estimate spectrum and colour from standardised fields.
 
         Parameters
@@ -98,36 +98,67 @@ class StationaryNoise(nn.Module):
 
         Returns
         -------
-        StationaryNoise
+        ColouredNoise
             Itself.
         """
         power: Tensor | float = 0.0
-        lags = torch.zeros_like(self.autocovariance, dtype=torch.float64)
-        counts = torch.zeros(self.order + 1, dtype=torch.float64)
-        frames = 0
+        lagged: Tensor | float = 0.0
+        counts = torch.zeros(self.order + 1)
+        local: Tensor | float = 0.0  # by voxel: sums at lags 0 and 1
         for field in fields:
+            ends = torch.stack([(field * field).sum(0), (field[1:] * field[:-1]).sum(0)])
+            local = local + ends.to(self.mask.device)
             spectrum = torch.fft.rfftn(field.float() * self.mask, s=self.box, dim=(-3, -2, -1))
             flat = spectrum.movedim(1, -1)  # N P Q R C
             power = power + torch.einsum("npqrc,npqrd->pqrcd", flat, flat.conj())
-            lags += self._products(spectrum)
+            lagged = lagged + self._lagged_power(spectrum)
             counts += (len(field) - torch.arange(self.order + 1)).clamp(min=0)
-            frames += len(field)
         assert isinstance(power, Tensor), "at least one run is needed"
-        self.transfer.copy_(torch.view_as_real(self._transfer(power / frames)).movedim(-1, 0))
-        rows = (lags / counts).flatten(0, 1)
-        self.autocovariance.copy_(_positive(rows).view_as(self.autocovariance))
+        assert isinstance(lagged, Tensor)
+        self.transfer.copy_(torch.view_as_real(self._transfer(power / counts[0])).movedim(-1, 0))
+        means = lagged / counts.clamp(min=1).to(lagged).view(-1, 1, 1, 1, 1)
+        self.autocovariance.copy_(self._colours(means, basis))
+        assert isinstance(local, Tensor)
+        self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
     def sample(self, n_frames: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain, zero outside."""
-        white = torch.randn(n_frames, self.channels, *self.box, generator=generator)
+        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed."""
+        # one frame more, for the filter to reach back to
+        white = torch.randn(n_frames + 1, self.channels, *self.box, generator=generator)
         spectrum = torch.fft.rfftn(white.to(self.mask.device), dim=(-3, -2, -1))
         spectrum = self._colour_in_time(spectrum).movedim(1, -1)  # N P Q R C
         transfer = torch.complex(self.transfer[0], self.transfer[1])
         spectrum = torch.einsum("pqrcd,npqrd->npqrc", transfer, spectrum).movedim(-1, 1)
         field = torch.fft.irfftn(spectrum, s=self.box, dim=(-3, -2, -1))
         x, y, z = self.mask.shape
-        return field[..., :x, :y, :z] * self.mask
+        field = field[..., :x, :y, :z]
+        gain = (1 + self.filter.square() + 2 * self.filter * self._average_lags()[1]).rsqrt()
+        return (field[1:] + self.filter * field[:-1]) * gain * self.mask
+
+    def _average_lags(self) -> Tensor:
+        """Correlation at lags 0, 1, 2 over all bands and channels, weighted by their power."""
+        power = self.transfer.square().sum((0, -1)).flatten(0, 2)  # F C
+        bands = len(self.autocovariance)
+        weight = torch.stack([power[self._band_of == b].sum(0) for b in range(bands)])
+        lags = (weight[..., None] * self.autocovariance[..., :3]).sum((0, 1))
+        return lags / lags[0]
+
+    def _local_filter(self, lag1: Tensor) -> Tensor:
+        """Coefficient b of y(t) = x(t) + b · x(t − 1) that gives each voxel its lag-1, (C, X, Y, Z).
+
+        Parameters
+        ----------
+        lag1 : torch.Tensor
+            (C, X, Y, Z) lag-1 autocorrelation of the fields; only its departure
+            from the channel's mean counts.
+        """
+        _, rho1, rho2 = self._average_lags().tolist()
+        b = torch.linspace(-0.7, 0.7, 281, device=lag1.device)
+        reached = (rho1 * (1 + b**2) + b * (1 + rho2)) / (1 + b**2 + 2 * b * rho1)
+        departure = lag1 - lag1[:, self.mask].mean(1)[:, None, None, None]
+        index = torch.searchsorted(reached.contiguous(), (rho1 + departure).contiguous())
+        return b[index.clamp(max=len(b) - 1)] * self.mask
 
     def _colour_in_time(self, spectrum: Tensor) -> Tensor:
         """Mix frames by the Cholesky factor of each band and channel.
@@ -146,28 +177,45 @@ class StationaryNoise(nn.Module):
             out[:, :, chosen] = torch.view_as_complex(mixed.contiguous())
         return out.view_as(spectrum)
 
-    def _products(self, spectrum: Tensor) -> Tensor:
-        """Sums over frames of products at each lag: (bands, C, order + 1)."""
-        flat = torch.view_as_real(spectrum.flatten(2))  # N C F 2
-        sums = []
-        for lag in range(self.order + 1):
-            if lag >= len(flat):
-                sums.append(torch.zeros(flat.shape[1:3], dtype=torch.float64))
-                continue
-            product = (flat[: len(flat) - lag] * flat[lag:]).sum(dim=(0, 3))  # C F
-            sums.append(product.double().cpu())
-        by_frequency = torch.stack(sums, dim=1)  # C lags F
+    def _lagged_power(self, spectrum: Tensor) -> Tensor:
+        """Sums over frames of each channel's cross-power at each lag, (order + 1, C, P, Q, R)."""
+        n_frames = len(spectrum)
+        sums = [
+            (spectrum[: max(0, n_frames - lag)].conj() * spectrum[lag:]).real.sum(0)
+            for lag in range(self.order + 1)
+        ]
+        return torch.stack(sums)
+
+    def _colours(self, lagged: Tensor, basis: np.ndarray) -> Tensor:
+        """Autocovariances of each band and channel, (bands, C, order + 1).
+
+        The cross-powers are freed of the mask's leakage between frequencies,
+        which would make all bands alike, in the same way as the spectrum.
+        """
+        covariance = torch.fft.irfftn(lagged, s=self.box, dim=(-3, -2, -1))
+        spectra = torch.fft.rfftn(covariance * self._weight(), dim=(-3, -2, -1)).real
+        flat = spectra.flatten(2).double().cpu()  # lags C F
+        flat = torch.where(flat[:1] > 0, flat, 0)  # what is clipped has no colour
         bands = len(self.autocovariance)
-        return torch.stack([by_frequency[..., self._band_of == b].sum(2) for b in range(bands)])
+        by_band = torch.stack([flat[..., self._band_of == b].sum(2) for b in range(bands)])
+        rows = by_band.movedim(1, 2)  # bands C lags
+        whole = flat.sum(2).T.expand_as(rows)
+        # a band without power to speak of takes the colour of all bands together
+        rows = torch.where(rows[..., :1] > 1e-3 * whole[..., :1], rows, whole)
+        return _colour(rows.flatten(0, 1), basis).view_as(self.autocovariance)
+
+    def _weight(self) -> Tensor:
+        """Factor on a sum over pairs of voxels at each offset: mean, shrinkage, taper."""
+        inside = torch.fft.rfftn(self.mask.float(), s=self.box)
+        pairs = torch.fft.irfftn(inside.abs() ** 2, s=self.box).round().clamp(min=0)
+        mean = torch.where(pairs > 0, 1 / pairs.clamp(min=1), 0)
+        return mean * pairs / (pairs + SHRINKAGE) * _taper(self.box).to(pairs)
 
     def _transfer(self, power: Tensor) -> Tensor:
         """Hermitian square root of the tapered, shrunk and normalised cross-spectrum."""
         box = self.box
-        inside = torch.fft.rfftn(self.mask.float(), s=box)
-        pairs = torch.fft.irfftn(inside.abs() ** 2, s=box).round().clamp(min=0)  # by offset
         covariance = torch.fft.irfftn(power, s=box, dim=(0, 1, 2))  # P Q R C D
-        weight = torch.where(pairs > 0, 1 / pairs.clamp(min=1), 0) * pairs / (pairs + SHRINKAGE)
-        covariance = covariance * (weight * _taper(box).to(weight))[..., None, None]
+        covariance = covariance * self._weight()[..., None, None]
         spectrum = torch.fft.rfftn(covariance, dim=(0, 1, 2))
         values, vectors = torch.linalg.eigh((spectrum + spectrum.mH) / 2)
         values = values.clamp(min=0)
@@ -176,109 +224,6 @@ class StationaryNoise(nn.Module):
         )
         variance = torch.fft.irfftn((root @ root.mH), s=box, dim=(0, 1, 2))[0, 0, 0].diagonal()
         return root / variance.clamp(min=1e-12).sqrt()[:, None]
-
-
-class ColouredNoise(nn.Module):
-    """Large-scale modes with colours of their own, and stationary noise for the rest.
-
-    Parameters
-    ----------
-    channels : int
-        Channels C of a field.
-    mask : torch.Tensor
-        (X, Y, Z) bool, the brain.
-    modes : int
-        Modes K.
-    order : int
-        Order of the autoregressions.
-    """
-
-    mask: Tensor
-    modes: Tensor
-    autocovariance: Tensor
-    remainder_sd: Tensor
-
-    def __init__(self, channels: int, mask: Tensor, *, modes: int = 64, order: int = 8) -> None:
-        super().__init__()
-        self.order = order
-        self.register_buffer("mask", mask.bool(), persistent=False)
-        size = channels * int(mask.sum())
-        self.register_buffer("modes", torch.zeros(min(modes, size), channels, int(mask.sum())))
-        self.register_buffer("autocovariance", torch.zeros(len(self.modes), order + 1))
-        self.register_buffer("remainder_sd", torch.zeros(channels, int(mask.sum())))
-        self.remainder = StationaryNoise(channels, mask, order=order)
-
-    @torch.no_grad()
-    def fit(self, fields: Sequence[Tensor]) -> ColouredNoise:
-        """Estimate modes, variances and colours from standardised fields.
-
-        Parameters
-        ----------
-        fields : sequence of torch.Tensor
-            One (N, C, X, Y, Z) per run, ordered by participant, zero mean and
-            unit variance at each voxel and channel over the training set.
-
-        Returns
-        -------
-        ColouredNoise
-            Itself.
-        """
-        half = max(1, len(fields) // 2)
-        flat = [field[..., self.mask].flatten(1) for field in fields]  # N C·P
-        first, second = flat[:half], flat[half:] or flat
-        vectors = _principal(torch.cat(first), len(self.modes))  # C·P K
-        courses = [run @ vectors for run in second]  # N K
-        self.autocovariance.copy_(_lagged(courses, self.order))
-        self.modes.copy_(vectors.T.reshape(self.modes.shape))
-        rest = [run - course @ vectors.T for run, course in zip(second, courses, strict=True)]
-        variance = torch.cat(rest).square().mean(0).view_as(self.remainder_sd)
-        kept = torch.einsum("kcp,k->cp", self.modes.square(), self.autocovariance[:, 0])
-        # unit variance in all, whatever share the modes have of a voxel
-        self.remainder_sd.copy_((1 - kept).clamp(min=0.05).sqrt())
-        scale = variance.sqrt().clamp(min=1e-6)
-        self.remainder.fit(self._unflatten(run.view(-1, *scale.shape) / scale) for run in rest)
-        return self
-
-    def sample(self, n_frames: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain, zero outside."""
-        rest = self.remainder.sample(n_frames, generator)[..., self.mask] * self.remainder_sd
-        white = torch.randn(len(self.modes), n_frames, 1, generator=generator)
-        factors = _factors(self.autocovariance, n_frames).to(self.mask.device)
-        courses = (factors @ white.to(self.mask.device))[..., 0]  # K N
-        return self._unflatten(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
-
-    def _unflatten(self, values: Tensor) -> Tensor:
-        """(N, C, P) to (N, C, X, Y, Z)."""
-        field = values.new_zeros(*values.shape[:2], *self.mask.shape)
-        field[..., self.mask] = values
-        return field
-
-
-def _principal(rows: Tensor, count: int) -> Tensor:
-    """First principal axes of rows (N, D), orthonormal (D, count), repeatable."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of the randomised range finder
-        available = min(count, *rows.shape)
-        axes = torch.svd_lowrank(rows, q=min(available + 16, *rows.shape), niter=4)[2][
-            :, :available
-        ]
-    padded = rows.new_zeros(rows.shape[1], count)
-    padded[:, :available] = axes
-    return padded
-
-
-def _lagged(courses: Sequence[Tensor], order: int) -> Tensor:
-    """Autocovariances (K, order + 1) of courses (N, K), each a covariance that is positive."""
-    totals = torch.zeros(courses[0].shape[1], order + 1, dtype=torch.float64)
-    counts = torch.zeros(order + 1, dtype=torch.float64)
-    for course in courses:
-        values = course.double()
-        for lag in range(min(order + 1, len(values))):
-            totals[:, lag] += (values[: len(values) - lag] * values[lag:]).sum(0).cpu()
-            counts[lag] += len(values) - lag
-    lags = totals / counts.clamp(min=1)
-    variance = lags[:, :1].clamp(min=1e-8)
-    return (_positive(lags / variance * (lags[:, :1] > 0)) * variance).float()
 
 
 def _factors(autocovariance: Tensor, length: int) -> Tensor:
@@ -305,15 +250,50 @@ def extended_autocovariance(lags: np.ndarray, length: int) -> np.ndarray:
     return np.asarray(out)
 
 
-def _positive(lags: Tensor) -> Tensor:
-    """Normalise each row to unit variance and shrink it until it is a covariance."""
-    rows = []
-    for row in (lags / lags[:, :1].clamp(min=1e-12)).double().numpy().copy():
-        row[0] = 1.0
-        while np.linalg.eigvalsh(toeplitz(row))[0] < MINIMUM_EIGENVALUE:
-            row[1:] *= 0.98
-        rows.append(row)
-    return torch.from_numpy(np.stack(rows))
+def unfiltered(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Autocovariance of the process that has given `lags` once its drift is taken out.
+
+    Taking out mean and drift removes what is slowest; noise with the sample's
+    own autocovariance would lose that twice. Solved by fixed-point iteration.
+
+    Parameters
+    ----------
+    lags : numpy.ndarray
+        (order + 1,) autocovariance observed after the drift was removed.
+    basis : numpy.ndarray
+        (N, K) orthonormal, what was removed from runs of N frames.
+
+    Returns
+    -------
+    numpy.ndarray
+        (order + 1,); its variance is larger than the observed one.
+    """
+    length, order = len(basis), len(lags) - 1
+    if not basis.size or length <= order:
+        return lags
+    remover = np.eye(length) - basis @ basis.T
+    estimate = lags.copy()
+    for _ in range(FILTER_ITERATIONS):
+        covariance = toeplitz(extended_autocovariance(_shrunk(estimate), length))
+        implied = remover @ covariance @ remover
+        means = [np.trace(implied, offset) / (length - offset) for offset in range(order + 1)]
+        estimate = estimate + (lags - np.array(means))
+    return _shrunk(estimate)
+
+
+def _shrunk(lags: np.ndarray) -> np.ndarray:
+    """Shrink an autocovariance towards white noise until it is positive definite."""
+    out = lags.copy()
+    while np.linalg.eigvalsh(toeplitz(out))[0] < MINIMUM_EIGENVALUE * out[0]:
+        out[1:] *= 0.98
+    return out
+
+
+def _colour(lags: Tensor, basis: np.ndarray) -> Tensor:
+    """Rows of observed lags to unit observed variance, positive, with the drift put back."""
+    scaled = (lags / lags[:, :1].clamp(min=1e-12)).double().cpu().numpy()
+    scaled[:, 0] = 1.0
+    return torch.from_numpy(np.stack([unfiltered(_shrunk(row), basis) for row in scaled]))
 
 
 def _taper(box: tuple[int, ...]) -> Tensor:

@@ -2,7 +2,7 @@
 
     residual(v, t) = Σ_k beta_k(v) · regressor_k(t) + sd(v) · noise(v, t)
 
-with the betas averaged over the training participants, the noise stationary in
+with the betas averaged over the training participants, the noise coloured in
 space and time (`fmrisynth.noise`) and estimated from what the GLM leaves of the
 training runs, and the carrier of the run that is imitated. It is what one would
 write without a network, and what a network has to beat.
@@ -26,10 +26,17 @@ from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_s
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
-from fmrisynth.noise import StationaryNoise
+from fmrisynth.noise import ColouredNoise
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import Grid, choose_grid, resample
-from fmrisynth.preprocess.volumes import Carrier, drift_basis, merge, remove_drift, split
+from fmrisynth.preprocess.volumes import (
+    Carrier,
+    drift_basis,
+    merge,
+    remove_drift,
+    removed_basis,
+    split,
+)
 
 __all__ = ["GroupGlm", "fit_group_glm", "write_baseline"]
 
@@ -48,7 +55,7 @@ class GroupGlm:
     betas : dict
         (task, trial_type) to (2, V) effects in %, of the canonical response and
         of its derivative, on the grid's voxels.
-    noise : StationaryNoise
+    noise : ColouredNoise
         Of one channel and unit variance.
     high_pass : float
         Hz.
@@ -56,7 +63,7 @@ class GroupGlm:
 
     grid: Grid
     betas: dict[tuple[str, str], np.ndarray]
-    noise: StationaryNoise
+    noise: ColouredNoise
     high_pass: float
 
 
@@ -112,7 +119,10 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
             counts[key] += 1
         if index in chosen:
             left.append(_field(series - design @ effects, grid))
-    noise = StationaryNoise(1, torch.from_numpy(grid.mask)).fit(left)
+    typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
+    noise = ColouredNoise(1, torch.from_numpy(grid.mask)).fit(
+        left, removed_basis(typical.n_volumes, typical.t_r, high_pass)
+    )
     betas = {key: total / counts[key] for key, total in sums.items()}
     return GroupGlm(grid, betas, noise, high_pass)
 

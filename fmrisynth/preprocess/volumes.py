@@ -18,7 +18,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.images import Bold
 
-__all__ = ["Carrier", "drift_basis", "merge", "remove_drift", "split"]
+__all__ = ["Carrier", "drift_basis", "merge", "remove_drift", "removed_basis", "split"]
 
 RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, not signal
 
@@ -74,6 +74,12 @@ def drift_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
     if drifts.shape[1] == 0:
         return drifts
     return np.linalg.qr(drifts - drifts.mean(0))[0]
+
+
+def removed_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
+    """All that `split` takes out of a run: the constant and the drift, (n_volumes, 1 + K)."""
+    constant = np.full((n_volumes, 1), n_volumes**-0.5)
+    return np.concatenate([constant, drift_basis(n_volumes, t_r, high_pass)], axis=1)
 
 
 def remove_drift(series: np.ndarray, basis: np.ndarray) -> np.ndarray:

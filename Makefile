@@ -1,0 +1,68 @@
+# make demo   from nothing to a report on simulated data, in ./demo
+# make test   the test suite
+# make lint   style, types and import contracts
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+# training's wall-clock time in the demo; the preset's steps end it earlier on a fast machine
+DEMO_MAX_TIME ?= 00:06:30
+PYTEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PHANTOM := $(DEMO)/phantom
+RESULT := $(DEMO)/fmrisynth
+RUN := $(BIN)/fmrisynth $(PHANTOM) $(RESULT)
+HELD_OUT := 'import json, sys; print(*json.load(open(sys.argv[1]))["split"]["held_out"])'
+SOURCES := $(shell find fmrisynth -type f -not -name '*.pyc')
+
+# pip builds in the tree: a stale build/ would bring back files that are no longer there
+define install
+rm -rf build
+$(PIP) install --quiet --constraint constraints.txt "$(1)"
+endef
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# torch comes first and by itself: a CPU build that pip has at hand satisfies it
+$(VENV)/torch.stamp: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "$$(grep '^torch==' constraints.txt)"
+	touch $@
+
+$(VENV)/app.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
+	$(call install,.)
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
+	$(call install,.[test])
+	touch $@ $(VENV)/app.stamp
+
+$(PHANTOM)/dataset_description.json: | $(VENV)/app.stamp
+	$(BIN)/python -m fmrisynth.phantom $(PHANTOM)
+
+# One call of the participant level would write all participants. The report compares the
+# held-out ones alone, so the demo trains first and then writes just these.
+demo: $(VENV)/app.stamp $(PHANTOM)/dataset_description.json
+	$(RUN) participant --train-only --max-time $(DEMO_MAX_TIME)
+	$(RUN) participant --participant-label $$($(BIN)/python -c $(HELD_OUT) $(RESULT)/model/config.json)
+	$(RUN) group
+	@$(BIN)/python examples/headline.py $(RESULT)/group/metrics.tsv
+	@echo "report: $(abspath $(RESULT))/group.html"
+
+test: $(VENV)/test.stamp
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info

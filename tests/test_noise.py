@@ -1,0 +1,189 @@
+"""The diffusion's noise: variance, colour, stationarity, repeatability."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import toeplitz
+from tiny_model import ball, smooth_fields
+
+from fmrisynth.noise import (
+    ColouredNoise,
+    StationaryNoise,
+    WhiteNoise,
+    autoregression,
+    extended_autocovariance,
+)
+
+MASK = torch.from_numpy(ball((10, 12, 10)))
+LAG1 = 0.6
+
+
+@pytest.fixture(scope="module")
+def fields():
+    return smooth_fields(MASK, count=6, length=60, lag1=LAG1)
+
+
+@pytest.fixture(scope="module")
+def stationary(fields):
+    return StationaryNoise(1, MASK).fit(fields)
+
+
+@pytest.fixture(scope="module")
+def coloured(fields):
+    return ColouredNoise(1, MASK, modes=8).fit(fields)
+
+
+@pytest.fixture(params=["white", "stationary", "coloured"])
+def noise(request):
+    if request.param == "white":
+        return WhiteNoise(1, MASK)
+    return request.getfixturevalue(request.param)
+
+
+def draws(noise, count, n_frames, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([noise.sample(n_frames, generator) for _ in range(count)])[:, :, 0]
+
+
+def lag_correlation(series, lag=1):
+    """Correlation over (draw, frame, X, Y, Z) between frames `lag` apart, inside the brain."""
+    inside = series[:, :, MASK]
+    return float((inside[:, lag:] * inside[:, :-lag]).mean() / inside.square().mean())
+
+
+def neighbour_correlation(series, axis):
+    """Correlation between neighbouring voxels that both lie in the brain."""
+    inside = MASK & MASK.roll(-1, axis)
+    inside.select(axis, MASK.shape[axis] - 1).fill_(False)
+    product = (series * series.roll(-1, axis + 2))[:, :, inside]
+    return float(product.mean() / series[:, :, MASK].square().mean())
+
+
+def test_unit_variance_inside_and_zero_outside(noise):
+    sample = draws(noise, 40, 12)
+    assert sample.dtype == torch.float32
+    assert (sample[:, :, ~MASK] == 0).all()
+    variance = sample[:, :, MASK].square().mean((0, 1))
+    assert float(variance.mean()) == pytest.approx(1.0, abs=0.04)
+    # 40 draws of correlated frames leave a spread of about 0.15 at a voxel
+    assert float(variance.min()) > 0.5
+    assert float(variance.max()) < 1.7
+    assert float(sample[:, :, MASK].mean()) == pytest.approx(0.0, abs=0.05)
+
+
+def test_white_noise_has_no_colour():
+    sample = draws(WhiteNoise(1, MASK), 20, 20)
+    assert lag_correlation(sample) == pytest.approx(0, abs=0.02)
+    assert neighbour_correlation(sample, 0) == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["stationary", "coloured"])
+def test_the_colour_of_a_known_field_comes_back(kind, fields, request):
+    sample = draws(request.getfixturevalue(kind), 12, 40)
+    known = torch.stack([f[:, 0] for f in fields])
+    assert lag_correlation(sample) == pytest.approx(LAG1, abs=0.06)
+    assert lag_correlation(sample, 2) == pytest.approx(LAG1**2, abs=0.08)
+    for axis in range(3):
+        expected = neighbour_correlation(known, axis)
+        assert neighbour_correlation(sample, axis) == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", ["stationary", "coloured"])
+def test_colour_depends_on_the_data(kind):
+    """A slow field gives slow noise, a fast one fast noise."""
+    found = []
+    for lag1 in (0.2, 0.8):
+        data = smooth_fields(MASK, count=4, length=60, lag1=lag1)
+        fresh = StationaryNoise(1, MASK) if kind == "stationary" else ColouredNoise(1, MASK)
+        found.append(lag_correlation(draws(fresh.fit(data), 12, 40)))
+    assert found == pytest.approx([0.2, 0.8], abs=0.1)
+
+
+def test_channels_keep_their_correlation():
+    base = smooth_fields(MASK, count=4, length=60)
+    other = [f.roll(7, 0) for f in base]
+    mixed = [
+        torch.cat([a, 0.8 * a + 0.6 * b], dim=1) for a, b in zip(base, other, strict=True)
+    ]
+    noise = ColouredNoise(2, MASK, modes=8).fit(mixed)
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.stack([noise.sample(20, generator) for _ in range(20)])[..., MASK]
+    products = torch.einsum("dncp,dnep->ce", sample, sample) / sample[:, :, 0].numel()
+    assert float(products[0, 1]) == pytest.approx(0.8, abs=0.06)
+    assert products.diagonal().tolist() == pytest.approx([1, 1], abs=0.08)
+
+
+def test_a_window_of_a_long_draw_is_as_a_draw_of_its_length(noise):
+    """Wherever the window lies: variance, temporal and spatial correlation."""
+    length, total = 8, 40
+    long = draws(noise, 50, total)
+    own = draws(noise, 50, length, seed=1)
+    for start in (0, 5, total - length):
+        window = long[:, start : start + length]
+        for lag in (1, 4, 7):
+            expected = lag_correlation(own, lag)
+            assert lag_correlation(window, lag) == pytest.approx(expected, abs=0.06)
+        assert neighbour_correlation(window, 1) == pytest.approx(
+            neighbour_correlation(own, 1), abs=0.05
+        )
+        variance = float(window[..., MASK].square().mean())
+        assert variance == pytest.approx(float(own[..., MASK].square().mean()), abs=0.06)
+
+
+def test_draws_follow_the_generator_alone(noise):
+    torch.manual_seed(1)
+    first = draws(noise, 2, 5, seed=4)
+    torch.manual_seed(2)
+    again = draws(noise, 2, 5, seed=4)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, draws(noise, 2, 5, seed=5))
+    assert not torch.equal(first[0], first[1])  # the generator moves on
+
+
+@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
+def test_fitting_is_repeatable_and_leaves_the_global_generator_alone(kind, fields):
+    torch.manual_seed(1)
+    one = kind(1, MASK).fit(fields)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))
+    torch.manual_seed(2)
+    other = kind(1, MASK).fit(fields)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
+def test_the_state_is_all_that_a_draw_depends_on(kind, fields):
+    fitted = kind(1, MASK).fit(fields)
+    loaded = kind(1, MASK)
+    loaded.load_state_dict(fitted.state_dict())
+    assert torch.equal(draws(fitted, 1, 6), draws(loaded, 1, 6))
+
+
+@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
+def test_one_short_run_and_runs_of_different_length_fit(kind):
+    base = smooth_fields(MASK, count=2, length=24)
+    for data in (base[:1], [base[0][:5]], [base[0], base[1][:9]]):
+        sample = draws(kind(1, MASK).fit(data), 2, 30)
+        assert torch.isfinite(sample).all()
+        assert float(sample[..., MASK].square().mean()) == pytest.approx(1, abs=0.5)
+
+
+def test_the_autoregression_solves_its_equations():
+    lags = 0.7 ** np.arange(6)
+    assert autoregression(lags) == pytest.approx([0.7, 0, 0, 0, 0], abs=1e-12)
+    extended = extended_autocovariance(lags, 40)
+    assert extended == pytest.approx(0.7 ** np.arange(40))
+    assert extended_autocovariance(lags, 3) == pytest.approx(lags[:3])
+
+
+def test_the_extension_is_positive_definite(stationary, coloured):
+    parts = [stationary.autocovariance.flatten(0, -2)]
+    parts += [b.flatten(0, -2) for n, b in coloured.named_buffers() if n.endswith("covariance")]
+    for rows in parts:
+        assert len(rows) > 0
+        for row in rows.double().numpy():
+            for length in (4, 9, 80):
+                extended = extended_autocovariance(row / row[0], length)
+                assert np.linalg.eigvalsh(toeplitz(extended))[0] > 0

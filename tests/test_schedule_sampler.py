@@ -1,0 +1,230 @@
+"""Schedules against their formulas, samplers against Gaussians whose exact velocity is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fmrisynth.diffusion.sampler import SAMPLERS, ddim, ddpm, dpmpp_2m, euler
+from fmrisynth.diffusion.schedule import Schedule
+
+ANGULAR = Schedule()
+PUBLISHED = [Schedule("linear"), Schedule("scaled_linear")]
+MEAN, SD = 0.7, 1.6
+
+
+# Schedules
+
+
+def test_linear_betas():
+    """ᾱ_t = Π (1 − β_s) with β from 0.0015 to 0.0195 in 1000 equal steps."""
+    product, expected = 1.0, []
+    for t in range(1000):
+        product *= 1 - (0.0015 + (0.0195 - 0.0015) * t / 999)
+        expected.append(product)
+    np.testing.assert_allclose(Schedule("linear").alphas_bar().numpy(), expected, rtol=1e-10)
+
+
+def test_scaled_linear_betas():
+    """The same with the square root of β in equal steps."""
+    low, high = math.sqrt(0.0015), math.sqrt(0.0195)
+    product, expected = 1.0, []
+    for t in range(1000):
+        product *= 1 - (low + (high - low) * t / 999) ** 2
+        expected.append(product)
+    schedule = Schedule("scaled_linear")
+    np.testing.assert_allclose(schedule.alphas_bar().numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", [ANGULAR, *PUBLISHED], ids=lambda s: s.kind)
+def test_angles_increase_from_data_to_noise(schedule):
+    angles = schedule.angles()
+    assert len(angles) == schedule.n_steps
+    assert (angles.diff() > 0).all()
+    assert 0 < float(angles[0]) < 0.05
+    assert math.pi / 2 - 0.1 < float(angles[-1]) <= math.pi / 2 + 1e-6
+
+
+@pytest.mark.parametrize("schedule", PUBLISHED, ids=lambda s: s.kind)
+def test_the_squared_cosine_of_the_angle_is_alpha_bar(schedule):
+    cosine = schedule.angles().double().cos().square()
+    np.testing.assert_allclose(cosine.numpy(), schedule.alphas_bar().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [ANGULAR, *PUBLISHED], ids=lambda s: s.kind)
+@pytest.mark.parametrize("steps", [1, 7, 20, 1000])
+def test_sampling_angles_go_from_noise_to_zero(schedule, steps):
+    angles = schedule.sampling_angles(steps)
+    assert len(angles) == steps + 1
+    assert float(angles[0]) == pytest.approx(float(schedule.angles()[-1]), abs=1e-6)
+    assert float(angles[-1]) == 0
+    assert (angles.diff() < 0).all()
+
+
+@pytest.mark.parametrize("schedule", PUBLISHED, ids=lambda s: s.kind)
+def test_training_angles_are_the_discrete_ones_equally_often(schedule):
+    uniform = torch.arange(0, 1, 1 / 4000, dtype=torch.float64)
+    drawn = schedule.training_angles(uniform)
+    values, counts = drawn.unique(return_counts=True)
+    assert torch.equal(values, schedule.angles().unique())
+    assert set(counts.tolist()) <= {3, 4, 5}
+    assert float(schedule.training_angles(torch.tensor([0.0]))) == float(schedule.angles()[0])
+
+
+def test_angular_training_angles_are_uniform():
+    uniform = torch.linspace(0, 1, 101)[:-1]
+    np.testing.assert_allclose(ANGULAR.training_angles(uniform), uniform * math.pi / 2, rtol=1e-6)
+
+
+def test_unknown_schedules_are_refused():
+    with pytest.raises(ValueError, match=r"cosine.*angular, linear or scaled_linear"):
+        Schedule("cosine")
+
+
+# Samplers. For x_0 ~ N(m, s²): x_θ ~ N(c·m, c²s² + σ²), with c = cos θ and σ = sin θ, and
+# E[v | x] = −σ·m + σ·c·(1 − s²) / (c²s² + σ²) · (x − c·m).
+
+
+def gaussian_velocity(mean=MEAN, sd=SD):
+    def velocity(x, theta):
+        cos, sin = math.cos(theta), math.sin(theta)
+        slope = sin * cos * (1 - sd**2) / (cos**2 * sd**2 + sin**2)
+        return -sin * mean + slope * (x - cos * mean)
+
+    return velocity
+
+
+def forbidden():
+    raise AssertionError("a deterministic sampler drew noise")
+
+
+def map_error(sampler, schedule, steps):
+    """Largest error of where the ODE takes ε: to m + s·ε, from pure noise."""
+    x = torch.linspace(-2.5, 2.5, 11, dtype=torch.float64)
+    found = sampler(gaussian_velocity(), x.clone(), schedule.sampling_angles(steps), forbidden)
+    return float((found - (MEAN + SD * x)).abs().max())
+
+
+def test_all_samplers_have_a_name():
+    assert set(SAMPLERS) == {"euler", "ddim", "ddpm", "dpmpp-2m"}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "tolerance"),
+    [
+        ("euler", 20, 0.03),
+        ("euler", 50, 0.01),
+        ("ddim", 50, 0.12),
+        ("ddim", 200, 0.03),
+        ("dpmpp-2m", 20, 0.08),
+        ("dpmpp-2m", 50, 0.03),
+    ],
+)
+def test_deterministic_samplers_on_a_gaussian(name, steps, tolerance):
+    assert map_error(SAMPLERS[name], ANGULAR, steps) < tolerance
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(euler, 2), (ddim, 1), (dpmpp_2m, 1)], ids=["euler", "ddim", "dpmpp"]
+)
+def test_the_error_shrinks_with_the_steps_as_the_order_says(sampler, order):
+    errors = [map_error(sampler, ANGULAR, steps) for steps in (40, 160)]
+    assert errors[1] < errors[0] / 4**order * 1.5
+
+
+@pytest.mark.parametrize("schedule", PUBLISHED, ids=lambda s: s.kind)
+@pytest.mark.parametrize(
+    ("name", "steps", "tolerance"),
+    [("euler", 50, 0.06), ("ddim", 200, 0.06), ("dpmpp-2m", 20, 0.1)],
+)
+def test_deterministic_samplers_on_the_published_schedules(schedule, name, steps, tolerance):
+    assert map_error(SAMPLERS[name], schedule, steps) < tolerance
+
+
+@pytest.mark.parametrize("schedule", [ANGULAR, *PUBLISHED], ids=lambda s: s.kind)
+def test_ancestral_sampling_on_a_gaussian(schedule):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw():
+        return torch.randn(20_000, generator=generator, dtype=torch.float64)
+
+    x = ddpm(gaussian_velocity(), draw(), schedule.sampling_angles(1000), draw)
+    # standard errors of 20 000 samples: 0.011 and 0.008
+    assert float(x.mean()) == pytest.approx(MEAN, abs=0.04)
+    assert float(x.std()) == pytest.approx(SD, rel=0.03)
+
+
+def test_ancestral_noise_has_the_posterior_variance():
+    """One step from θ_t to θ_s with x_0 and ε known (Ho et al. 2020, eq. 7)."""
+    high, low, x0 = 1.2, 0.8, 0.4
+    generator = torch.Generator().manual_seed(1)
+
+    def draw():
+        return torch.randn(200_000, generator=generator, dtype=torch.float64)
+
+    # x_θ' after the step has the marginal of q(x_s | x_0): mean cos·x_0, variance sin²
+    x = math.cos(high) * x0 + math.sin(high) * draw()
+
+    def velocity(x, theta):
+        return (math.cos(theta) * x - x0) / math.sin(theta)
+
+    stepped = ddpm(velocity, x, torch.tensor([high, low], dtype=torch.float64), draw)
+    assert float(stepped.mean()) == pytest.approx(math.cos(low) * x0, abs=0.01)
+    assert float(stepped.var()) == pytest.approx(math.sin(low) ** 2, rel=0.01)
+    alpha_bar, alpha_bar_s = math.cos(high) ** 2, math.cos(low) ** 2
+    posterior = (1 - alpha_bar_s) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_s)
+    still = x[:1].expand(200_000)  # the same x_t over and over: what is left is the posterior
+    again = ddpm(velocity, still, torch.tensor([high, low], dtype=torch.float64), draw)
+    assert float(again.var()) == pytest.approx(posterior, rel=0.02)
+
+
+def test_euler_keeps_what_the_network_leaves_alone():
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    for steps in (1, 4, 15):
+        kept = euler(lambda x, _: torch.zeros_like(x), x, ANGULAR.sampling_angles(steps), forbidden)
+        assert torch.equal(kept, x)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 15])
+def test_ddim_shrinks_it_by_the_cosine_of_each_step(steps):
+    x = torch.ones(3, dtype=torch.float64)
+    found = ddim(lambda x, _: torch.zeros_like(x), x, ANGULAR.sampling_angles(steps), forbidden)
+    expected = math.cos(math.pi / 2 / steps) ** steps
+    assert found.tolist() == pytest.approx([expected] * 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp-2m", "ddpm"])
+def test_a_known_data_point_is_reached_exactly(name):
+    """With x_0 known, the last step ends on it, however many steps there are."""
+    x0 = torch.tensor([0.3, -2.0], dtype=torch.float64)
+
+    def velocity(x, theta):
+        return (math.cos(theta) * x - x0) / math.sin(theta)
+
+    x = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    for steps in (1, 3, 10):
+        found = SAMPLERS[name](
+            velocity, x, ANGULAR.sampling_angles(steps), lambda: torch.zeros(2, dtype=x.dtype)
+        )
+        np.testing.assert_allclose(found, x0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize("schedule", [ANGULAR, *PUBLISHED], ids=lambda s: s.kind)
+@pytest.mark.parametrize("steps", [1, 2, 1001, 1500])
+def test_any_number_of_steps_gives_finite_samples(name, schedule, steps):
+    x = torch.linspace(-2, 2, 5)
+    calls = []
+
+    def progress(indices):
+        for index in indices:
+            calls.append(index)
+            yield index
+
+    found = SAMPLERS[name](
+        gaussian_velocity(), x, schedule.sampling_angles(steps), lambda: torch.zeros(5), progress
+    )
+    assert torch.isfinite(found).all()
+    assert found.dtype == torch.float32
+    assert len(calls) == steps
