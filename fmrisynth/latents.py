@@ -82,18 +82,16 @@ class LatentSpace(nn.Module):
     @torch.no_grad()
     def fit(self, latents: Sequence[np.ndarray]) -> LatentSpace:
         """Set shift and scale from the training runs' raw latents."""
+        if not latents:
+            raise ValueError("the latents of at least one run are needed")
         count = sum(len(z) for z in latents)
-        mean = sum(torch.from_numpy(np.sum(z, axis=0, dtype=np.float64)) for z in latents) / count
-        squares = [
-            torch.from_numpy(
-                np.square(z.astype(np.float32) - mean.numpy()).sum(0, dtype=np.float64)
-            )
-            for z in latents
-        ]
-        deviation = (sum(squares) / count).sqrt()
+        total = np.sum([np.sum(z, axis=0, dtype=np.float64) for z in latents], axis=0)
+        mean = (total / count).astype(np.float32)
+        squares = [np.square(z.astype(np.float32) - mean).sum(0, dtype=np.float64) for z in latents]
+        deviation = torch.from_numpy(np.sqrt(np.sum(squares, axis=0) / count)).float()
         # latent voxels at the brain's edge vary little; do not blow their noise up
         floor = 0.1 * deviation[:, self.mask].median(dim=1).values[:, None, None, None]
-        self.shift.copy_(mean)
+        self.shift.copy_(torch.from_numpy(mean))
         self.scale.copy_(deviation.maximum(floor).clamp(min=MINIMUM_SCALE))
         return self
 

@@ -65,7 +65,7 @@ class SamplingConfig:
     """
 
     sampler: str = "euler"
-    steps: int = 15
+    steps: int = 10
     guidance: float = 1.0
     stride: int = 8
 
@@ -264,8 +264,7 @@ class Model:
         info = read_info(directory)
         mask_path = directory / "mask.nii.gz"
         try:
-            image = nib.load(mask_path)
-            mask = np.asarray(image.dataobj) > 0
+            mask = np.asarray(nib.Nifti1Image.from_filename(mask_path).dataobj) > 0
         except Exception as error:  # nibabel raises many kinds on damaged files
             raise ModelError(
                 f"{mask_path} is not a readable mask ({error}); copy the model again."

@@ -41,7 +41,7 @@ def sinusoid(values: Tensor, width: int, longest: float = 1e4) -> Tensor:
 
 
 def position_embedding(shape: tuple[int, int, int], width: int, device: torch.device) -> Tensor:
-    """Fixed embedding (X·Y·Z, width) of the places of a lattice, a third of the width per axis."""
+    """Embed the places of a lattice, (X·Y·Z, width), a third of the width per axis."""
     part = width // 6 * 2
     axes = torch.meshgrid(*[torch.arange(n, device=device) for n in shape], indexing="ij")
     embedded = torch.cat([sinusoid(axis.flatten(), part, 100.0) for axis in axes], dim=-1)

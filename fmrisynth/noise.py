@@ -145,7 +145,7 @@ class ColouredNoise(nn.Module):
         return lags / lags[0]
 
     def _local_filter(self, lag1: Tensor) -> Tensor:
-        """Coefficient b of y(t) = x(t) + b · x(t − 1) that gives each voxel its lag-1, (C, X, Y, Z).
+        """Coefficient b of y(t) = x(t) + b · x(t − 1) that gives each voxel its lag-1.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class ColouredNoise(nn.Module):
         return out.view_as(spectrum)
 
     def _lagged_power(self, spectrum: Tensor) -> Tensor:
-        """Sums over frames of each channel's cross-power at each lag, (order + 1, C, P, Q, R)."""
+        """Sum each channel's cross-power at each lag over frames, (order + 1, C, P, Q, R)."""
         n_frames = len(spectrum)
         sums = [
             (spectrum[: max(0, n_frames - lag)].conj() * spectrum[lag:]).real.sum(0)

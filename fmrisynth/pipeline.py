@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from fmrisynth.baselines.group_glm import write_baseline
 from fmrisynth.bids.atomic import remove_leftovers
@@ -26,10 +29,11 @@ from fmrisynth.errors import DataError, NoMatchError, UsageError
 from fmrisynth.evaluation.study import evaluate
 from fmrisynth.evaluation.tables import write_maps, write_metrics
 from fmrisynth.learning import TrainingPlan, learn_model
-from fmrisynth.model import Model, ModelConfig, SamplingConfig, read_info
+from fmrisynth.model import Model, ModelConfig, ModelInfo, SamplingConfig, read_info
 from fmrisynth.presets import PRESETS
 from fmrisynth.production import Production, write_synthetic_runs
-from fmrisynth.reports.html import write_group_report
+from fmrisynth.reports.html import write_citation, write_group_report
+from fmrisynth.reports.participant import write_participant_report
 
 __all__ = ["Settings", "run_group", "run_participant"]
 
@@ -82,8 +86,12 @@ class Settings:
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """Return the model's own way of drawing, with what was asked for instead."""
-        asked = {"sampler": self.sampler, "steps": self.sampling_steps, "guidance": self.guidance}
-        return replace(default, **{k: v for k, v in asked.items() if v is not None})
+        return replace(
+            default,
+            sampler=self.sampler or default.sampler,
+            steps=self.sampling_steps or default.steps,
+            guidance=default.guidance if self.guidance is None else self.guidance,
+        )
 
 
 def run_participant(settings: Settings) -> None:
@@ -158,7 +166,10 @@ def run_group(settings: Settings) -> None:
     out = settings.output_dir
     write_metrics(evaluation, out / "group" / "metrics.tsv")
     write_maps(evaluation, out / "group" / "maps")
-    write_group_report(evaluation, out / "group.html", _context(settings, info.provenance))
+    context = _context(settings, info)
+    write_group_report(evaluation, out / "group.html", context)
+    write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
+    _write_participant_pages(real, synthetic, info, scratch / "records", settings)
     _clean(settings)
 
 
@@ -181,7 +192,7 @@ def _people(runs: tuple[Run, ...]) -> list[str]:
 
 
 def _select(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:
-    """Runs of the participants asked for; an unknown one is an error that lists those there are."""
+    """Keep the participants asked for; an unknown one is an error that lists those there are."""
     if not participants:
         return dataset.runs
     require_labels("sub", participants, _people(dataset.runs), dataset.root)
@@ -236,7 +247,7 @@ def _clean(settings: Settings) -> None:
 
 
 def _report_failures(dataset: Dataset, failed: Mapping[Path, str], settings: Settings) -> None:
-    """Make bad runs known: all else is written, and the exit code says that something is missing."""
+    """Make bad runs known: all else is written, the exit code says that something is missing."""
     problems = dict(dataset.skipped) | dict(failed)
     if problems and not settings.skip_bad_runs:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in problems.items())
@@ -246,9 +257,36 @@ def _report_failures(dataset: Dataset, failed: Mapping[Path, str], settings: Set
         )
 
 
-def _context(settings: Settings, provenance: Mapping[str, object]) -> dict[str, object]:
-    """What the report says of how it was made."""
+def _write_participant_pages(
+    real: Sequence[Run],
+    synthetic: Sequence[Run],
+    info: ModelInfo,
+    records: Path,
+    settings: Settings,
+) -> None:
+    """Write sub-XX.html for each participant that has synthetic runs."""
+    people = sorted({run.participant for run in synthetic})
+    for person in tqdm(people, desc="Participant pages", unit="page"):
+        write_participant_report(
+            [run for run in real if run.participant == person],
+            [run for run in synthetic if run.participant == person],
+            settings.output_dir / f"sub-{person}.html",
+            work_dir=records,
+            nprocs=settings.nprocs,
+            context={"dataset": settings.bids_dir.resolve().name, "role": info.split.role(person)},
+        )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what decides the figures."""
+    names = ("fmrisynth", "torch", "nilearn", "nibabel", "numpy", "scipy")
+    return {name: metadata.version(name) for name in names}
+
+
+def _context(settings: Settings, info: ModelInfo) -> dict[str, Any]:
+    """Collect what the report says of how its data were made."""
     return {
-        "input": settings.bids_dir.name,
-        "model": {name: value for name, value in provenance.items()},
+        "dataset": settings.bids_dir.resolve().name,
+        "settings": {f"model: {name}": value for name, value in info.provenance.items()},
+        "versions": _versions(),
     }

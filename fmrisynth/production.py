@@ -118,7 +118,7 @@ def write_synthetic_runs(
 
 
 def _jobs(production: Production, model: Model, runs: Sequence[Run]) -> list[_Job]:
-    """Runs and samples that are not finished yet."""
+    """List the runs and samples that are not finished yet."""
     jobs = []
     for run in runs:
         for sample in range(1, production.n_samples + 1):

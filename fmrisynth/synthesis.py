@@ -177,7 +177,7 @@ class Synthesiser:
     def _residual(
         self, decoded: np.ndarray, carrier: Carrier, generator: torch.Generator
     ) -> np.ndarray:
-        """Decoded residual and observation noise, on the run's own grid, without drift."""
+        """Join decoded residual and observation noise, on the run's own grid, without drift."""
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
         signal = resample(decoded, grid.affine, carrier.affine, shape)

@@ -106,7 +106,7 @@ def step_generator(seed: int, step: int, index: int = 0) -> torch.Generator:
 
 
 def shard(global_batch: int, fabric: Fabric) -> range:
-    """Indices of the global batch that this process handles."""
+    """Return the indices of the global batch that this process handles."""
     if global_batch % fabric.world_size:
         raise FmrisynthError(
             f"A batch of {global_batch} cannot be shared by {fabric.world_size} processes; "
@@ -131,7 +131,7 @@ class Ema:
     def update(self, step: int) -> None:
         """Move the average towards the module's present weights."""
         decay = min(self.decay_max, (1 + step) / (10 + step))
-        averaged = [p for p in self.module.parameters()]
+        averaged: list[Tensor] = list(self.module.parameters())
         current = [p.detach() for p in self._source.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for mine, theirs in zip(self.module.buffers(), self._source.buffers(), strict=True):

@@ -63,9 +63,7 @@ def test_the_same_name_in_two_tasks_is_two_conditions():
 def test_unknown_attributes_have_index_zero():
     assert VOCABULARY.attribute_sizes == (3, 3, 2)
     assert VOCABULARY.attributes(make_run()) == [1, 2, 1]
-    strange = make_run(
-        entities={"sub": "01", "task": "rest"}, phase_encoding="k", site="elsewhere"
-    )
+    strange = make_run(entities={"sub": "01", "task": "rest"}, phase_encoding="k", site="elsewhere")
     assert VOCABULARY.attributes(strange) == [0, 0, 0]
     assert VOCABULARY.attributes(make_run(phase_encoding="unknown"))[1] == 0
 

@@ -6,16 +6,12 @@ import torch
 from scipy.linalg import toeplitz
 from tiny_model import ball, smooth_fields
 
-from fmrisynth.noise import (
-    ColouredNoise,
-    StationaryNoise,
-    WhiteNoise,
-    autoregression,
-    extended_autocovariance,
-)
+from fmrisynth.noise import ColouredNoise, WhiteNoise, autoregression, extended_autocovariance
+from fmrisynth.preprocess.volumes import remove_drift, removed_basis
 
 MASK = torch.from_numpy(ball((10, 12, 10)))
 LAG1 = 0.6
+NOTHING = np.zeros((60, 0))  # the fields made here have no drift taken out of them
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +20,13 @@ def fields():
 
 
 @pytest.fixture(scope="module")
-def stationary(fields):
-    return StationaryNoise(1, MASK).fit(fields)
-
-
-@pytest.fixture(scope="module")
 def coloured(fields):
-    return ColouredNoise(1, MASK, modes=8).fit(fields)
+    return ColouredNoise(1, MASK).fit(fields, NOTHING)
 
 
-@pytest.fixture(params=["white", "stationary", "coloured"])
+@pytest.fixture(params=["white", "coloured"])
 def noise(request):
-    if request.param == "white":
-        return WhiteNoise(1, MASK)
-    return request.getfixturevalue(request.param)
+    return WhiteNoise(1, MASK) if request.param == "white" else request.getfixturevalue("coloured")
 
 
 def draws(noise, count, n_frames, seed=0):
@@ -77,9 +66,8 @@ def test_white_noise_has_no_colour():
     assert neighbour_correlation(sample, 0) == pytest.approx(0, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", ["stationary", "coloured"])
-def test_the_colour_of_a_known_field_comes_back(kind, fields, request):
-    sample = draws(request.getfixturevalue(kind), 12, 40)
+def test_the_colour_of_a_known_field_comes_back(fields, coloured):
+    sample = draws(coloured, 12, 40)
     known = torch.stack([f[:, 0] for f in fields])
     assert lag_correlation(sample) == pytest.approx(LAG1, abs=0.06)
     assert lag_correlation(sample, 2) == pytest.approx(LAG1**2, abs=0.08)
@@ -88,24 +76,51 @@ def test_the_colour_of_a_known_field_comes_back(kind, fields, request):
         assert neighbour_correlation(sample, axis) == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize("kind", ["stationary", "coloured"])
-def test_colour_depends_on_the_data(kind):
+def test_colour_depends_on_the_data():
     """A slow field gives slow noise, a fast one fast noise."""
     found = []
     for lag1 in (0.2, 0.8):
         data = smooth_fields(MASK, count=4, length=60, lag1=lag1)
-        fresh = StationaryNoise(1, MASK) if kind == "stationary" else ColouredNoise(1, MASK)
-        found.append(lag_correlation(draws(fresh.fit(data), 12, 40)))
+        noise = ColouredNoise(1, MASK).fit(data, NOTHING)
+        found.append(lag_correlation(draws(noise, 12, 40)))
     assert found == pytest.approx([0.2, 0.8], abs=0.1)
+
+
+def test_once_the_drift_is_removed_the_noise_is_as_the_data():
+    """Data come without mean and drift; noise loses them too, and is the same after that."""
+    basis = removed_basis(60, 2.0, 1 / 128)
+    slow = smooth_fields(MASK, count=8, length=60, lag1=0.8)
+    data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in slow]
+    variance = torch.cat(data)[:, 0, MASK].square().mean()
+    data = [f / variance.sqrt() for f in data]
+    sample = draws(ColouredNoise(1, MASK).fit(data, basis), 16, 60)
+    cleaned = torch.stack([torch.from_numpy(remove_drift(s.numpy(), basis)) for s in sample])
+    known = torch.stack(data)[:, :, 0]
+    assert float(cleaned[..., MASK].square().mean()) == pytest.approx(1, abs=0.05)
+    for lag in (1, 2, 4):
+        expected = lag_correlation(known, lag)
+        assert lag_correlation(cleaned, lag) == pytest.approx(expected, abs=0.06)
+    assert float(sample[..., MASK].square().mean()) > 1.05  # it had a drift to lose
+
+
+def test_each_voxel_has_its_own_speed():
+    """Half of the brain is slow, half fast, in the data as in the noise."""
+    slow = smooth_fields(MASK, count=6, length=60, lag1=0.7)
+    fast = smooth_fields(MASK, count=6, length=60, lag1=0.3)
+    left = torch.zeros(MASK.shape, dtype=torch.bool)
+    left[: MASK.shape[0] // 2] = True
+    data = [torch.where(left, a, b) for a, b in zip(slow, fast, strict=True)]
+    sample = draws(ColouredNoise(1, MASK).fit(data, NOTHING), 16, 40)
+    lag1 = (sample[:, 1:] * sample[:, :-1]).mean((0, 1)) / sample.square().mean((0, 1))
+    assert float(lag1[MASK & left].mean()) == pytest.approx(0.7, abs=0.08)
+    assert float(lag1[MASK & ~left].mean()) == pytest.approx(0.3, abs=0.08)
 
 
 def test_channels_keep_their_correlation():
     base = smooth_fields(MASK, count=4, length=60)
     other = [f.roll(7, 0) for f in base]
-    mixed = [
-        torch.cat([a, 0.8 * a + 0.6 * b], dim=1) for a, b in zip(base, other, strict=True)
-    ]
-    noise = ColouredNoise(2, MASK, modes=8).fit(mixed)
+    mixed = [torch.cat([a, 0.8 * a + 0.6 * b], dim=1) for a, b in zip(base, other, strict=True)]
+    noise = ColouredNoise(2, MASK).fit(mixed, NOTHING)
     generator = torch.Generator().manual_seed(0)
     sample = torch.stack([noise.sample(20, generator) for _ in range(20)])[..., MASK]
     products = torch.einsum("dncp,dnep->ce", sample, sample) / sample[:, :, 0].numel()
@@ -140,34 +155,31 @@ def test_draws_follow_the_generator_alone(noise):
     assert not torch.equal(first[0], first[1])  # the generator moves on
 
 
-@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
-def test_fitting_is_repeatable_and_leaves_the_global_generator_alone(kind, fields):
+def test_fitting_is_repeatable_and_leaves_the_global_generator_alone(fields):
     torch.manual_seed(1)
-    one = kind(1, MASK).fit(fields)
+    one = ColouredNoise(1, MASK).fit(fields, NOTHING)
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))
     torch.manual_seed(2)
-    other = kind(1, MASK).fit(fields)
+    other = ColouredNoise(1, MASK).fit(iter(fields), NOTHING)
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
-def test_the_state_is_all_that_a_draw_depends_on(kind, fields):
-    fitted = kind(1, MASK).fit(fields)
-    loaded = kind(1, MASK)
-    loaded.load_state_dict(fitted.state_dict())
-    assert torch.equal(draws(fitted, 1, 6), draws(loaded, 1, 6))
+def test_the_state_is_all_that_a_draw_depends_on(coloured):
+    loaded = ColouredNoise(1, MASK)
+    loaded.load_state_dict(coloured.state_dict())
+    assert torch.equal(draws(coloured, 1, 6), draws(loaded, 1, 6))
 
 
-@pytest.mark.parametrize("kind", [StationaryNoise, ColouredNoise])
-def test_one_short_run_and_runs_of_different_length_fit(kind):
-    base = smooth_fields(MASK, count=2, length=24)
-    for data in (base[:1], [base[0][:5]], [base[0], base[1][:9]]):
-        sample = draws(kind(1, MASK).fit(data), 2, 30)
-        assert torch.isfinite(sample).all()
-        assert float(sample[..., MASK].square().mean()) == pytest.approx(1, abs=0.5)
+@pytest.mark.parametrize("lengths", [(24,), (5,), (24, 9), (24, 3)])
+def test_one_short_run_and_runs_of_different_length_fit(lengths):
+    data = [smooth_fields(MASK, count=1, length=n)[0] for n in lengths]
+    basis = removed_basis(lengths[0], 2.0, 1 / 128)
+    sample = draws(ColouredNoise(1, MASK).fit(data, basis), 4, 30)
+    assert torch.isfinite(sample).all()
+    assert 0.5 < float(sample[..., MASK].square().mean()) < 3
 
 
 def test_the_autoregression_solves_its_equations():
@@ -178,12 +190,16 @@ def test_the_autoregression_solves_its_equations():
     assert extended_autocovariance(lags, 3) == pytest.approx(lags[:3])
 
 
-def test_the_extension_is_positive_definite(stationary, coloured):
-    parts = [stationary.autocovariance.flatten(0, -2)]
-    parts += [b.flatten(0, -2) for n, b in coloured.named_buffers() if n.endswith("covariance")]
-    for rows in parts:
-        assert len(rows) > 0
-        for row in rows.double().numpy():
-            for length in (4, 9, 80):
-                extended = extended_autocovariance(row / row[0], length)
-                assert np.linalg.eigvalsh(toeplitz(extended))[0] > 0
+@pytest.mark.parametrize("lag1", [-0.5, 0.0, 0.6, 0.95])
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_extension_is_positive_definite(lag1, removed):
+    basis = removed_basis(60, 2.0, 1 / 128) if removed else NOTHING
+    data = smooth_fields(MASK, count=2, length=60, lag1=lag1)
+    if removed:
+        data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in data]
+    rows = ColouredNoise(1, MASK).fit(data, basis).autocovariance.flatten(0, 1)
+    for row in rows.double().numpy():
+        assert row[0] > 0
+        for length in (4, 9, 80, 300):
+            extended = extended_autocovariance(row / row[0], length)
+            assert np.linalg.eigvalsh(toeplitz(extended))[0] > 0

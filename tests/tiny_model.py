@@ -161,7 +161,8 @@ def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) ->
     model = Model(info, Grid(SHAPE, affine_of(), ball()))
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
     if isinstance(model.noise, ColouredNoise):
-        model.noise.fit(smooth_fields(model.space.mask, 4, 40))
+        # an empty basis: these fields have no drift taken out of them
+        model.noise.fit(smooth_fields(model.space.mask, 4, 40), np.zeros((40, 0)))
     _set_evoked(model.denoiser)
     if wildness:
         perturb(model.denoiser.backbone, wildness)

@@ -29,6 +29,10 @@ mkdir -p "$out" "$work"
 
 # sbatch runs a copy of a job's script, which cannot find its neighbours: it is told where they are
 export FMRISYNTH_APP="$here/app.sh"
+if [ -n "${FMRISYNTH_SIF:-}" ]; then
+    FMRISYNTH_SIF=$(realpath -m "$FMRISYNTH_SIF")
+    export FMRISYNTH_SIF
+fi
 
 # an array task is a line of this file, so that a resubmission with the same labels is the same
 list="$work/participants.txt"

@@ -106,33 +106,42 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
     grid = choose_grid(masks, None, MULTIPLE)
     sums: dict[tuple[str, str], np.ndarray] = {}
     counts: dict[tuple[str, str], int] = defaultdict(int)
-    chosen = set(np.random.default_rng(seed).permutation(len(runs))[:NOISE_RUNS].tolist())
-    left = []
-    for index, run in enumerate(tqdm(runs, desc="Group GLM", unit="run")):
+    for run in tqdm(runs, desc="Group GLM", unit="run"):
         series = _series(run, grid, high_pass)
         names, regressors = _design(run, high_pass)
-        design = regressors.reshape(len(series), -1)
-        effects = np.linalg.pinv(design) @ series
+        effects = np.linalg.pinv(regressors.reshape(len(series), -1)) @ series
         for name, effect in zip(names, effects.reshape(len(names), 2, -1), strict=True):
             key = (run.task, name)
             sums[key] = sums.get(key, 0) + effect
             counts[key] += 1
-        if index in chosen:
-            left.append(_field(series - design @ effects, grid))
+    betas = {key: total / counts[key] for key, total in sums.items()}
+    chosen = sorted(np.random.default_rng(seed).permutation(len(runs))[:NOISE_RUNS].tolist())
     typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
     noise = ColouredNoise(1, torch.from_numpy(grid.mask)).fit(
-        left, removed_basis(typical.n_volumes, typical.t_r, high_pass)
+        (
+            _noise_field(runs[i], grid, betas, high_pass)
+            for i in tqdm(chosen, desc="Noise", unit="run")
+        ),
+        removed_basis(typical.n_volumes, typical.t_r, high_pass),
     )
-    betas = {key: total / counts[key] for key, total in sums.items()}
     return GroupGlm(grid, betas, noise, high_pass)
 
 
-def _field(series: np.ndarray, grid: Grid) -> torch.Tensor:
-    """What the GLM leaves, standardised voxel by voxel, (T, 1, X, Y, Z)."""
+def _noise_field(
+    run: Run, grid: Grid, betas: dict[tuple[str, str], np.ndarray], high_pass: float
+) -> torch.Tensor:
+    """Return what the group's response leaves of a run, standardised voxel by voxel, (T, 1, X, Y, Z).
+
+    Not what the run's own GLM leaves: its regressors are slow, and a dozen of
+    them take the slow part of the noise along.
+    """
+    series = _series(run, grid, high_pass)
+    names, regressors = _design(run, high_pass)
+    for index, name in enumerate(names):
+        series = series - regressors[:, index] @ betas[run.task, name]
     deviation = series.std(axis=0)
-    standard = series / np.where(deviation > 0, deviation, 1)
     field = np.zeros((len(series), 1, *grid.shape), np.float32)
-    field[:, 0, grid.mask] = standard
+    field[:, 0, grid.mask] = series / np.where(deviation > 0, deviation, 1)
     return torch.from_numpy(field)
 
 

@@ -1,4 +1,4 @@
-"""The U-shaped backbone: convolutional blocks early, Transformer blocks late, skips by concatenation.
+"""The U-shaped backbone: convolutional early, Transformer late, skips by concatenation.
 
 Legend: B batch, T frames, C latent channels, D width, X Y Z latent grid,
 L condition tokens, E width of the condition.

@@ -98,7 +98,7 @@ class Vocabulary:
         return tuple(1 + len(v) for v in (self.tasks, self.phase_encodings, self.sites))
 
     def attributes(self, run: Run) -> list[int]:
-        """Indices of a run's attributes; 0 for what the model has not learned."""
+        """Return the indices of a run's attributes; 0 for what the model has not learned."""
         known = (
             (self.tasks, run.task),
             (self.phase_encodings, run.phase_encoding),

@@ -239,7 +239,7 @@ class Denoiser(nn.Module):
         return _per_item(share)
 
     def _padded(self, condition: Condition) -> Condition:
-        """The condition with its anatomy padded like the latents."""
+        """Return the condition with its anatomy padded like the latents."""
         if not any(self.padding):
             return condition
         px, py, pz = (n * self.backbone.patch for n in self.padding)

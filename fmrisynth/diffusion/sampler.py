@@ -1,4 +1,4 @@
-"""Samplers: pure functions from noise to a sample, in terms of the velocity v = cos θ · ε − sin θ · x_0.
+"""Samplers: pure functions from noise to a sample, by the velocity v = cos θ · ε − sin θ · x_0.
 
 Along the probability-flow path dx/dθ = v. Each sampler calls `velocity(x, θ)`
 once a step. Stochastic steps draw noise of the same colour as the diffusion's.

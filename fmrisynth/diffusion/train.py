@@ -104,13 +104,15 @@ def start_evoked(denoiser: Denoiser, windows: Windows) -> None:
     if denoiser.evoked is None or denoiser.config.evoked.start != "regression":
         return
     mask = windows.space.mask
-    moments, products = 0.0, 0.0
+    moments: Tensor | float = 0.0
+    products: Tensor | float = 0.0
     for latents, condition in zip(windows.latents, windows.conditions, strict=True):
         raw = torch.from_numpy(np.asarray(latents, np.float32))
         z = windows.space.standardise(raw)[..., mask].flatten(1).double()  # T C·P
         x = torch.from_numpy(condition.design.evoked).flatten(1).double()  # T V·2
         moments, products = moments + x.T @ x, products + x.T @ z
-    assert isinstance(moments, Tensor) and isinstance(products, Tensor)
+    assert isinstance(moments, Tensor), "at least one run is needed"
+    assert isinstance(products, Tensor)
     denoiser.evoked.start(moments, products, mask)
 
 
@@ -185,10 +187,12 @@ class DiffusionLearner:
         self.optimizer.step()
         self.ema.update(step)
         shown = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(shown, Tensor)
+        assert norm is not None  # it is for clipping by value
         return {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Condition]:
-        """This process's share of the global batch: x_0, ε, θ, conditions."""
+        """Draw this process's share of the global batch: x_0, ε, θ, conditions."""
         drawn, noises, uniforms = [], [], []
         for index in shard(self.training.batch_size, self.fabric):
             generator = step_generator(self.seed, step, index)

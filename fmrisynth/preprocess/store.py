@@ -183,7 +183,7 @@ class Frames:
 
     @staticmethod
     def global_scale(runs: Sequence[RunData], mask: np.ndarray, seed: int = 0) -> float:
-        """Standard deviation inside the brain over a seeded sample of volumes."""
+        """Measure the standard deviation inside the brain over a seeded sample of volumes."""
         generator = np.random.default_rng(seed)
         chosen = generator.choice(len(runs), min(len(runs), 64), replace=False)
         samples = [runs[i].frames[:: max(1, len(runs[i].frames) // 8)][:, mask] for i in chosen]

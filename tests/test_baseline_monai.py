@@ -1,0 +1,106 @@
+"""MONAI's network as a backbone: its interface, its condition, its size."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from fmrisynth.baselines.monai_unet import MonaiBackbone, matched
+from fmrisynth.diffusion.backbone import BackboneConfig
+from fmrisynth.diffusion.conditioning import Condition, Vocabulary
+from fmrisynth.errors import UsageError
+
+WORDS = Vocabulary((("a", "x"), ("b", "y")), ("a", "b"), ("LR", "RL"), (), 5)
+SHAPE = {"vocabulary": WORDS, "n_frames": 4, "channels": 2, "anatomy_patch": 2}
+CONFIG = BackboneConfig(widths=(16, 32), blocks=(1, 1), condition_width=32)
+
+
+def condition_of(n: int = 4) -> Condition:
+    generator = torch.Generator().manual_seed(0)
+    length = WORDS.longest_history + SHAPE["n_frames"]
+    valid = torch.ones(2, length, dtype=torch.bool)
+    valid[:, :2] = False
+    return Condition(
+        attributes=torch.tensor([[1, 1, 0], [2, 2, 0]]),
+        t_r=torch.full((2,), 2.0),
+        frames=torch.randn(2, length, 6, generator=generator),
+        times=torch.arange(length).expand(2, -1) * 2.0,
+        valid=valid,
+        evoked=torch.zeros(2, 4, 2, 2),
+        anatomy=torch.randn(2, 2, 2 * n, 2 * n, 2 * n, generator=generator),
+        kept=torch.ones(2),
+        anatomy_kept=torch.ones(2),
+    )
+
+
+def opened(config: BackboneConfig = CONFIG) -> MonaiBackbone:
+    """A network whose zero-initialised output layer is opened."""
+    torch.manual_seed(0)
+    network = MonaiBackbone(config, **SHAPE)
+    for parameter in network.network.out.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    # the encoder's learned "nothing" is zero at first
+    torch.nn.init.normal_(network.condition.null)
+    return network.eval()
+
+
+def test_without_monai_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai", None)
+    monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
+    with pytest.raises(UsageError, match=r"pip install 'fmrisynth\[monai\]'"):
+        MonaiBackbone(CONFIG, **SHAPE)
+
+
+def test_widths_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UsageError, match="multiple of 16"):
+        MonaiBackbone(BackboneConfig(widths=(24, 32), blocks=(1, 1)), **SHAPE)
+
+
+class TestNetwork:
+    @pytest.fixture(autouse=True)
+    def _monai(self) -> None:
+        pytest.importorskip("monai", minversion="1.4")
+
+    def test_keeps_the_shape_of_a_window(self) -> None:
+        x = torch.randn(2, 4, 2, 4, 4, 4)
+        assert opened()(x, torch.tensor([0.1, 1.5]), condition_of()).shape == x.shape
+
+    @torch.no_grad()
+    def test_every_part_of_the_condition_reaches_the_output(self) -> None:
+        network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
+        before = network(x, theta, condition_of())
+        for change in ("attributes", "frames", "t_r", "anatomy", "kept", "anatomy_kept"):
+            condition = condition_of()
+            value = getattr(condition, change)
+            setattr(condition, change, value.flip(0) if change == "attributes" else value * 0)
+            assert (network(x, theta, condition) - before).abs().max() > 1e-5, change
+        assert (network(x, theta + 0.5, condition_of()) - before).abs().max() > 1e-5
+
+    @torch.no_grad()
+    def test_frames_before_the_run_do_not_count_as_tokens(self) -> None:
+        network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
+        condition, other = condition_of(), condition_of()
+        other.frames[:, :2] += 10
+        assert torch.equal(network(x, theta, condition), network(x, theta, other))
+
+    def test_every_weight_learns(self) -> None:
+        network = opened().train()
+        network(torch.randn(2, 4, 2, 4, 4, 4), torch.rand(2), condition_of()).sum().backward()
+        idle = [n for n, p in network.named_parameters() if p.grad is None]
+        assert not idle
+
+    @pytest.mark.parametrize("millions", [4.0, 38.1])
+    def test_matches_a_number_of_parameters(self, millions: float) -> None:
+        levels = BackboneConfig(widths=(96, 128, 160), blocks=(1, 1, 1))
+        shape = SHAPE | {"n_frames": 20, "channels": 4}
+        config = matched(levels, round(millions * 1e6), **shape)
+        with torch.device("meta"):
+            network = MonaiBackbone(config, **shape)
+        found = sum(p.numel() for p in network.parameters())
+        assert found / 1e6 == pytest.approx(millions, rel=0.03 if millions < 10 else 0.01)
+
+    def test_refuses_a_size_below_its_narrowest(self) -> None:
+        with pytest.raises(UsageError, match="at least"):
+            matched(CONFIG, 1000, **SHAPE)

@@ -1,0 +1,199 @@
+"""What stands around the package agrees with it: documentation, constraints, build files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from fmrisynth import __version__, errors
+from fmrisynth.cli import command
+from fmrisynth.configuration import override
+from fmrisynth.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+TARGETS = ("demo", "test", "lint", "clean")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def constraints() -> dict[str, Version]:
+    """Versions of constraints.txt by normalised name; a line of any other form is an error."""
+    versions = {}
+    for line in read("constraints.txt").splitlines():
+        if line.startswith("#"):
+            continue
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
+        assert match, f"constraints.txt: {line!r} is no plain NAME==VERSION"
+        versions[normalised(match[1])] = Version(match[2])
+    return versions
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extra = project["optional-dependencies"]["test"]
+    return [Requirement(text) for text in [*project["dependencies"], *extra]]
+
+
+@pytest.mark.parametrize(
+    "spelling", sorted({name for option in OPTIONS for name in (*option.opts, "--help")})
+)
+def test_readme_documents_every_option(spelling: str) -> None:
+    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
+    assert re.search(rf"`{re.escape(spelling)}[ `]", table)
+
+
+def test_readme_names_no_option_that_is_not_there() -> None:
+    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
+    known = {name for option in OPTIONS for name in option.opts} | {"--help", "-h"}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", table)) <= known
+
+
+def test_readme_names_every_choice() -> None:
+    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
+    choices = {c for o in OPTIONS if isinstance(o.type, click.Choice) for c in o.type.choices}
+    assert {c for c in choices if not re.search(rf"[`|\\]{re.escape(c)}[`|\\]", table)} == set()
+
+
+def test_settings_in_the_readme_exist() -> None:
+    settings = re.findall(r"`--set ([a-z_.]+)=([^`\s]+)`", read("README.md"))
+    assert len(settings) >= 10
+    for name, value in settings:
+        # not a change that only looks like one: every example differs from the preset
+        assert override(PRESETS["demo"], {name: value}) != PRESETS["demo"], name
+
+
+def test_readme_has_every_exit_code() -> None:
+    table = read("README.md").split("### Exit codes")[1].split("###")[0]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.MULTILINE)}
+    raised = {getattr(errors, name).exit_code for name in errors.__all__}
+    assert raised | {0, 17, 64, 130} == documented
+
+
+def test_readme_tree_shows_every_part_of_the_package() -> None:
+    tree = read("README.md").split("## The code")[1].split("## Development")[0]
+    parts = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "fmrisynth").iterdir()
+        if (path.is_dir() and (path / "__init__.py").exists()) or path.suffix == ".py"
+    }
+    missing = {part for part in parts - {"__init__.py"} if f"{part} " not in tree}
+    assert missing == set()
+    named = re.findall(r"^  (\w+\.py|\w+/) ", tree, flags=re.MULTILINE)
+    assert set(named) <= parts
+
+
+def test_constraints_cover_the_requirements() -> None:
+    versions = constraints()
+    for requirement in requirements():
+        version = versions.get(normalised(requirement.name))
+        assert version is not None, f"constraints.txt has no {requirement.name}"
+        assert version in requirement.specifier, f"{requirement} against {version}"
+
+
+def test_requirements_have_lower_bounds_only() -> None:
+    for requirement in requirements():
+        assert {part.operator for part in requirement.specifier} == {">="}, requirement
+
+
+def test_changes_have_this_version() -> None:
+    assert re.search(
+        rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$", read("CHANGES.md"), re.M
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_makefile_has_the_target(target: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", target, "VENV=/nonexistent/venv", "DEMO=/nonexistent/demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_make_demo_takes_the_steps_in_order() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "demo", "VENV=/nonexistent/venv", "DEMO=/nonexistent/demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    steps = (
+        "-m venv",
+        "'^torch==",
+        "constraint constraints.txt",
+        "fmrisynth.phantom",
+        "--train-only",
+        "--participant-label",
+        "group",
+        "headline.py",
+        "group.html",
+    )
+    places = [done.stdout.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Singularity.def"])
+def test_images_take_their_base_as_an_argument_and_the_same_environment(name: str) -> None:
+    text = read(name)
+    assert "BASE_IMAGE=python:3.12-slim-bookworm" in text
+    assert "/opt/fmrisynth/bin/fmrisynth" in text
+    for variable in ("PYTHONNOUSERSITE=1", "MPLCONFIGDIR=/tmp/", "TEMPLATEFLOW_HOME=/tmp/"):
+        assert variable in text
+
+
+def test_dockerfile_needs_no_buildkit() -> None:
+    text = read("Dockerfile")
+    assert "<<" not in text
+    assert "--link" not in text
+    assert "--mount" not in text
+    assert text.count("FROM ${BASE_IMAGE}") == text.count("\nFROM ") == 2
+
+
+def test_dockerignore_lets_through_what_the_dockerfile_copies() -> None:
+    let_through = re.findall(r"^!(\S+)$", read(".dockerignore"), flags=re.MULTILINE)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", read("Dockerfile"), flags=re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == set(let_through)
+    files = read("Singularity.def").split("%files")[1].split("%post")[0].split()
+    assert set(files[::2]) == set(let_through)
+
+
+def test_boutiques_descriptor_has_the_command_line() -> None:
+    descriptor = json.loads(read("boutiques/fmrisynth.json"))
+    assert descriptor["tool-version"] == __version__
+    flags = {
+        entry["command-line-flag"]: entry
+        for entry in descriptor["inputs"]
+        if "command-line-flag" in entry
+    }
+    options = {
+        next(name for name in option.opts if name.startswith("--")): option
+        for option in OPTIONS
+        if not option.is_eager
+    }
+    assert flags.keys() == options.keys()
+    for name, option in options.items():
+        if isinstance(option.type, click.Choice) and name != "--preset":  # a name is enough there
+            assert flags[name]["value-choices"] == list(option.type.choices)
+    placed = re.findall(r"\[[A-Z_]+\]", descriptor["command-line"])
+    assert placed == [entry["value-key"] for entry in descriptor["inputs"]]

@@ -1,0 +1,176 @@
+"""The presets: their sizes, their forms, and that each of them runs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from fmrisynth.configuration import from_json, override, to_json
+from fmrisynth.diffusion.conditioning import Condition, Vocabulary
+from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.model import ModelConfig
+from fmrisynth.presets import PRESETS, PUBLISHED, SIZES, published
+
+# preset, millions of parameters as published
+TABLE = [
+    ("38m", 38.1),
+    ("85m", 85.4),
+    ("151m", 151.5),
+    ("237m", 236.5),
+    ("340m", 340.3),
+    ("463m", 462.9),
+    ("237m-cnn", 235.0),
+    ("237m-transformer", 238.0),
+]
+
+
+def vocabulary(n_tasks: int = 7, per_task: int = 1) -> Vocabulary:
+    tasks = tuple(f"task{i}" for i in range(n_tasks))
+    types = tuple((task, f"type{j}") for task in tasks for j in range(per_task))
+    return Vocabulary(types, tasks, ("LR", "RL"), (), 28)
+
+
+def denoiser_of(config: ModelConfig, words: Vocabulary, n: int = 24, device: str = "meta") -> Any:
+    with torch.device(device):
+        mask = torch.ones(n, n, n, dtype=torch.bool)
+        patch, channels = config.autoencoder.factor, config.autoencoder.latent_channels
+        return Denoiser(config.denoiser, words, channels, mask, patch)
+
+
+def count(config: ModelConfig, words: Vocabulary) -> int:
+    return sum(p.numel() for p in denoiser_of(config, words, 2).backbone.parameters())
+
+
+def batch_of(config: ModelConfig, words: Vocabulary, n: int, device: str) -> tuple[Any, Condition]:
+    frames, types = config.denoiser.n_frames, len(words.trial_types)
+    length, edge = words.longest_history + frames, n * config.autoencoder.factor
+    with torch.device(device):
+        condition = Condition(
+            attributes=torch.ones(2, 3, dtype=torch.int64) * torch.tensor([1, 1, 0]),
+            t_r=torch.full((2,), 0.72),
+            frames=torch.randn(2, length, types * 3),
+            times=torch.arange(length).expand(2, -1) * 0.72,
+            valid=torch.ones(2, length, dtype=torch.bool),
+            evoked=torch.randn(2, frames, types, 2),
+            anatomy=torch.randn(2, 2, edge, edge, edge),
+            kept=torch.ones(2),
+            anatomy_kept=torch.ones(2),
+        )
+        return torch.randn(2, frames, config.autoencoder.latent_channels, n, n, n), condition
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= inner
+    return found
+
+
+@pytest.mark.parametrize("form", ["paper", "published"])
+@pytest.mark.parametrize(("size", "millions"), TABLE)
+def test_parameters_are_the_published_ones(form: str, size: str, millions: float) -> None:
+    config = PRESETS[f"{form}-{size}"]
+    assert count(config, vocabulary()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_small_lies_between_the_demonstration_and_the_smallest_published() -> None:
+    demo, small, least = (count(PRESETS[n], vocabulary()) for n in ("demo", "small", "paper-38m"))
+    assert 1.5 * demo < small < least / 2
+
+
+def test_the_vocabulary_hardly_changes_the_count() -> None:
+    config = PRESETS["paper-38m"]
+    all_of_hcp = count(config, vocabulary(per_task=4))  # 28 trial types
+    assert abs(all_of_hcp / count(config, vocabulary()) - 1) < 0.02
+
+
+def test_widths_grow_with_size_and_fit_the_attention_heads() -> None:
+    backbones = [PRESETS[f"paper-{size}"].denoiser.backbone for size in SIZES]
+    for backbone in backbones:
+        assert list(backbone.widths) == sorted(set(backbone.widths))
+        assert all(width % backbone.head_width == 0 for width in backbone.widths)
+        # a narrower trunk cannot carry ε of 20 × 4 channels through
+        assert backbone.widths[0] >= 80
+    for smaller, larger in pairwise(backbones):
+        assert all(a <= b for a, b in zip(smaller.widths, larger.widths, strict=True))
+        assert smaller.widths != larger.widths
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_returns_the_preset(name: str) -> None:
+    config = PRESETS[name]
+    assert from_json(ModelConfig, to_json(config), name) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_forward_keeps_the_shape(name: str) -> None:
+    config, words = PRESETS[name], vocabulary()
+    x, condition = batch_of(config, words, 24, "meta")
+    y = denoiser_of(config, words)(x, torch.zeros(2, device="meta"), condition)
+    assert y.shape == x.shape
+
+
+def test_published_form_differs_in_the_named_fields_alone() -> None:
+    for size in SIZES:
+        ours = flat(to_json(PRESETS[f"paper-{size}"]))
+        theirs = flat(to_json(PRESETS[f"published-{size}"]))
+        assert {k for k in ours if ours[k] != theirs[k]} == set(PUBLISHED)
+
+
+def test_published_budget() -> None:
+    for name, config in PRESETS.items():
+        if name in ("demo", "small"):
+            continue
+        training = config.diffusion_training
+        assert (training.learning_rate, training.weight_decay) == (1e-4, 0.01)
+        assert (training.batch_size, config.diffusion_steps) == (16, 400_000)
+        assert (training.ema_decay, training.condition_dropout) == (0.9999, 0.05)
+        assert config.autoencoder.codebook_size == 8192
+        assert config.autoencoder_training.adversarial.weight > 0
+
+
+REDUCED = {
+    "denoiser.n_frames": "4",
+    "denoiser.backbone.widths": "[32, 64, 96]",
+    "denoiser.backbone.head_width": "32",
+    "denoiser.backbone.condition_width": "32",
+    "denoiser.backbone.blocks": "[1, 1, 1]",
+}
+ABLATIONS = [
+    {},
+    {"denoiser.backbone.architecture": "cnn"},
+    {"denoiser.backbone.architecture": "transformer"},
+    {"denoiser.backbone.cross_attention": "false"},
+    *({key: value} for key, value in PUBLISHED.items() if key.startswith("denoiser.")),
+    {"denoiser.schedule.kind": "linear"},
+]
+
+
+@pytest.mark.parametrize("option", ABLATIONS, ids=lambda o: "".join(f"{k}={o[k]}" for k in o))
+@pytest.mark.parametrize("form", ["paper", "published"])
+def test_every_ablation_is_one_option_and_learns(form: str, option: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    config, words = override(PRESETS[f"{form}-38m"], REDUCED | option), vocabulary(2)
+    denoiser = denoiser_of(config, words, 4, "cpu")
+    x, condition = batch_of(config, words, 4, "cpu")
+    condition.attributes.clamp_(max=2)
+    theta = config.denoiser.schedule.training_angles(torch.tensor([0.2, 0.8]))
+    optimizer = torch.optim.SGD(denoiser.parameters(), 0.1)
+    for _ in range(2):  # the first step opens the head, which starts at zero
+        optimizer.zero_grad()
+        loss = (denoiser(x, theta, condition) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert torch.isfinite(loss)
+    assert denoiser.backbone.stem.weight.grad.abs().sum() > 0
+
+
+def test_published_form_of_any_configuration() -> None:
+    config = published(PRESETS["demo"])
+    assert config.denoiser.backbone.widths == PRESETS["demo"].denoiser.backbone.widths
+    assert config.preprocess.normalisation == "volume"
+    assert config.denoiser.evoked.enabled is False
