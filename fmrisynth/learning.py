@@ -114,7 +114,8 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     split = choose_split((r.participant for r in runs), config.held_out_share, plan.seed)
     training = [r for r in runs if split.role(r.participant) == "training"]
     log.info("training on %d participants, %d held out", len(split.training), len(split.held_out))
-    tables = {r.bold: read_events(r.events, duration=r.n_volumes * r.t_r) for r in training}
+    tables = _read_tables(training)
+    training = [r for r in training if r.bold in tables]
     grid = _choose_grid(training, config)
     data = _prepare(training, grid, plan, work_dir)
     training = [d.run for d in data]
@@ -144,6 +145,20 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     return model.to(torch.device("cpu"))
 
 
+def _read_tables(runs: Sequence[Run]) -> dict[Path, pd.DataFrame]:
+    """Events of the runs, by image; runs whose events cannot be used are left out."""
+    tables, problems = {}, []
+    for run in runs:
+        try:
+            tables[run.bold] = read_events(run.events, duration=run.duration)
+        except DataError as error:
+            problems.append(str(error))
+            log.warning("left out of training: %s", error)
+    if not tables:
+        raise DataError(f"No training run has events that can be used: {'; '.join(problems[:3])}")
+    return tables
+
+
 def _folder(
     work_dir: Path, stage: str, plan: TrainingPlan, source: Any, settings: dict[str, Any]
 ) -> Path:
@@ -164,8 +179,15 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     chosen = runs[:: max(1, len(runs) // GRID_MASKS)]
     masks = []
     for run in tqdm(chosen, desc="Brain masks", unit="run"):
-        mask = load_mask(run)
-        masks.append((load_bold(run).mask if mask is None else mask, run.affine))
+        try:
+            mask = load_mask(run)
+            masks.append((load_bold(run).mask if mask is None else mask, run.affine))
+        except DataError as error:
+            log.warning("not asked for its brain mask: %s", error)
+    if not masks:
+        raise DataError(
+            f"None of the {len(chosen)} runs looked at has a usable brain mask; see the log."
+        )
     # the network's strides: the autoencoder's and one halving per level; the denoiser pads its own
     multiple = config.autoencoder.factor
     grid = choose_grid(masks, config.preprocess.voxel_size, multiple)
@@ -313,8 +335,8 @@ class _Sums:
 
     def __init__(self, n_trial_types: int) -> None:
         self.kept = self.lost = self.products = np.zeros(1)
-        self.count = self.runs = 0
-        # regressor products and regressor-signal products, in two halves of the runs
+        self.count = 0
+        # regressor products and regressor-signal products, in two halves of each run
         self._moments = np.zeros((2, n_trial_types, n_trial_types))
         self._true: list[Any] = [0.0, 0.0]
         self._decoded: list[Any] = [0.0, 0.0]
@@ -327,21 +349,20 @@ class _Sums:
         self.lost = self.lost + np.square(rest).sum(0)
         self.products = self.products + (rest[1:] * rest[:-1]).sum(0)
         self.count += len(frames)
-        half = self.runs % 2
-        self.runs += 1
-        self._moments[half] += regressors.T @ regressors
-        self._true[half] = self._true[half] + regressors.T @ frames
-        self._decoded[half] = self._decoded[half] + regressors.T @ decoded
+        middle = len(frames) // 2
+        for half, part in enumerate((slice(None, middle), slice(middle, None))):
+            x = regressors[part]
+            self._moments[half] += x.T @ x
+            self._true[half] = self._true[half] + x.T @ frames[part]
+            self._decoded[half] = self._decoded[half] + x.T @ decoded[part]
 
     def evoked_gain(self) -> float:
         """Slope of decoded on true effects, by instrumental variables.
 
         Both effects are noisy, and the noise is decoded too. Effects of the
-        other half of the runs serve as instrument: their noise is independent,
-        so only what is evoked counts.
+        other halves of the runs serve as instrument: their noise is all but
+        independent, so only what is evoked counts.
         """
-        if self.runs < 2:
-            return 1.0
         ridge = 1e-3 * np.trace(self._moments.sum(0)) / len(self._moments[0])
         inverse = [np.linalg.inv(m + ridge * np.eye(len(m))) for m in self._moments]
         true = [i @ t for i, t in zip(inverse, self._true, strict=True)]

@@ -108,6 +108,7 @@ def run_participant(settings: Settings) -> None:
     model = _learn_or_load(dataset, settings)
     if settings.train_only:
         log.info("the model is in %s", settings.model_path)
+        _clean(settings)
         return
     failed = write_synthetic_runs(
         Production(

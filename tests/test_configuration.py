@@ -146,17 +146,29 @@ def test_overrides_change_what_they_name_and_no_more():
         ("denoiser.n_frames.x", "1", "n_frames is a single value"),
         ("denoiser.n_frames", "many", "'many', expected int"),
         ("denoiser.evoked.enabled", "maybe", "'maybe', expected bool"),
-        ("denoiser.prediction", "x0", "expected v or epsilon"),
-        ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
         ("denoiser.backbone.widths", "3", "expected a list"),
         ("denoiser", "{}", "missing settings"),
-        ("autoencoder.norm_groups", "7", "norm_groups=7 does not divide"),
     ],
 )
 def test_wrong_overrides_say_what_is_expected(name, value, message):
     with pytest.raises(UsageError, match=message) as error:
         override(PRESETS["demo"], {name: value})
     assert f"--set {name}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("denoiser.prediction", "x0", "expected v or epsilon"),
+        ("denoiser.noise", "pink", "expected coloured or white"),
+        ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
+        ("denoiser.evoked.start", "one", "expected regression or zero"),
+        ("autoencoder.norm_groups", "7", "norm_groups=7 does not divide"),
+    ],
+)
+def test_settings_check_their_values(name, value, message):
+    with pytest.raises(UsageError, match=message):
+        override(PRESETS["demo"], {name: value})
 
 
 @pytest.mark.parametrize(

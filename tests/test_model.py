@@ -170,7 +170,6 @@ def _set(*path_and_value):
         _set("grid", "affine", [[1, 0], [0, 1]]),
         _set("hashes", []),
         _set("hashes", {}),
-        _set("provenance", "x"),
     ],
 )
 def test_damaged_descriptions_are_refused(copied, change):

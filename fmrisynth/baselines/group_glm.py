@@ -130,7 +130,7 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
 def _noise_field(
     run: Run, grid: Grid, betas: dict[tuple[str, str], np.ndarray], high_pass: float
 ) -> torch.Tensor:
-    """Return what the group's response leaves of a run, standardised voxel by voxel, (T, 1, X, Y, Z).
+    """Return what the group's response leaves of a run, standardised by voxel, (T, 1, X, Y, Z).
 
     Not what the run's own GLM leaves: its regressors are slow, and a dozen of
     them take the slow part of the noise along.

@@ -10,11 +10,13 @@ tokens, E width of the condition.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ __all__ = ["MonaiBackbone", "matched"]
 GROUPS = 16  # of its GroupNorms; the finest level's width is a multiple
 HEAD_WIDTH = 32  # the other levels' widths are multiples
 BLOCKS = 2  # residual blocks of a level, the library's default
+TOLERANCE = 0.005  # of the number of parameters asked for
 TIME_STEPS = 1000  # its time embedding expects 0 … 1000
 
 
@@ -141,7 +144,8 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
     Returns
     -------
     BackboneConfig
-        For `MonaiBackbone`.
+        For `MonaiBackbone`: of the widths within `TOLERANCE` of the target
+        those nearest to the ratio, or the ones nearest to the target.
 
     Raises
     ------
@@ -149,34 +153,49 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
         MONAI is not installed, or its narrowest network is larger.
     """
     levels = len(config.widths)
-
-    def sized(widths: list[int]) -> BackboneConfig:
-        return replace(config, widths=tuple(widths), blocks=(BLOCKS,) * levels)
-
-    def count(widths: list[int]) -> int:
-        with torch.device("meta"):  # no memory and no random numbers
-            network = MonaiBackbone(sized(widths), **shape)
-        return sum(p.numel() for p in network.parameters())
-
-    def scaled(base: int) -> list[int]:
-        coarser = (math.ceil(base * (i + 1) / HEAD_WIDTH) * HEAD_WIDTH for i in range(1, levels))
-        return [base, *coarser]
-
-    # parameters grow with the square of the width, nearly
-    guess = HEAD_WIDTH * math.sqrt(target / count(scaled(HEAD_WIDTH)))
-    base = max(GROUPS, int(guess) // GROUPS * GROUPS)
-    while base > GROUPS and count(scaled(base)) > target:
-        base -= GROUPS
-    widths = scaled(base)
-    if (least := count(widths)) > target:
+    config = replace(config, blocks=(BLOCKS,) * levels)
+    ratio, steps = np.arange(1, levels + 1), [GROUPS] + [HEAD_WIDTH] * (levels - 1)
+    formula = _parameter_formula(config, shape)
+    bases = np.geomspace(1, 4096, 2000)
+    base = bases[np.abs(_quadratic(bases[:, None] * ratio) @ formula - target).argmin()]
+    choices = [
+        np.arange(step, 2 * base * share + 2 * step, step)
+        for step, share in zip(steps, ratio, strict=True)
+    ]
+    widths = np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, levels)
+    widths = widths[(np.diff(widths) > 0).all(axis=1)]
+    error = np.abs(_quadratic(widths) @ formula / target - 1)
+    if error.min() > 0.5:
         raise UsageError(
-            f"MONAI's network has at least {least:,} parameters on {levels} levels; "
-            f"{target:,} were asked for. Ask for more, or for fewer levels."
+            f"MONAI's network on {levels} levels cannot be as small as {target:,} parameters; "
+            "ask for more, or for fewer levels."
         )
-    # fill what is missing, with the finest and narrowest steps last
-    for level in reversed(range(levels)):
-        step = HEAD_WIDTH if level else GROUPS
-        while count(wider := [w + step * (i == level) for i, w in enumerate(widths)]) <= target:
-            widths = wider
-    above = [widths[0] + GROUPS, *widths[1:]]
-    return sized(min(widths, above, key=lambda w: abs(count(w) - target)))
+    skew = np.log(widths / ratio).std(axis=1)
+    best = widths[np.where(error < TOLERANCE, skew - 10, error).argmin()]
+    return replace(config, widths=tuple(int(width) for width in best))
+
+
+def _quadratic(widths: np.ndarray) -> np.ndarray:
+    """Terms of a quadratic in the widths, (N, levels) to (N, terms)."""
+    first, second = np.triu_indices(widths.shape[1])
+    products = widths[:, first] * widths[:, second]
+    return np.concatenate([np.ones((len(widths), 1)), widths, products], axis=1)
+
+
+def _parameter_formula(config: BackboneConfig, shape: dict[str, Any]) -> np.ndarray:
+    """Coefficients of `_quadratic` that give the number of parameters, exactly.
+
+    It is a quadratic in the widths, so that as many small networks determine
+    it as it has terms.
+    """
+    levels = len(config.widths)
+    lattice = [k for k in itertools.product(range(3), repeat=levels) if sum(k) <= 2]
+    # no two levels alike: between those the network has no projection
+    widths = HEAD_WIDTH * (1 + np.array(lattice) + 4 * np.arange(levels))
+    counts = []
+    for row in widths:
+        with torch.device("meta"):  # no memory and no random numbers
+            network = MonaiBackbone(replace(config, widths=tuple(map(int, row))), **shape)
+        counts.append(sum(p.numel() for p in network.parameters()))
+    coefficients: np.ndarray = np.linalg.solve(_quadratic(widths), np.array(counts))
+    return coefficients

@@ -117,7 +117,8 @@ class Vocabulary:
         names = {name for t, name in self.trial_types if t == task}
         if not names:
             raise ModelError(
-                f"{source}: the model has not learned task {task!r}; it has {', '.join(self.tasks)}. "
+                f"{source}: the model has not learned task {task!r}; it has "
+                f"{', '.join(self.tasks)}. "
                 "Select those with --task-id, or train a model with this task."
             )
         unknown = sorted(set(events["trial_type"].astype(str)) - names)

@@ -1,0 +1,145 @@
+"""The shape of the package: import contracts, public names, and options that are documented."""
+
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import fmrisynth
+from fmrisynth.cli import command
+
+PACKAGE = Path(fmrisynth.__file__).parent
+REPOSITORY = PACKAGE.parent
+MODULES = sorted(
+    name
+    for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "fmrisynth.")
+    if not name.endswith("__main__")
+)
+OPTIONAL = ("monai", "brainiak")  # extras of the baselines
+
+in_repository = pytest.mark.skipif(
+    not (REPOSITORY / "pyproject.toml").exists(), reason="not run from the repository"
+)
+
+
+def module_of(name):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in OPTIONAL:
+            pytest.skip(f"{error.name} is not installed")
+        raise
+
+
+@in_repository
+def test_imports_keep_their_contracts():
+    pytest.importorskip("importlinter")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from importlinter.cli import lint_imports; "
+            "sys.exit(lint_imports(no_cache=True))",
+        ],
+        cwd=REPOSITORY,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "0 broken" in done.stdout
+
+
+def test_what_touches_files_does_not_load_torch():
+    """Importing the parts that read, simulate and evaluate is light."""
+    light = [
+        name
+        for name in MODULES
+        if name.split(".")[1] in ("bids", "preprocess", "evaluation", "reports", "phantom")
+    ]
+    assert len(light) > 20
+    code = (
+        f"import importlib, sys\nfor n in {light!r}: importlib.import_module(n)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_exist(name):
+    module = module_of(name)
+    assert (module.__doc__ or "").strip()
+    public = getattr(module, "__all__", None)
+    if public is None:
+        return
+    assert len(set(public)) == len(public), "a name stands there twice"
+    for attribute in public:
+        assert hasattr(module, attribute), attribute
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_functions_and_classes_have_docstrings(name):
+    module = module_of(name)
+    for attribute in getattr(module, "__all__", ()):
+        value = getattr(module, attribute)
+        if callable(value) and getattr(value, "__module__", None) == name:
+            assert (value.__doc__ or "").strip(), attribute
+
+
+@in_repository
+def test_every_module_says_what_is_public():
+    missing = [
+        str(path.relative_to(REPOSITORY))
+        for path in PACKAGE.rglob("*.py")
+        if not path.name.startswith("__") and "__all__" not in path.read_text(encoding="utf-8")
+    ]
+    assert missing == []
+
+
+@in_repository
+def test_modules_are_short():
+    long = {
+        str(path.relative_to(REPOSITORY)): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert long == {}
+
+
+@in_repository
+def test_every_option_is_in_the_readme():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    missing = [
+        option.opts[0]
+        for option in options
+        if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in option.opts)
+    ]
+    assert missing == []
+    for word in ("make demo", "make test"):
+        assert word in text
+
+
+@in_repository
+def test_options_in_the_readme_exist():
+    """No option of the command line is promised that is not there."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    known = {name for p in command.params for name in p.opts} | {"--help", "-h", "--version"}
+    lines = [line for line in text.splitlines() if re.match(r"\s*(\$ )?fmrisynth ", line)]
+    for line in lines:
+        for name in re.findall(r"(?<!\S)--[a-z][a-z-_]*", line):
+            assert name in known, line
