@@ -127,7 +127,9 @@ def test_every_option_is_in_the_readme():
     missing = [
         option.opts[0]
         for option in options
-        if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in option.opts)
+        if not any(
+            re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in option.opts
+        )
     ]
     assert missing == []
     for word in ("make demo", "make test"):

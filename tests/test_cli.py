@@ -88,9 +88,7 @@ def test_one_label_before_the_arguments():
 
 
 def test_every_list_option_takes_several_words():
-    found = parse(
-        *THREE, "--session-label", "a", "b", "-t", "x", "y", "-d", "prep=p", "q/fmriprep"
-    )
+    found = parse(*THREE, "--session-label", "a", "b", "-t", "x", "y", "-d", "prep=p", "q/fmriprep")
     assert found["session_id"] == ("a", "b")
     assert found["task_id"] == ("x", "y")
     assert {k: str(v) for k, v in found["derivatives"].items()} == {
@@ -197,9 +195,7 @@ def test_no_such_directory(call, tmp_path):
 
 
 def test_no_such_derivatives(call, tiny_bids, tmp_path):
-    code, _, err = call(
-        tiny_bids, tmp_path / "out", "participant", "-d", tmp_path / "nowhere"
-    )
+    code, _, err = call(tiny_bids, tmp_path / "out", "participant", "-d", tmp_path / "nowhere")
     assert code == 66
     assert "nowhere" in err
 
@@ -276,18 +272,14 @@ def test_output_that_cannot_be_created(call, tiny_bids, tmp_path):
 
 
 def test_work_inside_input(call, tiny_bids, tmp_path):
-    code, _, err = call(
-        tiny_bids, tmp_path / "out", "participant", "-w", tiny_bids / "work"
-    )
+    code, _, err = call(tiny_bids, tmp_path / "out", "participant", "-w", tiny_bids / "work")
     assert code == 64
     assert "work" in err
     assert not (tiny_bids / "work").exists()
 
 
 def test_no_such_model(call, tiny_bids, tmp_path):
-    code, _, err = call(
-        tiny_bids, tmp_path / "out", "participant", "--model", tmp_path / "nowhere"
-    )
+    code, _, err = call(tiny_bids, tmp_path / "out", "participant", "--model", tmp_path / "nowhere")
     assert code == 64
     assert "nowhere" in err
 

@@ -57,7 +57,7 @@ def output(denoiser, window, x=None, theta=0.9):
 
 
 def size(values):
-    return float(values.square().mean().sqrt())
+    return float(values.detach().square().mean().sqrt())
 
 
 ARCHITECTURES = [

@@ -324,9 +324,7 @@ def test_a_damaged_run_is_named_and_the_others_are_written(tiny_bids_copy, tmp_p
     content = bad.read_bytes()
     bad.write_bytes(content[: len(content) // 2])
     out = tmp_path / "out"
-    done = run(
-        "fmrisynth", tiny_bids_copy, out, "participant", *TINY, "--random-seed", 5, code=65
-    )
+    done = run("fmrisynth", tiny_bids_copy, out, "participant", *TINY, "--random-seed", 5, code=65)
     assert bad.name in done.stderr
     assert "--skip-bad-runs" in done.stderr
     assert len(images(out)) == 5

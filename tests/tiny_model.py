@@ -54,8 +54,8 @@ def ball(shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
 
 
 def regions() -> dict[str, np.ndarray]:
-    """Latent voxels where each trial type is active: four columns apart from each other."""
-    places = {"foot": (2, 2), "hand": (5, 2), "two": (2, 5), "zero": (5, 5)}
+    """Latent voxels where each trial type is active, all of them inside the brain."""
+    places = {"foot": (3, 3), "hand": (5, 3), "two": (3, 5), "zero": (5, 5)}
     found = {}
     for name, (x, y) in places.items():
         found[name] = np.zeros(LATENT, bool)

@@ -27,10 +27,10 @@ from fmrisynth.errors import UsageError
 
 __all__ = ["MonaiBackbone", "matched"]
 
-GROUPS = 16  # of its GroupNorms; the finest level's width is a multiple
-HEAD_WIDTH = 32  # the other levels' widths are multiples
+GROUPS = 16  # of its GroupNorms; all widths are multiples
+HEAD_WIDTHS = (64, 48, 32, 16)  # of its attention: the first that divides a level's width
 BLOCKS = 2  # residual blocks of a level, the library's default
-TOLERANCE = 0.005  # of the number of parameters asked for
+FREEDOM = 0.25  # how far a width may lie from its share, to match a number of parameters
 TIME_STEPS = 1000  # its time embedding expects 0 … 1000
 
 
@@ -44,7 +44,7 @@ class MonaiBackbone(nn.Module):
     ----------
     config : BackboneConfig
         `widths`, `blocks`, `condition_width`, `frame_tokens` and `anatomy` are
-        used; the finest width must be a multiple of 16, the others of 32.
+        used; the widths must be multiples of 16.
     vocabulary : Vocabulary
         Names of the condition.
     n_frames, channels : int
@@ -55,7 +55,7 @@ class MonaiBackbone(nn.Module):
     Raises
     ------
     UsageError
-        MONAI is not installed, or a width is no such multiple.
+        MONAI is not installed, or a width is no multiple of 16.
     """
 
     def __init__(
@@ -67,11 +67,10 @@ class MonaiBackbone(nn.Module):
         anatomy_patch: int = 4,
     ) -> None:
         super().__init__()
-        finest, *coarser = config.widths
-        if finest % GROUPS or any(width % HEAD_WIDTH for width in coarser):
+        if any(width % GROUPS for width in config.widths):
             raise UsageError(
-                f"MONAI's network was given the widths {config.widths}; expected a multiple of "
-                f"{GROUPS} first, and multiples of {HEAD_WIDTH} after it."
+                f"MONAI's network was given the widths {config.widths}; expected multiples of "
+                f"{GROUPS}."
             )
         self.config, self.n_frames, self.patch = config, n_frames, anatomy_patch
         encoder = BackboneConfig(
@@ -85,9 +84,11 @@ class MonaiBackbone(nn.Module):
             out_channels=n_frames * channels,
             num_res_blocks=config.blocks,
             channels=config.widths,
-            attention_levels=(False, *(True for _ in coarser)),
+            attention_levels=[level > 0 for level in range(len(config.widths))],
             norm_num_groups=GROUPS,
-            num_head_channels=HEAD_WIDTH,
+            num_head_channels=[
+                next(head for head in HEAD_WIDTHS if width % head == 0) for width in config.widths
+            ],
             with_conditioning=True,
             cross_attention_dim=config.condition_width,
             use_flash_attention=True,
@@ -128,7 +129,7 @@ def _network_class() -> Callable[..., nn.Module]:
 
 
 def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig:
-    """Widths that give MONAI's network a number of parameters, about in the ratio 1 : 2 : 3 ….
+    """Widths in about the ratio 1 : 2 : 3 … that give MONAI's network a number of parameters.
 
     Parameters
     ----------
@@ -144,8 +145,8 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
     Returns
     -------
     BackboneConfig
-        For `MonaiBackbone`: of the widths within `TOLERANCE` of the target
-        those nearest to the ratio, or the ones nearest to the target.
+        For `MonaiBackbone`; within 1 % of the target from some 30 million
+        parameters on, coarser below, where a step of a width weighs more.
 
     Raises
     ------
@@ -154,25 +155,23 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
     """
     levels = len(config.widths)
     config = replace(config, blocks=(BLOCKS,) * levels)
-    ratio, steps = np.arange(1, levels + 1), [GROUPS] + [HEAD_WIDTH] * (levels - 1)
+    ratio = np.arange(1, levels + 1)
     formula = _parameter_formula(config, shape)
-    bases = np.geomspace(1, 4096, 2000)
+    bases = np.geomspace(GROUPS, 4096, 2000)
     base = bases[np.abs(_quadratic(bases[:, None] * ratio) @ formula - target).argmin()]
+    steps = np.arange(GROUPS, (1 + FREEDOM) * base * levels + GROUPS, GROUPS)
     choices = [
-        np.arange(step, 2 * base * share + 2 * step, step)
-        for step, share in zip(steps, ratio, strict=True)
+        steps[np.abs(steps / (base * share) - 1) < max(FREEDOM, GROUPS / base)] for share in ratio
     ]
     widths = np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, levels)
     widths = widths[(np.diff(widths) > 0).all(axis=1)]
     error = np.abs(_quadratic(widths) @ formula / target - 1)
-    if error.min() > 0.5:
+    if not error.size or error.min() > 0.1:
         raise UsageError(
             f"MONAI's network on {levels} levels cannot be as small as {target:,} parameters; "
             "ask for more, or for fewer levels."
         )
-    skew = np.log(widths / ratio).std(axis=1)
-    best = widths[np.where(error < TOLERANCE, skew - 10, error).argmin()]
-    return replace(config, widths=tuple(int(width) for width in best))
+    return replace(config, widths=tuple(int(width) for width in widths[error.argmin()]))
 
 
 def _quadratic(widths: np.ndarray) -> np.ndarray:
@@ -191,7 +190,7 @@ def _parameter_formula(config: BackboneConfig, shape: dict[str, Any]) -> np.ndar
     levels = len(config.widths)
     lattice = [k for k in itertools.product(range(3), repeat=levels) if sum(k) <= 2]
     # no two levels alike: between those the network has no projection
-    widths = HEAD_WIDTH * (1 + np.array(lattice) + 4 * np.arange(levels))
+    widths = GROUPS * (1 + np.array(lattice) + 4 * np.arange(levels))
     counts = []
     for row in widths:
         with torch.device("meta"):  # no memory and no random numbers

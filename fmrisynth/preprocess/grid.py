@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nilearn.image import resample_img
+from nilearn.image.resampling import BoundingBoxError
 
 from fmrisynth.errors import DataError
 
@@ -160,15 +161,18 @@ def resample(
     if offset is not None:
         return _crop(data, offset, target_shape)
     image = nib.Nifti1Image(data, affine)
-    moved = resample_img(
-        image,
-        target_affine=target_affine,
-        target_shape=target_shape,
-        interpolation=interpolation,
-        fill_value=0,
-        copy_header=True,
-        force_resample=True,
-    )
+    try:
+        moved = resample_img(
+            image,
+            target_affine=target_affine,
+            target_shape=target_shape,
+            interpolation=interpolation,
+            fill_value=0,
+            copy_header=True,
+            force_resample=True,
+        )
+    except BoundingBoxError:  # the two do not meet anywhere
+        return np.zeros((*target_shape, *data.shape[3:]), np.float32)
     return np.asarray(moved.dataobj, dtype=np.float32)
 
 
