@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from fmrisynth import __version__
 from fmrisynth.bids.locations import check_output_dir
 from fmrisynth.bids.selection import Selection, read_filter_file
+from fmrisynth.bids.sources import require_dataset
 from fmrisynth.devices import available_cpus
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.errors import FmrisynthError, InputOutputError
@@ -41,31 +42,56 @@ class _BidsAppCommand(click.Command):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Repeat a list option's name before each of its words, then parse as usual."""
-        names = {n for p in self.params if isinstance(p, _ListOption) for n in p.opts}
-        return super().parse_args(context, _spread(args, names))
+        options = [p for p in self.params if isinstance(p, click.Option)]
+        lists = {n for p in options if isinstance(p, _ListOption) for n in p.opts}
+        single = {n for p in options if not (p.is_flag or p.count) for n in p.opts} - lists
+        return super().parse_args(context, _spread(args, lists, single))
 
 
-def _spread(args: Sequence[str], names: set[str]) -> list[str]:
+def _spread(
+    args: Sequence[str], lists: set[str], single: set[str], positional: int = 3
+) -> list[str]:
     """Turn ``--label a b`` into ``--label a --label b``.
 
-    Words after the first are taken only once the three arguments have been
-    seen, so that options may also stand before these.
+    Words behind a list option are its values up to the next option; at the end
+    of the line, those that the positional arguments still need are theirs.
+
+    Parameters
+    ----------
+    args : sequence of str
+        The words.
+    lists, single : set of str
+        Names of options that take several words, and one.
+    positional : int
+        Arguments that the command needs.
     """
     spread: list[str] = []
-    positional, current, taken = 0, "", 0
-    for word in args:
-        if word.startswith("-") and len(word) > 1:
-            current, taken = (word if word in names else ""), 0
-            spread.append(word)
+    position = 0
+    while position < len(args):
+        word = args[position]
+        position += 1
+        if word in lists:
+            end = position
+            while end < len(args) and not _is_option(args[end]):
+                end += 1
+            reserved = max(0, positional) if end == len(args) else 0
+            values = args[position : max(position + 1, end - reserved)]
+            spread += [part for value in values for part in (word, value)] or [word]
+            position += len(values)
             continue
-        if current and taken and positional >= 3:
-            spread += [current, word]
-        else:
-            spread.append(word)
-            # the word behind another option may be its value: it is counted as one
-            positional += 0 if spread[-2:-1] and spread[-2].startswith("-") else 1
-        taken += 1
+        spread.append(word)
+        if word == "--":
+            return spread + list(args[position:])
+        if word in single and position < len(args):
+            spread.append(args[position])
+            position += 1
+        elif not _is_option(word):
+            positional -= 1
     return spread
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and len(word) > 1
 
 
 def _seconds(
@@ -75,14 +101,10 @@ def _seconds(
     if value is None:
         return None
     match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+)", value)
-    if not match or (seconds := _total(match.groups())) == 0:
+    hours, minutes, seconds = (int(g or 0) for g in match.groups()) if match else (0, 0, 0)
+    if not (total := 3600 * hours + 60 * minutes + seconds):
         raise click.BadParameter(f"{value!r} is not a time; expected HH:MM:SS, such as 01:30:00.")
-    return float(seconds)
-
-
-def _total(groups: Sequence[str | None]) -> int:
-    hours, minutes, seconds = (int(g or 0) for g in groups)
-    return 3600 * hours + 60 * minutes + seconds
+    return float(total)
 
 
 def _assignments(
@@ -103,7 +125,12 @@ def _derivatives(
     for value in values:
         name, equals, path = value.partition("=")
         root = Path(path if equals else value)
-        named[name if equals else root.resolve().name] = root
+        key = own = name if equals else root.resolve().name
+        count = 1
+        while key in named and named[key] != root:  # two datasets of one name are two
+            count += 1
+            key = f"{own}{count}"
+        named[key] = root
     return named
 
 
@@ -277,6 +304,7 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     group compares them with held-out real runs and writes a report.
     """
     settings = _settings(bids_dir, output_dir, options)
+    require_dataset(bids_dir)  # before anything is created
     check_output_dir(bids_dir, output_dir, settings.derivatives.values())
     _start_log(output_dir, options["verbose"])
     started = time.monotonic()

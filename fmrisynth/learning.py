@@ -26,12 +26,12 @@ from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
-from fmrisynth.model import Model, ModelConfig, ModelInfo, ObservationNoise
-from fmrisynth.noise import ColouredNoise, unfiltered
+from fmrisynth.model import Model, ModelConfig, ModelInfo
+from fmrisynth.noise import ColouredNoise
+from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
-from fmrisynth.preprocess.volumes import removed_basis
 from fmrisynth.training import Budget, run_learner
 
 __all__ = ["TrainingPlan", "learn_model"]
@@ -39,8 +39,6 @@ __all__ = ["TrainingPlan", "learn_model"]
 AUTOENCODER_SHARE = 0.35  # of a wall-clock budget
 DIFFUSION_SHARE = 0.6  # the rest is encoding and noise
 GRID_MASKS = 64  # masks that decide the grid, at most
-STATISTICS_RUNS = 48  # runs that the noise is estimated from, at most
-ENCODE_AT_ONCE = 16
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +138,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         _condition(d, e, info, config.preprocess.high_pass)
         for d, e in zip(data, events, strict=True)
     ]
-    model.observation = _observe(model, data, latents, conditions, plan.seed, fabric)
+    model.observation = observe(model, data, latents, conditions, plan.seed, fabric)
     model.denoiser = _train_denoiser(model, latents, conditions, plan, diffusion_folder, fabric)
     return model.to(torch.device("cpu"))
 
@@ -257,18 +255,12 @@ def _encode(
         frames = torch.from_numpy(np.asarray(data[index].frames, np.float32)) / model.info.scale
         pieces = []
         with torch.inference_mode(), fabric.autocast():
-            for piece in frames[:, None].split(ENCODE_AT_ONCE):
+            for piece in frames[:, None].split(VOLUMES_AT_ONCE):
                 pieces.append(autoencoder.encode(piece.to(fabric.device)).float().cpu())
         return torch.cat(pieces).numpy()
 
     progress = _progress("Encoding", len(keys))
     return cached_latents(keys, encode, folder / "latents", progress)
-
-
-def _some(count: int, seed: int) -> list[int]:
-    """Choose the runs that statistics are taken from, seeded and sorted."""
-    chosen = np.random.default_rng(seed).permutation(count)[:STATISTICS_RUNS]
-    return sorted(int(i) for i in chosen)
 
 
 def _fit_noise(
@@ -281,98 +273,10 @@ def _fit_noise(
     model.noise.fit(
         (
             model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
-            for i in tqdm(_some(len(latents), seed), desc="Noise", unit="run")
+            for i in tqdm(some_of(len(latents), seed), desc="Noise", unit="run")
         ),
-        _typical_basis(model, data),
+        typical_basis(model, data),
     )
-
-
-def _typical_basis(model: Model, data: Sequence[RunData]) -> np.ndarray:
-    """Return what is taken out of a run of median length, see `removed_basis`."""
-    typical = sorted(data, key=lambda d: len(d.frames))[len(data) // 2]
-    high_pass = model.info.config.preprocess.high_pass
-    return removed_basis(len(typical.frames), typical.run.t_r, high_pass)
-
-
-def _observe(
-    model: Model,
-    data: Sequence[RunData],
-    latents: Sequence[np.ndarray],
-    conditions: Sequence[RunCondition],
-    seed: int,
-    fabric: Fabric,
-) -> ObservationNoise:
-    """Measure what the autoencoder keeps and loses of the training runs."""
-    mask = model.grid.mask
-    sums = _Sums(len(model.info.vocabulary.trial_types))
-    for i in tqdm(_some(len(data), seed), desc="Observation noise", unit="run"):
-        frames = np.asarray(data[i].frames, np.float32)[:, mask]  # T V, %
-        decoded = []
-        with torch.inference_mode(), fabric.autocast():
-            raw = torch.from_numpy(np.asarray(latents[i], np.float32)).to(fabric.device)
-            for piece in raw.split(ENCODE_AT_ONCE):
-                decoded.append(model.autoencoder.decode(piece)[:, 0].float().cpu())
-        series = torch.cat(decoded).numpy()[:, mask] * model.info.scale
-        sums.add(frames, series, conditions[i].design.evoked[..., 0])
-    observation = ObservationNoise(model.grid.shape)
-    inside = torch.from_numpy(mask)
-    observation.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.kept / sums.count)).float()
-    observation.lost_sd[inside] = torch.from_numpy(np.sqrt(sums.lost / sums.count)).float()
-    observed = float(np.mean(sums.products / np.maximum(sums.lost, 1e-9)))
-    underlying = unfiltered(np.array([1.0, observed]), _typical_basis(model, data))
-    observation.lag1.fill_(underlying[1] / underlying[0])
-    observation.evoked_gain.fill_(sums.evoked_gain())
-    log.info(
-        "the autoencoder keeps %.3f of the residuals' variance and %.3f of evoked amplitudes",
-        1 - float(np.sum(sums.lost) / np.sum(sums.kept + sums.lost)),
-        float(observation.evoked_gain),
-    )
-    return observation
-
-
-class _Sums:
-    """Running sums over runs of what the autoencoder keeps (x̂) and loses (x − x̂)."""
-
-    def __init__(self, n_trial_types: int) -> None:
-        self.kept = self.lost = self.products = np.zeros(1)
-        self.count = 0
-        # regressor products and regressor-signal products, in two halves of each run
-        self._moments = np.zeros((2, n_trial_types, n_trial_types))
-        self._true: list[Any] = [0.0, 0.0]
-        self._decoded: list[Any] = [0.0, 0.0]
-
-    def add(self, frames: np.ndarray, decoded: np.ndarray, regressors: np.ndarray) -> None:
-        """Add a run: frames and decoded (T, V), regressors (T, K)."""
-        rest = frames - decoded
-        rest -= rest.mean(0)
-        self.kept = self.kept + np.square(decoded).sum(0)
-        self.lost = self.lost + np.square(rest).sum(0)
-        self.products = self.products + (rest[1:] * rest[:-1]).sum(0)
-        self.count += len(frames)
-        middle = len(frames) // 2
-        for half, part in enumerate((slice(None, middle), slice(middle, None))):
-            x = regressors[part]
-            self._moments[half] += x.T @ x
-            self._true[half] = self._true[half] + x.T @ frames[part]
-            self._decoded[half] = self._decoded[half] + x.T @ decoded[part]
-
-    def evoked_gain(self) -> float:
-        """Slope of decoded on true effects, by instrumental variables.
-
-        Both effects are noisy, and the noise is decoded too. Effects of the
-        other halves of the runs serve as instrument: their noise is all but
-        independent, so only what is evoked counts.
-        """
-        ridge = 1e-3 * np.trace(self._moments.sum(0)) / len(self._moments[0])
-        inverse = [np.linalg.inv(m + ridge * np.eye(len(m))) for m in self._moments]
-        true = [i @ t for i, t in zip(inverse, self._true, strict=True)]
-        decoded = [i @ d for i, d in zip(inverse, self._decoded, strict=True)]
-        numerator = (decoded[0] * true[1]).sum() + (decoded[1] * true[0]).sum()
-        denominator = 2 * (true[0] * true[1]).sum()
-        if not denominator > 0:
-            return 1.0
-        log.debug("unclipped evoked gain %.3f", numerator / denominator)
-        return float(np.clip(numerator / denominator, 0.25, 1.0))
 
 
 def _condition(

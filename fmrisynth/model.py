@@ -33,6 +33,7 @@ from fmrisynth.compression.vqgan import VQGAN, VQGANConfig, latent_mask
 from fmrisynth.configuration import from_json, to_json
 from fmrisynth.diffusion.conditioning import Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig
+from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.diffusion.train import DiffusionTraining
 from fmrisynth.errors import ModelError
 from fmrisynth.latents import LatentSpace
@@ -68,6 +69,15 @@ class SamplingConfig:
     steps: int = 10
     guidance: float = 1.0
     stride: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse a sampler that does not exist, and counts below one."""
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
+        if self.steps < 1 or self.stride < 1:
+            raise ValueError(
+                f"sampling steps and stride are {self.steps} and {self.stride}; expected at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,15 @@ class ModelConfig:
     diffusion_steps: int = 1000
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     held_out_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse shares and counts out of range."""
+        if not 0 <= self.held_out_share < 1:
+            raise ValueError(
+                f"held_out_share is {self.held_out_share}; expected 0 or more, under 1"
+            )
+        if min(self.autoencoder_steps, self.diffusion_steps) < 1:
+            raise ValueError("autoencoder_steps and diffusion_steps must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -270,10 +289,10 @@ class Model:
                 f"{mask_path} is not a readable mask ({error}); copy the model again."
             ) from None
         content = read_json(directory / "config.json")
-        shape = tuple(content["grid"]["shape"])
+        shape, affine = _grid_of(content)
         if mask.shape != shape:
             raise ModelError(f"{mask_path} has shape {mask.shape}, but config.json says {shape}.")
-        model = cls(info, Grid(shape, np.array(content["grid"]["affine"]), mask))
+        model = cls(info, Grid(shape, affine, mask))
         for name, part in model.parts().items():
             path = directory / f"{name}.safetensors"
             load_weights(path, part)
@@ -284,6 +303,15 @@ class Model:
                     f"{str(expected)[:12]}…; the file was changed or belongs to another model."
                 )
         return model
+
+
+def _grid_of(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape and affine of the model grid in config.json; ValueError where they are none."""
+    x, y, z = (int(n) for n in content["grid"]["shape"])
+    affine = np.array(content["grid"]["affine"], dtype=float)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ValueError("grid.affine is no 4 × 4 matrix")
+    return (x, y, z), affine
 
 
 def read_info(directory: Path) -> ModelInfo:
@@ -306,13 +334,19 @@ def read_info(directory: Path) -> ModelInfo:
         raise ModelError(f"{path} lacks {', '.join(missing)}; the model is damaged.")
     try:
         vocabulary = Vocabulary.from_json(content["vocabulary"])
+        scale = float(content["scale"])
+        _grid_of(content)
+        if not isinstance(content["hashes"], dict):
+            raise TypeError("hashes is no object")
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: the vocabulary is damaged ({error}).") from None
+        raise ModelError(
+            f"{path} is damaged: {type(error).__name__}: {error}. Copy the model again."
+        ) from None
     return ModelInfo(
         config=from_json(ModelConfig, content["config"], f"{path}: config"),
         vocabulary=vocabulary,
         split=from_json(Split, content["split"], f"{path}: split"),
-        scale=float(content["scale"]),
+        scale=scale,
         space=content["space"],
         provenance=content["provenance"],
         digest=hash_json(content["hashes"])[:16],

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from fmrisynth import __version__
 from fmrisynth.baselines.group_glm import write_baseline
 from fmrisynth.bids.atomic import remove_leftovers
 from fmrisynth.bids.dataset import Dataset, Run, Selection, find_runs
@@ -280,8 +281,8 @@ def _write_participant_pages(
 
 def _versions() -> dict[str, str]:
     """Versions of what decides the figures."""
-    names = ("fmrisynth", "torch", "nilearn", "nibabel", "numpy", "scipy")
-    return {name: metadata.version(name) for name in names}
+    names = ("torch", "nilearn", "nibabel", "numpy", "scipy")
+    return {"fmrisynth": __version__} | {name: metadata.version(name) for name in names}
 
 
 def _context(settings: Settings, info: ModelInfo) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def run_seed(seed: int, label: str, sample: int) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
+@torch.no_grad()
 def sample_latents(
     model: Model,
     condition: RunCondition,

@@ -140,12 +140,15 @@ def test_unknown_architectures_are_refused():
         make(with_backbone(architecture="mlp"))
 
 
-@pytest.mark.parametrize(
-    "change", [{"prediction": "x0"}, {"noise": "pink"}, {"evoked": EvokedConfig(start="one")}]
-)
+@pytest.mark.parametrize("change", [{"prediction": "x0"}, {"noise": "pink"}])
 def test_unknown_settings_are_refused(change):
     with pytest.raises(ValueError, match="expected"):
         replace(DENOISER, **change)
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="regression or zero"):
+        EvokedConfig(start="one")
 
 
 # The start
@@ -360,4 +363,4 @@ def test_parameters_are_counted_by_the_configuration():
         counts[name] = sum(p.numel() for p in denoiser.parameters())
     assert all(counts[n] < counts["default"] for n in counts if n != "default")
     assert {f.name for f in fields(BackboneConfig)} >= {"cross_attention", "frame_tokens"}
-    assert SHAPE == tuple(2 * n for n in LATENT)
+    assert tuple(2 * n for n in LATENT) == SHAPE

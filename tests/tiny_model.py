@@ -120,7 +120,7 @@ def perturb(module: torch.nn.Module, size: float, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += size * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
 
 
 def smooth_fields(mask: torch.Tensor, count: int, length: int, lag1: float = 0.6):

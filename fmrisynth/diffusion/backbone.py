@@ -59,19 +59,21 @@ class BackboneConfig:
     frame_tokens: bool = True
     anatomy: bool = True
 
-    def is_convolutional(self, level: int) -> bool:
-        """Whether a level is made of convolutional blocks.
-
-        Raises
-        ------
-        ValueError
-            The architecture has no such name.
-        """
-        levels = {"hybrid": self.conv_levels, "cnn": len(self.widths), "transformer": 0}
-        if self.architecture not in levels:
+    def __post_init__(self) -> None:
+        """Refuse an architecture that does not exist, and levels that do not match."""
+        if self.architecture not in ("hybrid", "cnn", "transformer"):
             raise ValueError(
                 f"architecture is {self.architecture!r}; expected hybrid, cnn or transformer"
             )
+        if len(self.blocks) != len(self.widths) or not self.widths:
+            raise ValueError(
+                f"widths has {len(self.widths)} levels and blocks {len(self.blocks)}; "
+                "expected as many, at least one"
+            )
+
+    def is_convolutional(self, level: int) -> bool:
+        """Whether a level is made of convolutional blocks."""
+        levels = {"hybrid": self.conv_levels, "cnn": len(self.widths), "transformer": 0}
         return level < levels[self.architecture]
 
 

@@ -236,15 +236,18 @@ class RunCondition:
         """Condition of one window, with a batch of one."""
         first = start - self._longest
         index = np.arange(first, start + length)
-        valid = (index >= 0) & (index >= start - self._history)
-        frames = np.where(valid[:, None], self._features[np.clip(index, 0, None)], 0)
+        valid = (index >= start - self._history) & (index >= 0) & (index < self.n_volumes)
+        frames = np.where(valid[:, None], self._features[np.clip(index, 0, self.n_volumes - 1)], 0)
+        evoked = np.zeros((length, *self.design.evoked.shape[1:]), np.float32)
+        part = self.design.evoked[start : start + length]  # shorter where the run ends
+        evoked[: len(part)] = part
         return Condition(
             attributes=self._attributes,
             t_r=torch.tensor([self._t_r]),
             frames=torch.from_numpy(frames)[None],
             times=torch.from_numpy((index - start) * np.float32(self._t_r))[None].float(),
             valid=torch.from_numpy(valid)[None],
-            evoked=torch.from_numpy(self.design.evoked[start : start + length])[None],
+            evoked=torch.from_numpy(evoked)[None],
             anatomy=self._anatomy,
             kept=torch.ones(1),
             anatomy_kept=torch.ones(1),

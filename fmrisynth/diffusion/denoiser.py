@@ -47,6 +47,13 @@ class EvokedConfig:
     start: str = "regression"
     learning_rate_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse values that do not exist."""
+        if self.start not in ("regression", "zero"):
+            raise ValueError(f"evoked.start is {self.start!r}; expected regression or zero")
+        if self.rank < 1:
+            raise ValueError(f"evoked.rank is {self.rank}; expected at least 1")
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -77,10 +84,10 @@ class DenoiserConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
+        if self.n_frames < 1:
+            raise ValueError(f"n_frames is {self.n_frames}; expected at least 1")
         if self.prediction not in ("v", "epsilon"):
             raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
-        if self.evoked.start not in ("regression", "zero"):
-            raise ValueError(f"evoked.start is {self.evoked.start!r}; expected regression or zero")
         if self.noise not in ("coloured", "white"):
             raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
 

@@ -56,6 +56,11 @@ class DiffusionTraining:
     anatomy_dropout: float = 0.1
     onset_share: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Refuse an empty batch."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+
 
 class Windows:
     """Windows of the training runs, drawn at random.

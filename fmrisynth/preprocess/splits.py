@@ -31,7 +31,7 @@ class Split:
 
 
 def choose_split(participants: Iterable[str], share: float, seed: int) -> Split:
-    """Hold out a share of the participants, at least one wherever there are two.
+    """Hold out a share of the participants: at least one wherever there are two, never all.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def choose_split(participants: Iterable[str], share: float, seed: int) -> Split:
         With a single participant nothing can be held out.
     """
     labels = sorted(set(participants))
-    count = 0 if len(labels) < 2 else max(1, round(share * len(labels)))
+    count = round(share * len(labels))
+    count = 0 if len(labels) < 2 else min(max(1, count), len(labels) - 1)
     chosen = np.random.default_rng(seed).permutation(len(labels))[:count]
     held_out = {labels[i] for i in chosen}
     return Split(tuple(p for p in labels if p not in held_out), tuple(sorted(held_out)))

@@ -43,6 +43,13 @@ class PreprocessConfig:
     high_pass: float = 1 / 128
     normalisation: str = "residual"
 
+    def __post_init__(self) -> None:
+        """Refuse a normalisation that does not exist."""
+        if self.normalisation not in ("residual", "volume"):
+            raise ValueError(
+                f"normalisation is {self.normalisation!r}; expected residual or volume"
+            )
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -104,10 +111,6 @@ def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.nda
 
     if config.normalisation == "volume":
         residual = np.where(carrier.mask[..., None], bold.data / median, 0).astype(np.float32)
-    elif config.normalisation != "residual":
-        raise DataError(
-            f"normalisation is {config.normalisation!r}; expected 'residual' or 'volume'."
-        )
     frames = np.moveaxis(onto(residual), 3, 0).astype(np.float16)
     return {
         "mean": onto(carrier.mean / median),
