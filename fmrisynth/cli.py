@@ -295,7 +295,7 @@ def _level(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     help="Caches and unfinished trainings, kept for later. [default: OUTPUT_DIR/work, "
     "removed when done]",
 )
-@click.option("-v", "--verbose", count=True, help="Say more; -vv for everything.")
+@click.option("-v", "--verbose", count=True, help="Show what goes into the log file.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: Any) -> None:
     """Learn task fMRI from a BIDS dataset and write synthetic runs as BIDS derivatives.
@@ -308,7 +308,7 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     check_output_dir(bids_dir, output_dir, settings.derivatives.values())
     _start_log(output_dir, options["verbose"])
     started = time.monotonic()
-    with logging_redirect_tqdm():
+    with logging_redirect_tqdm([log]):
         LEVELS[analysis_level](settings)
     log.info("%s level done in %.0f s", analysis_level, time.monotonic() - started)
 
@@ -359,10 +359,11 @@ def _start_log(output_dir: Path, verbosity: int) -> None:
     name = f"fmrisynth_{stamp}_{time.monotonic_ns() % 10**6:06d}.log"
     shown, kept = logging.StreamHandler(), logging.FileHandler(folder / name, encoding="utf-8")
     shown.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    shown.setLevel([logging.INFO, logging.INFO, logging.DEBUG][min(verbosity, 2)])
+    shown.setLevel(logging.DEBUG if verbosity else logging.INFO)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.setLevel(logging.DEBUG)
     log.handlers[:] = [shown, kept]
+    log.propagate = False  # a library's handler on the root would say everything twice
     log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
 
 
