@@ -94,12 +94,12 @@ class TransformerBlock(nn.Module):
     ----------
     width, condition_width, head_width : int
         Channels D of the tokens, E of the condition, and of one head.
-    cross_attention : bool
-        Whether tokens attend to the condition's tokens.
+    token_width : int or None
+        Channels of the condition's tokens; None for no attention to them.
     """
 
     def __init__(
-        self, width: int, condition_width: int, head_width: int, cross_attention: bool
+        self, width: int, condition_width: int, head_width: int, token_width: int | None
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
@@ -110,13 +110,13 @@ class TransformerBlock(nn.Module):
         )
         self.modulation = zero_(nn.Linear(condition_width, 6 * width))
         self.cross: Attention | None = None
-        if cross_attention:
+        if token_width is not None:
             self.norm_cross = nn.LayerNorm(width)
-            self.cross = Attention(width, condition_width, head_width)
+            self.cross = Attention(width, token_width, head_width)
             zero_(self.cross.out)
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
-        """(B, N, D), pooled condition (B, E), tokens (B, L, E), valid (B, L)."""
+        """(B, N, D), pooled condition (B, E), tokens (B, L, E'), valid (B, L)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(pooled).chunk(6, dim=-1)
         x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
         if self.cross is not None:

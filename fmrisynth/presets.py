@@ -55,17 +55,15 @@ SMALL = ModelConfig(
     sampling=SamplingConfig(steps=25),
 )
 
-# widths of the levels, by the millions of parameters published
+# millions of parameters as published: widths of the levels, and of the condition tokens
 SIZES = {
-    "38m": (128, 160, 288),
-    "85m": (160, 224, 512),
-    "151m": (256, 320, 704),
-    "237m": (320, 448, 896),
-    "340m": (384, 576, 1088),
-    "463m": (384, 576, 1344),
+    "38m": ((128, 192, 320), 640),
+    "85m": ((192, 256, 512), 960),
+    "151m": ((192, 384, 704), 1152),
+    "237m": ((256, 512, 896), 1152),
+    "340m": ((320, 576, 1088), 1536),
+    "463m": ((384, 640, 1280), 1856),
 }
-# one convolutional block has about the weights of three Transformer blocks
-BLOCKS = {"hybrid": (1, 3, 6), "cnn": (1, 1, 2), "transformer": (3, 3, 6)}
 
 PUBLISHED: dict[str, str] = {
     "preprocess.normalisation": "volume",
@@ -92,7 +90,7 @@ def published(config: ModelConfig) -> ModelConfig:
     return override(config, PUBLISHED)
 
 
-def _at_scale(widths: tuple[int, ...], architecture: str = "hybrid") -> ModelConfig:
+def _at_scale(widths: tuple[int, ...], token_width: int) -> ModelConfig:
     """One of the published sizes, trained with the published budget, in this project's form.
 
     The autoencoder is that of Kim et al., with its adversarial term.
@@ -108,9 +106,12 @@ def _at_scale(widths: tuple[int, ...], architecture: str = "hybrid") -> ModelCon
             n_frames=20,
             backbone=BackboneConfig(
                 widths=widths,
-                blocks=BLOCKS[architecture],
-                architecture=architecture,
-                condition_width=448,
+                blocks=(1, 1, 2),
+                # makes the three architectures equal in size
+                transformer_depth=3,
+                condition_width=160,
+                token_width=token_width,
+                head_width=64,
             ),
         ),
         diffusion_training=DiffusionTraining(
@@ -127,9 +128,7 @@ def _at_scale(widths: tuple[int, ...], architecture: str = "hybrid") -> ModelCon
     )
 
 
-PAPER = {f"paper-{name}": _at_scale(widths) for name, widths in SIZES.items()} | {
-    f"paper-237m-{kind}": _at_scale(SIZES["237m"], kind) for kind in ("cnn", "transformer")
-}
+PAPER = {f"paper-{name}": _at_scale(*size) for name, size in SIZES.items()}
 
 PRESETS: dict[str, ModelConfig] = {
     "demo": DEMO,

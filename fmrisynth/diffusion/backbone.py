@@ -31,6 +31,10 @@ class BackboneConfig:
         Channels of each level, finest first; each level halves the grid.
     blocks : tuple of int
         Blocks of each level, on the way down and again on the way up.
+    transformer_depth : int
+        Transformer blocks that take the place of one block on a level of
+        Transformer blocks. One convolutional block has about the weights of
+        three, so that with 3 the architectures are of one size.
     architecture : str
         ``hybrid``: the first `conv_levels` levels are convolutional, the others
         Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
@@ -38,6 +42,9 @@ class BackboneConfig:
         Convolutional levels of the hybrid.
     condition_width : int
         Channels E of the condition.
+    token_width : int or None
+        Channels that the condition tokens are widened to before Transformer
+        blocks attend to them; None leaves them at `condition_width`.
     head_width : int
         Channels of an attention head.
     cross_attention : bool
@@ -51,9 +58,11 @@ class BackboneConfig:
 
     widths: tuple[int, ...] = (96, 192)
     blocks: tuple[int, ...] = (1, 2)
+    transformer_depth: int = 1
     architecture: str = "hybrid"
     conv_levels: int = 1
     condition_width: int = 128
+    token_width: int | None = None
     head_width: int = 32
     cross_attention: bool = True
     frame_tokens: bool = True
@@ -76,6 +85,13 @@ class BackboneConfig:
         levels = {"hybrid": self.conv_levels, "cnn": len(self.widths), "transformer": 0}
         return level < levels[self.architecture]
 
+    @property
+    def attends(self) -> bool:
+        """Whether any block attends to the condition tokens."""
+        return self.cross_attention and not all(
+            self.is_convolutional(level) for level in range(len(self.widths))
+        )
+
 
 class ConditionEncoder(nn.Module):
     """Condition and diffusion angle to a pooled vector and tokens."""
@@ -89,6 +105,12 @@ class ConditionEncoder(nn.Module):
         self.angle = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.pool = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
         self.null = nn.Parameter(torch.zeros(1, width))
+        self.widen: nn.Sequential | None = None
+        if config.attends and config.token_width is not None:
+            wide = config.token_width
+            self.widen = nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide)
+            )
         self.frames: nn.Linear | None = None
         if config.frame_tokens:
             features = FEATURES * len(vocabulary.trial_types)
@@ -97,7 +119,7 @@ class ConditionEncoder(nn.Module):
             self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
 
     def forward(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """Angles (B,) to pooled (B, E), tokens (B, L, E), valid (B, L)."""
+        """Angles (B,) to pooled (B, E), tokens (B, L, E'), valid (B, L)."""
         kept = condition.kept[:, None]
         parts = [e(condition.attributes[:, i]) for i, e in enumerate(self.attributes)]
         parts.append(self.t_r(sinusoid(condition.t_r * 10, self.width)))
@@ -115,6 +137,8 @@ class ConditionEncoder(nn.Module):
         tokens = torch.where(kept[..., None] > 0, tokens, self.null)
         pooled = torch.where(kept > 0, pooled, self.null)
         pooled = self.pool(pooled) + self.angle(sinusoid(theta * 1000, self.width))
+        if self.widen is not None:
+            tokens = self.widen(tokens)
         return F.silu(pooled), tokens, valid
 
 
@@ -124,12 +148,14 @@ class Stage(nn.Module):
     def __init__(self, config: BackboneConfig, level: int) -> None:
         super().__init__()
         width, condition_width = config.widths[level], config.condition_width
+        token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.convolutional = config.is_convolutional(level)
+        depth = config.blocks[level] * (1 if self.convolutional else config.transformer_depth)
         self.blocks = nn.ModuleList(
             FilmBlock(width, condition_width)
             if self.convolutional
-            else TransformerBlock(width, condition_width, config.head_width, config.cross_attention)
-            for _ in range(config.blocks[level])
+            else TransformerBlock(width, condition_width, config.head_width, token_width)
+            for _ in range(depth)
         )
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
