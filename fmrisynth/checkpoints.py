@@ -82,6 +82,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     flat = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(flat, str(temporary))
+        umask = os.umask(0)  # safetensors writes for the owner alone: follow the user's umask
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

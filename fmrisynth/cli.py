@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fmrisynth import __version__
 from fmrisynth.bids.locations import check_output_dir
@@ -21,6 +20,7 @@ from fmrisynth.bids.sources import require_dataset
 from fmrisynth.devices import available_cpus
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.errors import FmrisynthError, InputOutputError
+from fmrisynth.logs import start_log
 from fmrisynth.pipeline import Settings, run_group, run_participant
 from fmrisynth.presets import PRESETS
 
@@ -306,10 +306,10 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     settings = _settings(bids_dir, output_dir, options)
     require_dataset(bids_dir)  # before anything is created
     check_output_dir(bids_dir, output_dir, settings.derivatives.values())
-    _start_log(output_dir, options["verbose"])
+    start_log(output_dir, verbose=options["verbose"] > 0)
+    log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
     started = time.monotonic()
-    with logging_redirect_tqdm([log]):
-        LEVELS[analysis_level](settings)
+    LEVELS[analysis_level](settings)
     log.info("%s level done in %.0f s", analysis_level, time.monotonic() - started)
 
 
@@ -348,23 +348,6 @@ def _settings(bids_dir: Path, output_dir: Path, options: Mapping[str, Any]) -> S
         nprocs=nprocs,
         skip_bad_runs=options["skip_bad_runs"],
     )
-
-
-def _start_log(output_dir: Path, verbosity: int) -> None:
-    """Log to the terminal and, in full, to a file of this call's own."""
-    from fmrisynth.bids.atomic import make_folder
-
-    folder = make_folder(output_dir / "logs")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"fmrisynth_{stamp}_{time.monotonic_ns() % 10**6:06d}.log"
-    shown, kept = logging.StreamHandler(), logging.FileHandler(folder / name, encoding="utf-8")
-    shown.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    shown.setLevel(logging.DEBUG if verbosity else logging.INFO)
-    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    log.setLevel(logging.DEBUG)
-    log.handlers[:] = [shown, kept]
-    log.propagate = False  # a library's handler on the root would say everything twice
-    log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -70,8 +70,11 @@ class Schedule:
         return self.angles().to(uniform.device)[index]
 
     def sampling_angles(self, steps: int) -> Tensor:
-        """Decreasing θ of a sampler, (steps + 1,), from pure noise to 0."""
+        """Decreasing θ of a sampler, (steps + 1,), from pure noise to 0.
+
+        The β schedules have no more steps than `n_steps`.
+        """
         if self.kind == "angular":
             return torch.linspace(math.pi / 2, 0, steps + 1)
-        index = torch.linspace(self.n_steps - 1, 0, steps).round().long()
+        index = torch.linspace(self.n_steps - 1, 0, steps).round().long().unique().flip(0)
         return torch.cat([self.angles()[index], torch.zeros(1)])

@@ -186,13 +186,14 @@ def compare_networks(
     same, different = fingerprint(made.edges, made.people)
     real_same, real_different = fingerprint(real.edges, real.people)
     spread, real_spread = _spread(made), _spread(real)
+    unit = real_spread if real_spread > 0 else NAN  # no spread with fewer than two edges
     reference = _spread(training) if training is not None else NAN
     return {
         "fc_correlation": Figure(
             value, *interval(value, samples, (-1.0, 1.0)), _mean(np.array(ceilings))
         ),
         "fc_sd": Figure(spread, ceiling=real_spread),
-        "fc_sd_ratio": Figure(spread / real_spread, ceiling=reference / real_spread),
+        "fc_sd_ratio": Figure(spread / unit, ceiling=reference / unit),
         "fc_same": Figure(same, ceiling=real_same),
         "fc_different": Figure(different, ceiling=real_different),
         "fc_fingerprint": Figure(same - different, ceiling=real_same - real_different),
