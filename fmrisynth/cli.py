@@ -20,7 +20,7 @@ from fmrisynth.bids.sources import require_dataset
 from fmrisynth.devices import available_cpus
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.errors import FmrisynthError, InputOutputError
-from fmrisynth.logs import start_log
+from fmrisynth.logs import has_started, start_log
 from fmrisynth.pipeline import Settings, run_group, run_participant
 from fmrisynth.presets import PRESETS
 
@@ -375,7 +375,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     """Say what is wrong, in the log too, and exit."""
-    if log.handlers:
+    if has_started():
         log.error("%s", message)
     else:
         click.echo(f"fmrisynth: {message}", err=True)

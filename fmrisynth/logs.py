@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fmrisynth.bids.atomic import make_folder
 
-__all__ = ["start_log"]
+__all__ = ["has_started", "start_log"]
 
 
 class _BesideBars(logging.Handler):
@@ -20,6 +20,11 @@ class _BesideBars(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+def has_started() -> bool:
+    """Whether messages reach the terminal through the log."""
+    return any(isinstance(h, _BesideBars) for h in logging.getLogger("fmrisynth").handlers)
 
 
 def start_log(output_dir: Path, *, verbose: bool) -> None:

@@ -19,7 +19,7 @@ from fmrisynth.cli import command, main
 def as_before():
     """The command line sets threads and log handlers of its process."""
     threads, log = torch.get_num_threads(), logging.getLogger("fmrisynth")
-    handlers, level = log.handlers[:], log.level
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
     yield
     torch.set_num_threads(threads)
     for handler in log.handlers:
@@ -27,6 +27,7 @@ def as_before():
             handler.close()
     log.handlers[:] = handlers
     log.setLevel(level)
+    log.propagate = propagate
 
 
 def parse(*words):
