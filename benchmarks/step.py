@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmrisynth.baselines.monai_unet import MonaiBackbone, matched
+from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.configuration import override
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser

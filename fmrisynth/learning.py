@@ -32,7 +32,7 @@ from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_bas
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
-from fmrisynth.training import Budget, run_learner
+from fmrisynth.training import CURVES_NAME, LOG_NAME, Budget, run_learner
 
 __all__ = ["TrainingPlan", "learn_model"]
 
@@ -140,6 +140,11 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     ]
     model.observation = observe(model, data, latents, conditions, plan.seed, fabric)
     model.denoiser = _train_denoiser(model, latents, conditions, plan, diffusion_folder, fabric)
+    for stage, folder in (("autoencoder", autoencoder_folder), ("diffusion", diffusion_folder)):
+        for name in (LOG_NAME, CURVES_NAME):
+            stem, _, suffix = name.partition(".")
+            if (folder / name).is_file():  # rank 0 alone has written it
+                model.records[f"{stem}-{stage}.{suffix}"] = folder / name
     return model.to(torch.device("cpu"))
 
 

@@ -3,7 +3,8 @@
 A model directory holds ``config.json`` (resolved settings, vocabulary, grid,
 split, versions, hashes), ``autoencoder.safetensors``, ``latent_space.safetensors``,
 ``noise.safetensors``, ``denoiser.safetensors``, ``observation.safetensors``,
-``mask.nii.gz`` and a model card. Loading executes nothing from any of them.
+``mask.nii.gz``, a model card, and the losses of the two trainings as
+``log-*.csv`` and ``curves-*.png``. Loading executes nothing from any of them.
 """
 
 from __future__ import annotations
@@ -61,19 +62,31 @@ class SamplingConfig:
     guidance : float
         Amplitude of the evoked mean, 1 being that of the training runs; without
         the evoked-response pathway, the scale of classifier-free guidance.
+    guidance_rescale : float
+        Share of a guided output that is brought back to the unguided one's
+        standard deviation, in [0, 1].
     stride : int
         Frames between two overlapping windows.
+    observation_noise : bool
+        Whether what the autoencoder loses is put back as noise, up to the
+        carrier's level; whole volumes (`preprocess.normalisation`) never have it.
     """
 
     sampler: str = "euler"
     steps: int = 10
     guidance: float = 1.0
+    guidance_rescale: float = 0.0
     stride: int = 8
+    observation_noise: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a sampler that does not exist, and counts below one."""
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise ValueError(
+                f"sampling.guidance_rescale is {self.guidance_rescale}; expected 0 to 1"
+            )
         if self.steps < 1 or self.stride < 1:
             raise ValueError(
                 f"sampling steps and stride are {self.steps} and {self.stride}; expected at least 1"
@@ -205,6 +218,9 @@ class Model:
         The diffusion network.
     observation : ObservationNoise
         What the decoder loses.
+    records : dict
+        Files that tell of the training, by the names that they get in the
+        directory.
     """
 
     def __init__(self, info: ModelInfo, grid: Grid) -> None:
@@ -223,6 +239,7 @@ class Model:
             config.denoiser, info.vocabulary, channels, inside, config.autoencoder.factor
         ).eval()
         self.observation = ObservationNoise(grid.shape)
+        self.records: dict[str, Path] = {}
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the modules that have a weights file, by its name."""
@@ -249,6 +266,8 @@ class Model:
             save_weights(temporary / f"{name}.safetensors", part)
         mask = nib.Nifti1Image(self.grid.mask.astype(np.uint8), self.grid.affine)
         nib.save(mask, temporary / "mask.nii.gz")
+        for name, path in self.records.items():
+            shutil.copyfile(path, temporary / name)
         write_json(temporary / "config.json", self._description(temporary))
         (temporary / "README.md").write_text(model_card(self), encoding="utf-8")
         temporary.rename(directory)

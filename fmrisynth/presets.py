@@ -77,6 +77,7 @@ PUBLISHED: dict[str, str] = {
     "denoiser.evoked.enabled": "false",
     "sampling.sampler": "ddpm",
     "sampling.steps": "1000",
+    "sampling.observation_noise": "false",
 }
 """What the published form has otherwise than this project's, one named field each.
 

@@ -18,11 +18,12 @@ from torch import Tensor
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
 from fmrisynth.diffusion.conditioning import RunCondition, collate
+from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.model import Model, SamplingConfig
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import Carrier, drift_basis, merge, remove_drift, split
-from fmrisynth.preprocess.windows import triangular_weights, window_starts
+from fmrisynth.preprocess.windows import joining_weights, window_starts
 
 __all__ = ["Synthesiser", "run_seed", "sample_latents"]
 
@@ -48,7 +49,7 @@ def sample_latents(
 
     The noise is drawn for the whole run, so that every window has exactly the
     noise the network was trained with; at every step the windows' velocities
-    are averaged with triangular weights.
+    are averaged with bell-shaped weights.
 
     Parameters
     ----------
@@ -73,19 +74,23 @@ def sample_latents(
     total = max(n_volumes, length)
     starts = window_starts(total, length, sampling.stride)
     device = model.space.mask.device
-    weights = torch.from_numpy(triangular_weights(starts, total, length)).to(device)
+    weights = torch.from_numpy(joining_weights(starts, total, length)).to(device)
     conditions = collate([condition.window(int(s), length) for s in starts]).to(device)
 
     guidance = sampling.guidance
     if model.denoiser.evoked is not None:
         guidance /= float(model.observation.evoked_gain)
 
+    parts = [slice(i, i + WINDOWS_AT_ONCE) for i in range(0, len(starts), WINDOWS_AT_ONCE)]
+    guided = [
+        GuidedVelocity(model.denoiser, conditions[part], guidance, sampling.guidance_rescale)
+        for part in parts
+    ]
+
     def velocity(x: Tensor, theta: float) -> Tensor:
-        windows = torch.stack([x[s : s + length] for s in starts])  # W T C X Y Z
         joined = torch.zeros_like(x)
-        for first in range(0, len(starts), WINDOWS_AT_ONCE):
-            part = slice(first, first + WINDOWS_AT_ONCE)
-            v = model.denoiser.velocity(windows[part], theta, conditions[part], guidance)
+        for part, of_windows in zip(parts, guided, strict=True):
+            v = of_windows(torch.stack([x[s : s + length] for s in starts[part]]), theta)
             for start, weight, piece in zip(starts[part], weights[part], v, strict=True):
                 joined[start : start + length] += weight[:, None, None, None, None] * piece
         return joined
@@ -184,12 +189,14 @@ class Synthesiser:
         signal = resample(decoded, grid.affine, carrier.affine, shape)
         series = signal[brain].T  # N V
         basis = drift_basis(len(series), carrier.t_r, self.model.info.config.preprocess.high_pass)
-        deviation = self._observation_sd(carrier)[brain]
-        colour = float(self.model.observation.lag1)
-        noise = _autoregressive(series.shape, colour, generator)
-        # removing mean and drift takes K + 1 of N degrees of freedom
-        kept = len(series) / max(1, len(series) - basis.shape[1] - 1)
-        series = remove_drift(series + noise * deviation * np.float32(kept**0.5), basis)
+        if self.sampling.observation_noise:
+            deviation = self._observation_sd(carrier)[brain]
+            colour = float(self.model.observation.lag1)
+            noise = _autoregressive(series.shape, colour, generator)
+            # removing mean and drift takes K + 1 of N degrees of freedom
+            kept = len(series) / max(1, len(series) - basis.shape[1] - 1)
+            series = series + noise * deviation * np.float32(kept**0.5)
+        series = remove_drift(series, basis)
         residual = np.zeros((*shape, len(series)), np.float32)
         residual[brain] = series.T
         return residual

@@ -7,14 +7,13 @@ processes, repeats an unbroken one.
 
 from __future__ import annotations
 
-import csv
 import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -25,11 +24,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fmrisynth.bids.atomic import atomic_path
 from fmrisynth.checkpoints import read_training_state, write_training_state
+from fmrisynth.curves import TrainingLog, draw_curves
 from fmrisynth.errors import FmrisynthError
 
 __all__ = [
+    "CURVES_NAME",
+    "LOG_NAME",
     "Budget",
     "Ema",
     "Learner",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 LOG_EVERY = 10  # steps averaged into one row of the log
+LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
 
 
 class TrainingInterrupted(FmrisynthError):
@@ -146,43 +148,6 @@ class Ema:
         self.module.load_state_dict(state)
 
 
-@dataclass
-class _Log:
-    """Averages the losses over a few steps and appends them to a CSV file."""
-
-    path: Path
-    pending: list[dict[str, float]] = field(default_factory=list)
-
-    def truncate(self, step: int) -> None:
-        """Drop rows past `step`, left by a run that went on after its last checkpoint."""
-        if not self.path.is_file():
-            return
-        with open(self.path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-        kept = [rows[0]] + [row for row in rows[1:] if row and int(row[0]) <= step] if rows else []
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
-            csv.writer(stream).writerows(kept)
-
-    def add(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
-        self.pending.append({k: float(v) for k, v in losses.items()})
-        return self.pending[-1]
-
-    def write(self, step: int, elapsed: float) -> None:
-        if not self.pending:
-            return
-        means = {
-            name: float(np.mean([row[name] for row in self.pending if name in row]))
-            for name in self.pending[-1]
-        }
-        new = not self.path.is_file() or self.path.stat().st_size == 0
-        with open(self.path, "a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["step", "seconds", *means])
-            writer.writerow([step, f"{elapsed:.1f}", *(f"{v:.6g}" for v in means.values())])
-        self.pending.clear()
-
-
 @contextmanager
 def _stop_flag() -> Iterator[list[str]]:
     """Collect SIGTERM and SIGUSR1 (SLURM's preemption) instead of dying of them."""
@@ -222,7 +187,7 @@ def run_learner(
     fabric : lightning_fabric.Fabric
         Device, precision and processes; only rank 0 writes.
     directory : pathlib.Path
-        Holds ``state.pt``, ``log.csv`` and, at the end, ``curves.png``.
+        Holds ``state.pt``, ``log.csv``, ``tensorboard`` and, at the end, ``curves.png``.
     title : str
         Name of the progress bar.
     checkpoint_seconds : float
@@ -234,14 +199,14 @@ def run_learner(
         On SIGTERM or SIGUSR1, after the state was written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    state_path, log = directory / "state.pt", _Log(directory / "log.csv")
+    state_path, log = directory / "state.pt", TrainingLog(directory / LOG_NAME)
     step, spent = 0, 0.0
     state = read_training_state(state_path)
     if state is not None:
         learner.load_state_dict(state["learner"])
         step, spent = int(state["step"]), float(state["elapsed"])
     if fabric.is_global_zero:
-        log.truncate(step)
+        log.open(step)
     started = time.monotonic() - spent
 
     def save(elapsed: float) -> None:
@@ -284,23 +249,5 @@ def run_learner(
     save(time.monotonic() - started)
     if fabric.is_global_zero:
         log.write(step, time.monotonic() - started)
-        draw_curves(directory / "log.csv", directory / "curves.png", title)
-
-
-def draw_curves(log: Path, target: Path, title: str) -> None:
-    """Draw each column of a training log against the step, as a PNG."""
-    from matplotlib.figure import Figure  # slow to import, wanted once
-
-    with open(log, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows:
-        return
-    names = [name for name in rows[0] if name not in ("step", "seconds")]
-    steps = [int(row["step"]) for row in rows]
-    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        axis.plot(steps, [float(row[name] or "nan") for row in rows])
-        axis.set(xlabel="step", title=name)
-    figure.suptitle(title)
-    with atomic_path(target) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+        log.close()
+        draw_curves(log.path, directory / CURVES_NAME, title)

@@ -21,9 +21,11 @@ from tiny_model import (
 )
 
 from fmrisynth.diffusion.backbone import BackboneConfig
-from fmrisynth.diffusion.conditioning import RunCondition
+from fmrisynth.diffusion.conditioning import RunCondition, collate
 from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig, EvokedResponse
+from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.loss import diffusion_loss
+from fmrisynth.diffusion.sampler import euler
 
 CHANNELS = 2
 MASK = torch.ones(LATENT, dtype=torch.bool)
@@ -136,7 +138,7 @@ def test_without_anatomy_there_is_none():
 
 
 def test_unknown_architectures_are_refused():
-    with pytest.raises(ValueError, match="hybrid, cnn or transformer"):
+    with pytest.raises(ValueError, match="one of hybrid, cnn, transformer, monai"):
         make(with_backbone(architecture="mlp"))
 
 
@@ -165,7 +167,7 @@ def test_the_start_is_the_exact_velocity_of_a_gaussian():
         for x in (noisy(), noisy(seed=1) * 3):
             found = output(denoiser, window, x, theta)
             torch.testing.assert_close(found, -np.sin(theta) * expected, atol=1e-6, rtol=1e-5)
-            velocity = denoiser.velocity(x, theta, window, 1.0).detach()
+            velocity = GuidedVelocity(denoiser, window, 1.0)(x, theta).detach()
             torch.testing.assert_close(velocity, found)
 
 
@@ -177,7 +179,10 @@ class Exactly(torch.nn.Module):
         self.function = function
         self.patch = 2
 
-    def forward(self, x, theta, condition):
+    def encode(self, condition):
+        return None
+
+    def forward(self, x, theta, encoded):
         return self.function(x, theta.view(-1, 1, 1, 1, 1, 1))
 
 
@@ -191,8 +196,8 @@ def test_velocities_of_v_and_epsilon_prediction_agree():
     x, window = noisy(), condition()
     for theta in (0.1, 0.8, 1.5):
         for guidance in (1.0, 1.7):
-            one = by_v.velocity(x, theta, window, guidance)
-            other = by_epsilon.velocity(x, theta, window, guidance)
+            one = GuidedVelocity(by_v, window, guidance)(x, theta)
+            other = GuidedVelocity(by_epsilon, window, guidance)(x, theta)
             torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
@@ -235,17 +240,63 @@ def test_the_loss_is_a_mean_over_the_brain():
 @torch.no_grad()
 def test_guidance_scales_the_evoked_mean():
     denoiser, x, window = make(), noisy(), condition()
-    zero, one, two = (denoiser.velocity(x, 0.7, window, g) for g in (0.0, 1.0, 2.0))
+    zero, one, two = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (0.0, 1.0, 2.0))
     torch.testing.assert_close(one - zero, -np.sin(0.7) * denoiser.evoked(window) * MASK)
     torch.testing.assert_close(two - one, one - zero, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("evoked", [True, False])
+def test_rescaling_brings_the_spread_back(evoked):
+    """At φ = 1 the guided output has the unguided one's spread, its direction stays."""
+    config = DENOISER if evoked else replace(DENOISER, evoked=NO_EVOKED)
+    denoiser, x, window = make(config), noisy(3), collate([condition()] * 3)
+    one = GuidedVelocity(denoiser, window, 1.0, 1.0)(x, 0.7)
+    wild = GuidedVelocity(denoiser, window, 30.0)(x, 0.7)
+    tame, half = (GuidedVelocity(denoiser, window, 30.0, r)(x, 0.7) for r in (1.0, 0.5))
+    torch.testing.assert_close(
+        GuidedVelocity(denoiser, window, 1.0)(x, 0.7), one, atol=1e-6, rtol=1e-5
+    )
+    spread = [v.square().sum((1, 2, 3, 4, 5)).sqrt() for v in (one, wild, tame)]
+    assert (spread[1] > 1.2 * spread[0]).all()
+    torch.testing.assert_close(spread[2], spread[0], atol=1e-4, rtol=1e-4)
+    cosine = torch.cosine_similarity(wild.flatten(1), tame.flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(half, (wild + tame) / 2, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_classifier_free_guidance_of_gaussians_scales_the_mean():
+    """Of N(m, 1) given and N(0, 1) not, a scale of w makes N(w · m, 1)."""
+    denoiser = make(replace(DENOISER, evoked=NO_EVOKED))
+    mean = 1.5
+
+    class Known(torch.nn.Module):
+        patch = 2
+
+        def encode(self, condition):
+            return condition.kept.view(-1, 1, 1, 1, 1, 1)
+
+        def forward(self, x, theta, encoded):
+            return -theta.sin().view(-1, 1, 1, 1, 1, 1) * mean * encoded + 0 * x
+
+    denoiser.backbone = Known()
+    for w in (0.0, 1.0, 2.5):
+        guided = GuidedVelocity(denoiser, collate([condition()] * 40), w)
+        noise = noisy(40) * MASK
+        angles = torch.linspace(np.pi / 2, 0, 26)
+        made = euler(lambda x, theta, g=guided: g(x, theta), noise, angles, None)
+        inside = made[..., MASK]
+        assert float(inside.mean()) == pytest.approx(w * mean, abs=0.03)
+        assert float(inside.std()) == pytest.approx(float(noise[..., MASK].std()), abs=0.03)
+
+
+@torch.no_grad()
 def test_without_the_pathway_guidance_is_classifier_free():
     denoiser, x, window = make(replace(DENOISER, evoked=NO_EVOKED)), noisy(), condition()
-    none = denoiser.velocity(x, 0.7, window.unconditional(), 1.0)
-    one, three = (denoiser.velocity(x, 0.7, window, g) for g in (1.0, 3.0))
-    torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-5, rtol=1e-4)
+    none = GuidedVelocity(denoiser, window.unconditional(), 1.0)(x, 0.7)
+    one, three = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (1.0, 3.0))
+    torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-4, rtol=1e-3)
     assert size(three - one) > 1e-4
 
 

@@ -27,7 +27,7 @@ from fmrisynth.preprocess.store import (
     run_key,
 )
 from fmrisynth.preprocess.volumes import drift_basis, merge, remove_drift, split
-from fmrisynth.preprocess.windows import triangular_weights, window_starts
+from fmrisynth.preprocess.windows import joining_weights, window_starts
 
 HIGH_PASS = 1 / 128
 SHAPE = (7, 8, 6)
@@ -253,7 +253,7 @@ def test_windows_cover_the_run_and_their_weights_sum_to_one(length, more, stride
     assert starts[-1] == n_volumes - length
     assert (np.diff(starts) > 0).all()
     assert (np.diff(starts) <= stride).all()
-    weights = triangular_weights(starts, n_volumes, length)
+    weights = joining_weights(starts, n_volumes, length)
     total = np.zeros(n_volumes)
     for start, weight in zip(starts, weights, strict=True):
         total[start : start + length] += weight

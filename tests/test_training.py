@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -195,7 +196,7 @@ def test_a_training_ends_with_its_budget(tmp_path):
 
 def test_a_wall_clock_budget_ends_the_training(tmp_path):
     learner = Regression()
-    run_learner(learner, Budget(10**9, 0.3), fabric=cpu(), directory=tmp_path, title="Test")
+    run_learner(learner, Budget(10**9, 1.5), fabric=cpu(), directory=tmp_path, title="Test")
     assert 0 < len(learner.steps) < 10**6
     assert learner.optimizer.param_groups[0]["lr"] < 0.02  # the schedule fits the time
 
@@ -213,6 +214,21 @@ def test_a_signal_stops_the_training_and_it_goes_on_to_the_same_result(tmp_path,
     resumed = train(Regression(), tmp_path / "broken")
     assert halted.steps + resumed.steps == list(range(25))
     assert_same(resumed.state_dict(), whole.state_dict())
+
+
+def test_a_torn_row_of_the_log_is_dropped(tmp_path):
+    train(Regression(), tmp_path, steps=20)
+    whole = (tmp_path / "log.csv").read_text()
+    (tmp_path / "log.csv").write_text(whole + "25,0.1")
+    train(Regression(), tmp_path, steps=20)
+    assert (tmp_path / "log.csv").read_text() == whole
+
+
+def test_tensorboard_reads_the_same_losses(tmp_path):
+    train(Regression(), tmp_path)
+    events = list((tmp_path / "tensorboard").iterdir())
+    assert len(events) == 1
+    assert b"loss" in events[0].read_bytes()
 
 
 @pytest.mark.parametrize("stop", [0, 3, 12, 23])
@@ -325,12 +341,41 @@ def _shrunk(condition):
     return condition
 
 
-def diffusion_learner(training=TRAINING):
+def diffusion_learner(training=TRAINING, config=DENOISER, fabric=None):
     torch.manual_seed(1)
     data = windows()
-    denoiser = Denoiser(DENOISER, VOCABULARY, 1, data.space.mask, 2)
+    denoiser = Denoiser(config, VOCABULARY, 1, data.space.mask, 2)
     start_evoked(denoiser, data)
-    return DiffusionLearner(cpu(), denoiser, training, data, WhiteNoise(1, data.space.mask), seed=3)
+    noise = WhiteNoise(1, data.space.mask)
+    return DiffusionLearner(fabric or cpu(), denoiser, training, data, noise, seed=3)
+
+
+def losses(learner, steps=4):
+    return [float(learner.step(i, i / steps)["loss"]) for i in range(steps)]
+
+
+def test_micro_batches_of_windows_add_up_to_the_batch():
+    whole = diffusion_learner(replace(TRAINING, batch_size=4))
+    split = diffusion_learner(replace(TRAINING, batch_size=4, micro_batch=3))
+    np.testing.assert_allclose(losses(split), losses(whole), rtol=1e-4)
+
+
+def losses_of_a_rank(fabric, changes):
+    torch.set_num_threads(1)
+    config = replace(DENOISER, backbone=replace(DENOISER.backbone, **changes))
+    return losses(diffusion_learner(replace(TRAINING, batch_size=4), config, fabric))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"architecture": "cnn"}, {"cross_attention": False, "frame_tokens": False}]
+)
+def test_two_processes_have_the_diffusion_losses_of_one(changes):
+    config = replace(DENOISER, backbone=replace(DENOISER.backbone, **changes))
+    alone = losses(diffusion_learner(replace(TRAINING, batch_size=4), config))
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn", precision="32-true")
+    together = fabric.launch(losses_of_a_rank, changes)
+    np.testing.assert_allclose(together, alone, rtol=1e-3)
+    assert len(set(alone)) > 1
 
 
 def test_windows_are_cut_from_the_runs():

@@ -7,6 +7,7 @@ L condition tokens, E width of the condition.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -16,9 +17,31 @@ from torch.nn import functional as F
 from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
 from fmrisynth.nn import FilmBlock, TransformerBlock, position_embedding, sinusoid, zero_
 
-__all__ = ["Backbone", "BackboneConfig", "ConditionEncoder"]
+__all__ = ["Backbone", "BackboneConfig", "ConditionEncoder", "Encoded", "fold_anatomy"]
 
+ARCHITECTURES = ("hybrid", "cnn", "transformer", "monai")
 ANATOMY_CHANNELS = 2  # the carrier's mean and noise level
+
+
+class Encoded(NamedTuple):
+    """A condition as a backbone uses it: what stays the same over the denoising steps.
+
+    Attributes
+    ----------
+    pooled : torch.Tensor
+        (B, E), to which the angle is added.
+    tokens : torch.Tensor
+        (B, L, E').
+    valid : torch.Tensor
+        (B, L) bool, the tokens that count.
+    anatomy : torch.Tensor or None
+        (B, D, X, Y, Z).
+    """
+
+    pooled: Tensor
+    tokens: Tensor
+    valid: Tensor
+    anatomy: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,8 @@ class BackboneConfig:
     architecture : str
         ``hybrid``: the first `conv_levels` levels are convolutional, the others
         Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
+        ``monai``: MONAI's DiffusionModelUNet, with widths that give it as many
+        parameters as the hybrid has (see `fmrisynth.diffusion.monai_unet`).
     conv_levels : int
         Convolutional levels of the hybrid.
     condition_width : int
@@ -70,9 +95,9 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         """Refuse an architecture that does not exist, and levels that do not match."""
-        if self.architecture not in ("hybrid", "cnn", "transformer"):
+        if self.architecture not in ARCHITECTURES:
             raise ValueError(
-                f"architecture is {self.architecture!r}; expected hybrid, cnn or transformer"
+                f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
             )
         if len(self.blocks) != len(self.widths) or not self.widths:
             raise ValueError(
@@ -82,8 +107,8 @@ class BackboneConfig:
 
     def is_convolutional(self, level: int) -> bool:
         """Whether a level is made of convolutional blocks."""
-        levels = {"hybrid": self.conv_levels, "cnn": len(self.widths), "transformer": 0}
-        return level < levels[self.architecture]
+        levels = {"cnn": len(self.widths), "transformer": 0}
+        return level < levels.get(self.architecture, self.conv_levels)
 
     @property
     def attends(self) -> bool:
@@ -111,35 +136,41 @@ class ConditionEncoder(nn.Module):
             self.widen = nn.Sequential(
                 nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide)
             )
+        self.window: nn.Linear | None = None
         self.frames: nn.Linear | None = None
         if config.frame_tokens:
             features = FEATURES * len(vocabulary.trial_types)
-            self.frames = nn.Linear(features, width)
             self.window = nn.Linear(n_frames * features, width)
-            self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
+            if config.attends:  # weights that nothing uses would stall data-parallel training
+                self.frames = nn.Linear(features, width)
+                self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
 
-    def forward(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """Angles (B,) to pooled (B, E), tokens (B, L, E'), valid (B, L)."""
+    def forward(self, condition: Condition) -> Encoded:
+        """Encode the condition of B windows; the anatomy is not its part."""
         kept = condition.kept[:, None]
         parts = [e(condition.attributes[:, i]) for i, e in enumerate(self.attributes)]
         parts.append(self.t_r(sinusoid(condition.t_r * 10, self.width)))
         tokens = torch.stack(parts, dim=1)
         pooled = tokens.sum(dim=1)
         valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        history = condition.frames.shape[1] - self.n_frames
         if self.frames is not None:
-            history = condition.frames.shape[1] - self.n_frames
             frames = self.frames(condition.frames) + sinusoid(condition.times, self.width, 100.0)
             frames = frames + F.pad(self.index, (0, 0, history, 0))
             tokens = torch.cat([tokens, frames], dim=1)
             valid = torch.cat([valid, condition.valid], dim=1)
+        if self.window is not None:
             pooled = pooled + self.window(condition.frames[:, history:].flatten(1))
         # a withheld condition is one learned token in place of all
         tokens = torch.where(kept[..., None] > 0, tokens, self.null)
-        pooled = torch.where(kept > 0, pooled, self.null)
-        pooled = self.pool(pooled) + self.angle(sinusoid(theta * 1000, self.width))
+        pooled = self.pool(torch.where(kept > 0, pooled, self.null))
         if self.widen is not None:
             tokens = self.widen(tokens)
-        return F.silu(pooled), tokens, valid
+        return Encoded(pooled, tokens, valid)
+
+    def at(self, theta: Tensor, pooled: Tensor) -> Tensor:
+        """Join the pooled condition (B, E) and the angles (B,)."""
+        return F.silu(pooled + self.angle(sinusoid(theta * 1000, self.width)))
 
 
 class Stage(nn.Module):
@@ -216,12 +247,23 @@ class Backbone(nn.Module):
         self.norm = nn.GroupNorm(min(32, widths[0]), widths[0])
         self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
 
-    def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
+        # the layout in which 3D convolution is fastest, and tokens are a view
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def encode(self, condition: Condition) -> Encoded:
+        """Encode the condition of B windows."""
+        encoded = self.condition(condition)
+        if self.anatomy is None:
+            return encoded
+        return encoded._replace(anatomy=self.anatomy(fold_anatomy(condition, self.patch)))
+
+    def forward(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
         """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
-        pooled, tokens, valid = self.condition(theta, condition)
-        h = self.stem(rearrange(x, "b t c x y z -> b (t c) x y z"))
-        if self.anatomy is not None:
-            h = h + self.anatomy(self._fold_anatomy(condition))
+        pooled, tokens, valid = self.condition.at(theta, encoded.pooled), *encoded[1:3]
+        h = rearrange(x, "b t c x y z -> b (t c) x y z")
+        h = self.stem(h.contiguous(memory_format=torch.channels_last_3d))
+        if encoded.anatomy is not None:
+            h = h + encoded.anatomy
         skips = []
         for level, stage in enumerate(self.down):
             h = stage(h, pooled, tokens, valid)
@@ -236,12 +278,18 @@ class Backbone(nn.Module):
         h = self.head(F.silu(self.norm(h)))
         return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
 
-    def _fold_anatomy(self, condition: Condition) -> Tensor:
-        """Anatomy (B, 2, X·p, Y·p, Z·p) to (B, 2·p³ + 1, X, Y, Z)."""
-        p = self.patch
-        folded = rearrange(
-            condition.anatomy, "b c (x p) (y q) (z r) -> b (c p q r) x y z", p=p, q=p, r=p
-        )
-        given = condition.anatomy_kept[:, None, None, None, None]
-        flag = given.expand(-1, 1, *folded.shape[2:])
-        return torch.cat([folded * given, flag], dim=1)
+
+def fold_anatomy(condition: Condition, patch: int) -> Tensor:
+    """Fold the anatomy (B, 2, X·p, Y·p, Z·p) to (B, 2·p³ + 1, X, Y, Z).
+
+    It is zero where it is withheld, and the last channel says so.
+    """
+    folded = rearrange(
+        condition.anatomy,
+        "b c (x p) (y q) (z r) -> b (c p q r) x y z",
+        p=patch,
+        q=patch,
+        r=patch,
+    )
+    given = condition.anatomy_kept[:, None, None, None, None]
+    return torch.cat([folded * given, given.expand(-1, 1, *folded.shape[2:])], dim=1)

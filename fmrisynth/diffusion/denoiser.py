@@ -10,13 +10,15 @@ coloured noise" model leaves out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmrisynth.diffusion.backbone import Backbone, BackboneConfig
+from fmrisynth.diffusion.backbone import Backbone, BackboneConfig, Encoded
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
+from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.diffusion.schedule import Schedule
 
 RIDGE = 1e-2  # of the regressors' mean square
@@ -174,7 +176,13 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone, vocabulary, config.n_frames, channels, patch)
+        self.backbone = _make_backbone(
+            config.backbone,
+            vocabulary=vocabulary,
+            n_frames=config.n_frames,
+            channels=channels,
+            anatomy_patch=patch,
+        )
         shape = (mask.shape[0], mask.shape[1], mask.shape[2])
         self.evoked: EvokedResponse | None = None
         if config.evoked.enabled:
@@ -186,9 +194,7 @@ class Denoiser(nn.Module):
         multiple = 2 ** (len(config.backbone.widths) - 1)
         self.padding = tuple(-n % multiple for n in shape)
 
-    def forward(
-        self, x: Tensor, theta: Tensor, condition: Condition, amplitude: float = 1.0
-    ) -> Tensor:
+    def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
         """Predict what the loss compares: v, or ε.
 
         Parameters
@@ -199,46 +205,39 @@ class Denoiser(nn.Module):
             (B,) angles.
         condition : Condition
             Of the B windows.
-        amplitude : float
-            Factor on the evoked mean (guidance).
 
         Returns
         -------
         torch.Tensor
             (B, T, C, X, Y, Z) float32, zero outside the brain.
         """
+        out = self.predict(x, theta, self.encode(condition))
+        return out if self.evoked is None else out + self.evoked_output(condition, theta)
+
+    def encode(self, condition: Condition) -> Encoded:
+        """Encode what the backbone sees of the condition; it is the same at every angle."""
+        return self.backbone.encode(self._padded(condition))
+
+    def predict(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """Return the backbone's part of the output, as `forward` does."""
         px, py, pz = self.padding
         h = F.pad(x, (0, pz, 0, py, 0, px)) if any(self.padding) else x
-        out = self.backbone(h, theta, self._padded(condition)).float()
-        out = out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]]
-        if self.evoked is not None:
-            out = out + self._evoked_share(theta) * amplitude * self.evoked(condition)
-        return out * self.mask
+        out = self.backbone(h, theta, encoded).float()
+        return out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]] * self.mask
 
-    def velocity(self, x: Tensor, theta: float, condition: Condition, guidance: float) -> Tensor:
-        """V for sampling, with guidance.
+    def evoked_output(self, condition: Condition, theta: Tensor) -> Tensor:
+        """Return the evoked pathway's part of the output."""
+        assert self.evoked is not None
+        return self.evoked_share(theta) * self.evoked(condition) * self.mask
 
-        With the evoked-response pathway, guidance scales the evoked mean and
-        costs nothing; without it, it is classifier-free guidance (Ho & Salimans
-        2022), in one batch of twice the size.
-        """
-        angles = torch.full((len(x),), theta, device=x.device)
-        if self.evoked is not None:
-            return self._as_velocity(x, angles, self(x, angles, condition, guidance))
-        if guidance == 1:
-            return self._as_velocity(x, angles, self(x, angles, condition))
-        from_none = self(x, angles, condition.unconditional())
-        given = self(x, angles, condition)
-        return self._as_velocity(x, angles, from_none + guidance * (given - from_none))
-
-    def _as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
+    def as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
         """V from the network's output: v = (ε − sin θ · x) / cos θ for ε-prediction."""
         if self.config.prediction == "v":
             return out
         cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
         return (out - sin * x) / cos.clamp(min=1e-3)
 
-    def _evoked_share(self, theta: Tensor) -> Tensor:
+    def evoked_share(self, theta: Tensor) -> Tensor:
         """How the evoked mean enters the output: −sin θ in v, −sin θ cos θ in ε."""
         share = -theta.sin()
         if self.config.prediction == "epsilon":
@@ -251,6 +250,17 @@ class Denoiser(nn.Module):
             return condition
         px, py, pz = (n * self.backbone.patch for n in self.padding)
         return replace(condition, anatomy=F.pad(condition.anatomy, (0, pz, 0, py, 0, px)))
+
+
+def _make_backbone(config: BackboneConfig, **shape: Any) -> Backbone | MonaiBackbone:
+    """Build the architecture asked for; MONAI's as large as the hybrid of the same settings."""
+    if config.architecture != "monai":
+        return Backbone(config, **shape)
+    with torch.device("meta"):
+        hybrid = Backbone(replace(config, architecture="hybrid"), **shape)
+    return MonaiBackbone(
+        matched(config, sum(p.numel() for p in hybrid.parameters()), **shape), **shape
+    )
 
 
 def _per_item(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
+from fmrisynth.errors import UsageError
 from fmrisynth.latents import LatentSpace
 from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
@@ -33,6 +34,12 @@ class DiffusionTraining:
         Of AdamW.
     batch_size : int
         Windows in a global batch.
+    micro_batch : int or None
+        Windows that a process handles at once; their gradients are accumulated.
+        None for all of its share.
+    compile : bool
+        Whether `torch.compile` makes kernels for the backbone; it needs a C++
+        compiler (CPU) or Triton (GPU), and minutes at the start.
     warmup : float
         Share of the budget spent warming up.
     gradient_clip : float
@@ -49,6 +56,8 @@ class DiffusionTraining:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     batch_size: int = 16
+    micro_batch: int | None = None
+    compile: bool = False
     warmup: float = 0.05
     gradient_clip: float = 1.0
     ema_decay: float = 0.99
@@ -58,8 +67,10 @@ class DiffusionTraining:
 
     def __post_init__(self) -> None:
         """Refuse an empty batch."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+        for name in ("batch_size", "micro_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
 
 
 class Windows:
@@ -161,6 +172,8 @@ class DiffusionLearner:
         optimizer = torch.optim.AdamW(
             groups, training.learning_rate, training.betas, weight_decay=training.weight_decay
         )
+        if training.compile:
+            denoiser.backbone.compile()
         self.model, self.optimizer = fabric.setup(denoiser, optimizer)
         # after setup, which moves the denoiser to its device
         self.ema, self.mask = Ema(denoiser, training.ema_decay), denoiser.mask
@@ -177,12 +190,16 @@ class DiffusionLearner:
         rate = self.training.learning_rate * cosine_warmup(progress, self.training.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        latents, noise, theta, condition = self._batch(step)
-        loss = diffusion_loss(
-            self.model, self.config.prediction, latents, noise, theta, condition, self.mask
-        )
+        mine = list(shard(self.training.batch_size, self.fabric))
+        size = self.training.micro_batch or len(mine)
+        pieces = [mine[i : i + size] for i in range(0, len(mine), size)]
+        loss = torch.zeros((), device=self.fabric.device)
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        for number, piece in enumerate(pieces, start=1):
+            with self.fabric.no_backward_sync(self.model, enabled=number < len(pieces)):
+                share = self._loss(step, piece) * (len(piece) / len(mine))
+                self.fabric.backward(share)
+            loss = loss + share.detach()
         norm = self.fabric.clip_gradients(
             self.model,
             self.optimizer,
@@ -191,15 +208,28 @@ class DiffusionLearner:
         )
         self.optimizer.step()
         self.ema.update(step)
-        shown = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        shown = self.fabric.all_reduce(loss, reduce_op="mean")
         assert isinstance(shown, Tensor)
         assert norm is not None  # it is for clipping by value
         return {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Condition]:
-        """Draw this process's share of the global batch: x_0, ε, θ, conditions."""
+    def _loss(self, step: int, indices: Sequence[int]) -> Tensor:
+        """Loss of some of the global batch's windows."""
+        latents, noise, theta, condition = self._batch(step, indices)
+        try:
+            return diffusion_loss(
+                self.model, self.config.prediction, latents, noise, theta, condition, self.mask
+            )
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            raise UsageError(
+                f"torch.compile cannot make kernels here ({error.inner_exception}). Install a C++ "
+                "compiler (for a GPU, Triton), or leave diffusion_training.compile at false."
+            ) from None
+
+    def _batch(self, step: int, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Condition]:
+        """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions."""
         drawn, noises, uniforms = [], [], []
-        for index in shard(self.training.batch_size, self.fabric):
+        for index in indices:
             generator = step_generator(self.seed, step, index)
             latents, condition = self.windows.draw(generator)
             uniform = torch.rand(3, generator=generator)

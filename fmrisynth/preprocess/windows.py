@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["triangular_weights", "window_starts"]
+__all__ = ["joining_weights", "window_starts"]
 
 
 def window_starts(n_volumes: int, length: int, stride: int) -> np.ndarray:
@@ -30,16 +30,20 @@ def window_starts(n_volumes: int, length: int, stride: int) -> np.ndarray:
     return starts
 
 
-def triangular_weights(starts: np.ndarray, n_volumes: int, length: int) -> np.ndarray:
+def joining_weights(starts: np.ndarray, n_volumes: int, length: int) -> np.ndarray:
     """Weights that join overlapping windows; they sum to one at every frame.
+
+    A window's weights rise and fall as sin². With straight slopes, which start
+    and end steeply, neighbouring frames on the two sides of a window's end
+    differ by more than others do (a seam).
 
     Returns
     -------
     numpy.ndarray
         (windows, length) float32.
     """
-    ramp = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(np.float32)
+    bell = np.sin(np.pi * (np.arange(length) + 0.5) / length).astype(np.float32) ** 2
     total = np.zeros(n_volumes, np.float32)
     for start in starts:
-        total[start : start + length] += ramp
-    return np.stack([ramp / total[s : s + length] for s in starts])
+        total[start : start + length] += bell
+    return np.stack([bell / total[s : s + length] for s in starts])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from fmrisynth.baselines.monai_unet import MonaiBackbone, matched
+from fmrisynth.configuration import override
 from fmrisynth.diffusion.backbone import BackboneConfig
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
+from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.errors import UsageError
+from fmrisynth.presets import PRESETS
 
 WORDS = Vocabulary((("a", "x"), ("b", "y")), ("a", "b"), ("LR", "RL"), (), 5)
 SHAPE = {"vocabulary": WORDS, "n_frames": 4, "channels": 2, "anatomy_patch": 2}
@@ -45,6 +49,12 @@ def opened(config: BackboneConfig = CONFIG) -> MonaiBackbone:
     return network.eval()
 
 
+def run(
+    network: MonaiBackbone, x: torch.Tensor, theta: torch.Tensor, condition: Condition
+) -> torch.Tensor:
+    return network(x, theta, network.encode(condition))
+
+
 def test_without_monai_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "monai", None)
     monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
@@ -64,29 +74,29 @@ class TestNetwork:
 
     def test_keeps_the_shape_of_a_window(self) -> None:
         x = torch.randn(2, 4, 2, 4, 4, 4)
-        assert opened()(x, torch.tensor([0.1, 1.5]), condition_of()).shape == x.shape
+        assert run(opened(), x, torch.tensor([0.1, 1.5]), condition_of()).shape == x.shape
 
     @torch.no_grad()
     def test_every_part_of_the_condition_reaches_the_output(self) -> None:
         network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
-        before = network(x, theta, condition_of())
+        before = run(network, x, theta, condition_of())
         for change in ("attributes", "frames", "t_r", "anatomy", "kept", "anatomy_kept"):
             condition = condition_of()
             value = getattr(condition, change)
             setattr(condition, change, value.flip(0) if change == "attributes" else value * 0)
-            assert (network(x, theta, condition) - before).abs().max() > 1e-5, change
-        assert (network(x, theta + 0.5, condition_of()) - before).abs().max() > 1e-5
+            assert (run(network, x, theta, condition) - before).abs().max() > 1e-5, change
+        assert (run(network, x, theta + 0.5, condition_of()) - before).abs().max() > 1e-5
 
     @torch.no_grad()
     def test_frames_before_the_run_do_not_count_as_tokens(self) -> None:
         network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
         condition, other = condition_of(), condition_of()
         other.frames[:, :2] += 10
-        assert torch.equal(network(x, theta, condition), network(x, theta, other))
+        assert torch.equal(run(network, x, theta, condition), run(network, x, theta, other))
 
     def test_every_weight_learns(self) -> None:
         network = opened().train()
-        network(torch.randn(2, 4, 2, 4, 4, 4), torch.rand(2), condition_of()).sum().backward()
+        run(network, torch.randn(2, 4, 2, 4, 4, 4), torch.rand(2), condition_of()).sum().backward()
         idle = [n for n, p in network.named_parameters() if p.grad is None]
         assert not idle
 
@@ -104,3 +114,15 @@ class TestNetwork:
     def test_refuses_a_size_below_its_narrowest(self) -> None:
         with pytest.raises(UsageError, match="as small as"):
             matched(CONFIG, 1000, **SHAPE)
+
+    def test_is_one_option_of_the_same_configuration(self) -> None:
+        """As large as the hybrid of the same settings, and trained by the same denoiser."""
+        hybrid = override(PRESETS["paper-38m"], {"denoiser.evoked.enabled": "false"}).denoiser
+        chosen = replace(hybrid, backbone=replace(hybrid.backbone, architecture="monai"))
+        counts = []
+        for config in (hybrid, chosen):
+            with torch.device("meta"):
+                denoiser = Denoiser(config, WORDS, 4, torch.ones(8, 8, 8, dtype=torch.bool), 4)
+            counts.append(sum(p.numel() for p in denoiser.parameters()))
+        assert isinstance(denoiser.backbone, MonaiBackbone)
+        assert counts[1] == pytest.approx(counts[0], rel=0.01)

@@ -21,7 +21,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmrisynth.diffusion.backbone import ANATOMY_CHANNELS, BackboneConfig, ConditionEncoder
+from fmrisynth.diffusion.backbone import (
+    ANATOMY_CHANNELS,
+    BackboneConfig,
+    ConditionEncoder,
+    Encoded,
+    fold_anatomy,
+)
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.errors import UsageError
 
@@ -30,7 +36,7 @@ __all__ = ["MonaiBackbone", "matched"]
 GROUPS = 16  # of its GroupNorms; all widths are multiples
 HEAD_WIDTHS = (64, 48, 32, 16)  # of its attention: the first that divides a level's width
 BLOCKS = 2  # residual blocks of a level, the library's default
-FREEDOM = 0.25  # how far a width may lie from its share, to match a number of parameters
+FREEDOM = 0.35  # how far a width may lie from its share, to match a number of parameters
 TIME_STEPS = 1000  # its time embedding expects 0 … 1000
 
 
@@ -94,25 +100,24 @@ class MonaiBackbone(nn.Module):
             use_flash_attention=True,
         )
 
-    def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
-        """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
-        pooled, tokens, valid = self.condition(theta, condition)
+    def encode(self, condition: Condition) -> Encoded:
+        """Encode the condition of B windows."""
+        encoded = self.condition(condition)
         # its cross-attention has no mask: what is not there becomes the learned "nothing"
-        tokens = torch.where(valid[..., None], tokens, self.condition.null.to(tokens))
-        context = torch.cat([pooled[:, None], tokens], dim=1)  # B L+1 E
+        null = self.condition.null.to(encoded.tokens)
+        tokens = torch.where(encoded.valid[..., None], encoded.tokens, null)
+        anatomy = fold_anatomy(condition, self.patch) if self.config.anatomy else None
+        return encoded._replace(tokens=tokens, anatomy=anatomy)
+
+    def forward(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
+        pooled = self.condition.at(theta, encoded.pooled)
+        context = torch.cat([pooled[:, None], encoded.tokens], dim=1)  # B L+1 E
         h = rearrange(x, "b t c x y z -> b (t c) x y z")
-        if self.config.anatomy:
-            h = torch.cat([h, self._folded_anatomy(condition).to(h)], dim=1)
+        if encoded.anatomy is not None:
+            h = torch.cat([h, encoded.anatomy.to(h)], dim=1)
         h = self.network(h, theta * (TIME_STEPS / (math.pi / 2)), context)
         return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
-
-    def _folded_anatomy(self, condition: Condition) -> Tensor:
-        """Fold the anatomy (B, 2, X·p, Y·p, Z·p) to (B, 2·p³ + 1, X, Y, Z), zero where withheld."""
-        p, given = self.patch, condition.anatomy_kept[:, None, None, None, None]
-        folded = rearrange(
-            condition.anatomy, "b c (x p) (y q) (z r) -> b (c p q r) x y z", p=p, q=p, r=p
-        )
-        return torch.cat([folded * given, given.expand(-1, 1, *folded.shape[2:])], dim=1)
 
 
 def _network_class() -> Callable[..., nn.Module]:

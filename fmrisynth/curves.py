@@ -1,0 +1,93 @@
+"""What a training went through: its losses as CSV, for TensorBoard, and as a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from fmrisynth.bids.atomic import atomic_path
+
+__all__ = ["TrainingLog", "draw_curves"]
+
+
+@dataclass
+class TrainingLog:
+    """Averages the losses over a few steps and appends them to a CSV file and to TensorBoard's.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The CSV file; TensorBoard's files are in the folder ``tensorboard`` beside it.
+    pending : list of dict
+        Losses of the steps since the last row.
+    """
+
+    path: Path
+    pending: list[dict[str, float]] = field(default_factory=list)
+    _writer: SummaryWriter | None = None
+
+    def open(self, step: int) -> None:
+        """Go on after `step`: what an unbroken run would not have after it is dropped."""
+        if self.path.is_file():
+            with open(self.path, newline="", encoding="utf-8") as stream:
+                rows = list(csv.reader(stream))
+            # the last row of a process that was killed may be torn
+            kept = rows[:1] + [r for r in rows[1:] if len(r) == len(rows[0]) and int(r[0]) <= step]
+            with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
+                csv.writer(stream).writerows(kept)
+        folder = self.path.with_name("tensorboard")
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1, write_to_disk=True)
+
+    def add(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
+        """Note the losses of one step; return them as numbers."""
+        self.pending.append({k: float(v) for k, v in losses.items()})
+        return self.pending[-1]
+
+    def write(self, step: int, elapsed: float) -> None:
+        """Write the mean of what is pending as the row of `step`; `elapsed` in s."""
+        if not self.pending:
+            return
+        means = {
+            name: float(np.mean([row[name] for row in self.pending if name in row]))
+            for name in self.pending[-1]
+        }
+        new = not self.path.is_file() or self.path.stat().st_size == 0
+        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "seconds", *means])
+            writer.writerow([step, f"{elapsed:.1f}", *(f"{v:.6g}" for v in means.values())])
+        if self._writer is not None:
+            for name, value in means.items():
+                self._writer.add_scalar(name, value, step)
+        self.pending.clear()
+
+    def close(self) -> None:
+        """Flush what TensorBoard reads."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def draw_curves(log: Path, target: Path, title: str) -> None:
+    """Draw each column of a training log against the step, as a PNG."""
+    from matplotlib.figure import Figure  # slow to import, wanted once
+
+    with open(log, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        return
+    names = [name for name in rows[0] if name not in ("step", "seconds")]
+    steps = [int(row["step"]) for row in rows]
+    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axis.plot(steps, [float(row[name] or "nan") for row in rows])
+        axis.set(xlabel="step", title=name)
+    figure.suptitle(title)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})

@@ -1,0 +1,81 @@
+"""The velocity that a sampler follows: guided, and computed with nothing twice.
+
+Legend: B windows, T frames, C latent channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fmrisynth.diffusion.backbone import Encoded
+from fmrisynth.diffusion.conditioning import Condition, collate
+from fmrisynth.diffusion.denoiser import Denoiser
+
+__all__ = ["GuidedVelocity"]
+
+
+class GuidedVelocity:
+    """Velocity of some windows under their condition, at any angle.
+
+    What does not change over the denoising steps (the encoded condition, the
+    evoked mean) is computed once.
+
+    With the evoked-response pathway, the scale w is the amplitude of the evoked
+    mean and costs nothing. Without it, it is that of classifier-free guidance
+    (Ho & Salimans 2022, eq. 6 with their w being w − 1 here): the windows with
+    and without their condition go through the network in one batch.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        The network.
+    condition : Condition
+        Of B windows.
+    guidance : float
+        Scale w; 1 is the condition as learned.
+    rescale : float
+        Share φ of the guided output that is brought back to the standard
+        deviation of the unguided one, window by window (Lin et al. 2024, eq.
+        14–16): guidance beyond 1 otherwise raises the contrast.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, condition: Condition, guidance: float, rescale: float = 0.0
+    ) -> None:
+        self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
+        self.evoked: Tensor | None = None
+        if denoiser.evoked is not None:
+            self.evoked = denoiser.evoked(condition) * denoiser.mask
+        self.twice = self.evoked is None and guidance != 1
+        both = collate([condition, condition.unconditional()]) if self.twice else condition
+        self.encoded: Encoded = denoiser.encode(both)
+
+    def __call__(self, x: Tensor, theta: float) -> Tensor:
+        """Return v (B, T, C, X, Y, Z) of the windows x at an angle."""
+        angles = torch.full((len(x),), theta, device=x.device)
+        repeats = 2 if self.twice else 1
+        out = self.denoiser.predict(
+            torch.cat([x] * repeats), torch.cat([angles] * repeats), self.encoded
+        )
+        if self.evoked is not None:
+            evoked = self.denoiser.evoked_share(angles) * self.evoked
+            given, guided = out + evoked, out + self.guidance * evoked
+        elif self.twice:
+            given, withheld = out.chunk(2)
+            guided = withheld + self.guidance * (given - withheld)
+        else:
+            given = guided = out
+        if self.rescale and guided is not given:
+            guided = self._rescaled(guided, given)
+        return self.denoiser.as_velocity(x, angles, guided)
+
+    def _rescaled(self, guided: Tensor, given: Tensor) -> Tensor:
+        """Bring the guided output back to the spread of the unguided one."""
+        ratio = self._spread(given) / self._spread(guided).clamp(min=1e-12)
+        return guided * (1 + self.rescale * (ratio - 1))
+
+    def _spread(self, out: Tensor) -> Tensor:
+        """Root mean square over a window's brain, (B, 1, 1, 1, 1, 1)."""
+        total = out.square().sum(dim=(1, 2, 3, 4, 5), keepdim=True)
+        return (total / (out.shape[1] * out.shape[2] * self.denoiser.mask.sum())).sqrt()
