@@ -114,7 +114,7 @@ def calls(
 
     def train() -> None:
         if not optimizer:  # its moments are memory that denoising does not need
-            optimizer.append(torch.optim.AdamW(denoiser.parameters(), 1e-4))
+            optimizer.append(torch.optim.AdamW(denoiser.parameters(), 1e-4, fused=True))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             loss = diffusion_loss(
                 denoiser, denoiser.config.prediction, x, x.flip(0, 1), theta, condition,

@@ -23,6 +23,8 @@ __all__ = [
     "zero_",
 ]
 
+LARGEST_WEIGHTS = 2048**2  # attention weights per head that are written out on a CPU
+
 
 def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:
     """Zero a layer, so that its branch starts as the identity (AdaLN-Zero)."""
@@ -82,9 +84,23 @@ class Attention(nn.Module):
         k, v = rearrange(
             self.key_value(source), "b l (two h d) -> two b h l d", two=2, d=self.head_width
         )
-        mask = None if valid is None else valid[:, None, None, :]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = _attend(q, k, v, None if valid is None else valid[:, None, None, :])
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention, (B, H, N, d) to (B, H, L, d) under a mask (B, 1, 1, L).
+
+    On a CPU the fused kernel is slower than two matrix products as long as the
+    N × L weights fit into memory with ease; elsewhere, and beyond, it is used.
+    """
+    if q.device.type != "cpu" or q.shape[2] * k.shape[2] > LARGEST_WEIGHTS:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):  # it would take the softmax to float32
+        weights = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
+        if mask is not None:
+            weights = weights.masked_fill(~mask, -torch.inf)
+        return weights.softmax(dim=3) @ v
 
 
 class TransformerBlock(nn.Module):

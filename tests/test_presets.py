@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,16 +90,13 @@ def test_the_vocabulary_hardly_changes_the_count() -> None:
     assert abs(all_of_hcp / count(config, vocabulary()) - 1) < 0.01
 
 
-def test_widths_grow_with_size_and_fit_the_attention_heads() -> None:
-    backbones = [PRESETS[f"paper-{size}"].denoiser.backbone for size in SIZES]
-    for backbone in backbones:
-        assert list(backbone.widths) == sorted(set(backbone.widths))
+def test_widths_fit_the_attention_heads() -> None:
+    for size in SIZES:
+        backbone = PRESETS[f"paper-{size}"].denoiser.backbone
+        assert list(backbone.widths) == sorted(backbone.widths)
         assert all(width % backbone.head_width == 0 for width in backbone.widths)
         # a narrower trunk cannot carry ε of 20 × 4 channels through
         assert backbone.widths[0] >= 80
-    for smaller, larger in pairwise(backbones):
-        assert all(a <= b for a, b in zip(smaller.widths, larger.widths, strict=True))
-        assert smaller.widths != larger.widths
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -240,7 +240,7 @@ class Backbone(nn.Module):
             nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in levels[:-1]
         )
         self.grow = nn.ModuleList(
-            nn.Conv3d(widths[i + 1], widths[i], 3, padding=1) for i in levels[:-1]
+            nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in levels[:-1]
         )
         self.fuse = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
         self.up = nn.ModuleList(Stage(config, i) for i in levels)
@@ -274,7 +274,7 @@ class Backbone(nn.Module):
             h = self.fuse[level](torch.cat([h, skips[level]], dim=1))
             h = self.up[level](h, pooled, tokens, valid)
             if level > 0:
-                h = self.grow[level - 1](F.interpolate(h, scale_factor=2.0))
+                h = self.grow[level - 1](h)
         h = self.head(F.silu(self.norm(h)))
         return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
 
