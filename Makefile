@@ -1,6 +1,7 @@
 # make demo   from nothing to a report on simulated data, in ./demo
 # make test   the test suite
 # make lint   style, types and import contracts
+# make bench  speed and memory beside MONAI and fmrisim, ablations, in some hours on 2 cores
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,6 +9,8 @@ DEMO ?= demo
 # training's wall-clock time in the demo; the preset's steps end it earlier on a fast machine
 DEMO_MAX_TIME ?= 00:06:30
 PYTEST_ARGS ?= -n 2
+BENCH ?= bench
+ABLATION_ARGS ?= --seeds 1 --only hybrid MONAI "published form"
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -23,8 +26,10 @@ rm -rf build
 $(PIP) install --quiet --constraint constraints.txt "$(1)"
 endef
 
+comma := ,
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,6 +46,10 @@ $(VENV)/app.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
 
 $(VENV)/test.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
 	$(call install,.[test])
+	touch $@ $(VENV)/app.stamp
+
+$(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
+	$(call install,.[monai$(comma)fmrisim])
 	touch $@ $(VENV)/app.stamp
 
 $(PHANTOM)/dataset_description.json: | $(VENV)/app.stamp
@@ -64,5 +73,12 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/compression.py --repeats 3
+	$(BIN)/python benchmarks/synthesis.py
+	$(BIN)/python benchmarks/memory.py --accumulate 2
+	$(BIN)/python benchmarks/ablation.py $(BENCH) $(ABLATION_ARGS)
+
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(DEMO) $(BENCH) build *.egg-info

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.bids.atomic import atomic_path, write_bytes
 from fmrisynth.errors import ModelError
 
 __all__ = [
@@ -53,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; expected it in a model directory.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep
         raise ModelError(f"{path} is not readable JSON: {error}.") from None
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds a {type(content).__name__}, expected a JSON object.")
@@ -80,11 +81,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as one safetensors file, atomically."""
     # clone: safetensors refuses tensors that share memory, as tied or viewed ones do
     flat = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(flat, str(temporary))
-        umask = os.umask(0)  # safetensors writes for the owner alone: follow the user's umask
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+    # safetensors' own writing is for the owner alone and has no OSError for a full disk
+    write_bytes(path, serialise(flat))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -135,13 +133,29 @@ def load_weights(path: Path, module: nn.Module) -> None:
             f"{path} does not fit its configuration ({count} tensors differ): "
             f"{'; '.join(problems)}. Was config.json changed, or is it from another version?"
         )
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelError(
+                f"{path}: {name} holds NaN or Inf, so the model makes nothing but that. Train anew."
+            )
     module.load_state_dict(found)
 
 
 def write_training_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write the state needed to resume a training, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        try:
+            torch.save(dict(state), stream)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise _cause(error) from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the OSError that an error was raised on the way out of, else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return cause or error
 
 
 def read_training_state(path: Path) -> dict[str, Any] | None:

@@ -115,7 +115,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     tables = _read_tables(training)
     training = [r for r in training if r.bold in tables]
     grid = _choose_grid(training, config)
-    data = _prepare(training, grid, plan, work_dir)
+    data = _prepare(training, grid, plan, work_dir, fabric)
     training = [d.run for d in data]
     scale = Frames.global_scale(data, grid.mask, plan.seed)
     events = [tables[r.bold] for r in training]
@@ -198,16 +198,25 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     return grid
 
 
-def _prepare(runs: Sequence[Run], grid: Grid, plan: TrainingPlan, work_dir: Path) -> list[RunData]:
+def _prepare(
+    runs: Sequence[Run], grid: Grid, plan: TrainingPlan, work_dir: Path, fabric: Fabric
+) -> list[RunData]:
     """Bring the runs onto the grid; leave out those that cannot be used."""
-    data, failed = prepare_runs(
-        runs,
-        grid,
-        plan.config.preprocess,
-        work_dir / "residuals",
-        nprocs=plan.nprocs,
-        progress=_progress("Reading runs", len(runs)),
-    )
+
+    def prepare(some: Sequence[Run]) -> tuple[list[RunData], dict[Path, str]]:
+        return prepare_runs(
+            some,
+            grid,
+            plan.config.preprocess,
+            work_dir / "residuals",
+            nprocs=plan.nprocs,
+            progress=_progress("Reading runs", len(some)),
+        )
+
+    if fabric.world_size > 1:  # each process reads its share; all then find all of them cached
+        prepare(runs[fabric.global_rank :: fabric.world_size])
+        fabric.barrier()
+    data, failed = prepare(runs)
     for path, reason in failed.items():
         log.warning("left out of training: %s: %s", path, reason)
     length = plan.config.denoiser.n_frames
@@ -264,8 +273,12 @@ def _encode(
                 pieces.append(autoencoder.encode(piece.to(fabric.device)).float().cpu())
         return torch.cat(pieces).numpy()
 
-    progress = _progress("Encoding", len(keys))
-    return cached_latents(keys, encode, folder / "latents", progress)
+    cache, progress = folder / "latents", _progress("Encoding", len(keys))
+    if fabric.world_size > 1:
+        mine = range(fabric.global_rank, len(keys), fabric.world_size)
+        cached_latents([keys[i] for i in mine], lambda i: encode(mine[i]), cache)
+        fabric.barrier()
+    return cached_latents(keys, encode, cache, progress)
 
 
 def _fit_noise(

@@ -311,7 +311,15 @@ class Model:
         shape, affine = _grid_of(content)
         if mask.shape != shape:
             raise ModelError(f"{mask_path} has shape {mask.shape}, but config.json says {shape}.")
-        model = cls(info, Grid(shape, affine, mask))
+        if not mask.any():
+            raise ModelError(f"{mask_path} is empty; copy the model again.")
+        try:
+            model = cls(info, Grid(shape, affine, mask))
+        except Exception as error:  # sizes of the right type that no network can have
+            raise ModelError(
+                f"{directory / 'config.json'} describes networks that cannot be built "
+                f"({type(error).__name__}: {error}). Was it changed? Copy the model again."
+            ) from None
         for name, part in model.parts().items():
             path = directory / f"{name}.safetensors"
             load_weights(path, part)
@@ -355,9 +363,13 @@ def read_info(directory: Path) -> ModelInfo:
         vocabulary = Vocabulary.from_json(content["vocabulary"])
         scale = float(content["scale"])
         _grid_of(content)
-        if not isinstance(content["hashes"], dict):
-            raise TypeError("hashes is no object")
-    except (KeyError, TypeError, ValueError) as error:
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"scale is {scale}")
+        if not (isinstance(content["hashes"], dict) and isinstance(content["provenance"], dict)):
+            raise TypeError("hashes or provenance is no object")
+        if not isinstance(content["space"], str | None):
+            raise TypeError("space is no text")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelError(
             f"{path} is damaged: {type(error).__name__}: {error}. Copy the model again."
         ) from None

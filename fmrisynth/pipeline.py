@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from fmrisynth import __version__
-from fmrisynth.baselines.group_glm import write_baseline
-from fmrisynth.bids.atomic import remove_leftovers
-from fmrisynth.bids.dataset import Dataset, Run, Selection, find_runs
+from fmrisynth.bids.anatomy import copy_anatomy
+from fmrisynth.bids.atomic import make_folder, remove_leftovers
+from fmrisynth.bids.dataset import Dataset, Run, find_runs
 from fmrisynth.bids.derivatives import (
     find_synthetic_runs,
     write_dataset_files,
@@ -24,75 +24,34 @@ from fmrisynth.bids.derivatives import (
 )
 from fmrisynth.bids.locations import check_output_dir, check_work_dir
 from fmrisynth.bids.selection import require_labels
-from fmrisynth.configuration import override
+from fmrisynth.bids.validation import validation
 from fmrisynth.devices import make_fabric
-from fmrisynth.errors import DataError, NoMatchError, UsageError
+from fmrisynth.errors import DataError, UsageError
+from fmrisynth.evaluation.atlas import load_atlas
+from fmrisynth.evaluation.contrasts import read_contrasts
+from fmrisynth.evaluation.result import Evaluation
+from fmrisynth.evaluation.saved import load_evaluation, save_evaluation
 from fmrisynth.evaluation.study import evaluate
 from fmrisynth.evaluation.tables import write_maps, write_metrics
+from fmrisynth.generators import (
+    MODEL_NAME,
+    find_compared,
+    own_runs,
+    write_baselines,
+)
 from fmrisynth.learning import TrainingPlan, learn_model
-from fmrisynth.model import Model, ModelConfig, ModelInfo, SamplingConfig, read_info
-from fmrisynth.presets import PRESETS
+from fmrisynth.model import Model, ModelInfo, read_info
 from fmrisynth.production import Production, write_synthetic_runs
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
+from fmrisynth.resources import fitting_processes
+from fmrisynth.settings import Settings
 
-__all__ = ["Settings", "run_group", "run_participant"]
+__all__ = ["find_dataset", "run_group", "run_participant", "select_runs"]
 
-MODEL_NAME = "fmrisynth"
 LOCK_MESSAGE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line asked for; its help says what each means."""
-
-    bids_dir: Path
-    output_dir: Path
-    selection: Selection = field(default_factory=Selection)
-    derivatives: Mapping[str, Path] = field(default_factory=dict)
-    model_dir: Path | None = None
-    work_dir: Path | None = None
-    preset: str = "demo"
-    assignments: Mapping[str, str] = field(default_factory=dict)
-    train_only: bool = False
-    max_steps: int | None = None
-    max_seconds: float | None = None
-    n_samples: int = 1
-    guidance: float | None = None
-    sampler: str | None = None
-    sampling_steps: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    nprocs: int = 1
-    skip_bad_runs: bool = False
-
-    @property
-    def model_path(self) -> Path:
-        """The model asked for, or the one that this output holds."""
-        return self.model_dir or self.output_dir / "model"
-
-    @property
-    def work_path(self) -> Path:
-        """Caches and training states."""
-        return self.work_dir or self.output_dir / "work"
-
-    def config(self) -> ModelConfig:
-        """Return the preset with its overrides."""
-        if self.preset not in PRESETS:
-            raise UsageError(f"--preset {self.preset}: expected one of {', '.join(PRESETS)}.")
-        return override(PRESETS[self.preset], self.assignments)
-
-    def sampling(self, default: SamplingConfig) -> SamplingConfig:
-        """Return the model's own way of drawing, with what was asked for instead."""
-        return replace(
-            default,
-            sampler=self.sampler or default.sampler,
-            steps=self.sampling_steps or default.steps,
-            guidance=default.guidance if self.guidance is None else self.guidance,
-        )
 
 
 def run_participant(settings: Settings) -> None:
@@ -103,10 +62,14 @@ def run_participant(settings: Settings) -> None:
     FmrisynthError
         With the exit code and the message that the user sees.
     """
-    dataset = _find(settings)
-    selected = _select(dataset, settings.selection.participants)
-    sources = write_dataset_files(settings.output_dir, dataset.root, dataset.derivatives)
-    model = _learn_or_load(dataset, settings)
+    with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
+        dataset = find_dataset(settings)
+        selected = select_runs(dataset, settings.selection.participants)
+    nprocs = fitting_processes(dataset.runs, settings.nprocs, settings.memory)
+    sources = write_dataset_files(
+        settings.output_dir, dataset.root, dataset.derivatives, settings.layout
+    )
+    model = _learn_or_load(dataset, settings, nprocs)
     if settings.train_only:
         log.info("the model is in %s", settings.model_path)
         _clean(settings)
@@ -124,10 +87,13 @@ def run_participant(settings: Settings) -> None:
         model,
         selected,
     )
-    present = {run.participant for run in find_synthetic_runs(settings.output_dir)}
+    if settings.layout == "raw":
+        _copy_anatomy(settings, selected)
+    unreadable: dict[Path, str] = {}  # runs of other calls; the group level tells of them
+    present = {run.participant for run in find_synthetic_runs(settings.output_dir, unreadable)}
     write_participants(settings.output_dir, {p: model.info.split.role(p) for p in present})
     _clean(settings)
-    _report_failures(dataset, failed, settings)
+    _report_failures(dict(dataset.skipped) | failed, settings, "written")
 
 
 def run_group(settings: Settings) -> None:
@@ -139,43 +105,64 @@ def run_group(settings: Settings) -> None:
         With the exit code and the message that the user sees.
     """
     info = read_info(settings.model_path)
-    dataset = _find(settings)
-    real = _select(dataset, settings.selection.participants)
-    synthetic = find_synthetic_runs(settings.output_dir)
-    if not synthetic:
-        raise NoMatchError(
-            f"{settings.output_dir} holds no finished synthetic run; run the participant level "
-            "first, with the same output directory."
-        )
+    dataset = find_dataset(settings)
+    real = select_runs(dataset, settings.selection.participants)
+    nprocs = fitting_processes(real, settings.nprocs, settings.memory)
+    problems = dict(dataset.skipped)
+    synthetic = own_runs(settings.output_dir, problems)
+    records = settings.work_path / "group" / "records"
+    if settings.reports_only:
+        evaluation = load_evaluation(settings.evaluation_path)
+    else:
+        evaluation = _evaluate(real, synthetic, info, settings, nprocs, problems)
+        save_evaluation(evaluation, settings.evaluation_path)
+        write_metrics(evaluation, settings.output_dir / "group" / "metrics.tsv")
+        write_maps(evaluation, settings.output_dir / "group" / "maps")
+    out = settings.output_dir
+    write_group_report(evaluation, out / "group.html", _context(settings, info, problems))
+    problems |= evaluation.skipped  # whose own notices the report has already
+    write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
+    _write_participant_pages(real, synthetic, info, records, settings, nprocs, problems)
+    _clean(settings)
+    _report_failures(problems, settings, "compared")
+
+
+def _evaluate(
+    real: Sequence[Run],
+    synthetic: Sequence[Run],
+    info: ModelInfo,
+    settings: Settings,
+    nprocs: int,
+    problems: dict[Path, str],
+) -> Evaluation:
+    """Compare all generators; `problems` gets the runs that could not be compared."""
+    contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
     held_out = [r for r in real if info.split.role(r.participant) != "training"]
     training = [r for r in real if info.split.role(r.participant) == "training"]
+    taken = (MODEL_NAME, *settings.baselines)
+    compared = find_compared(settings.compare, _people(held_out), taken, problems)
     scratch = settings.work_path / "group"
-    baseline = write_baseline(
+    baselines = write_baselines(
+        settings.baselines,
         training,
         held_out or training,
-        scratch / "group-glm",
+        scratch,
         info.config.preprocess.high_pass,
         settings.seed,
     )
-    evaluation = evaluate(
+    return evaluate(
         held_out,
         training,
-        {MODEL_NAME: synthetic, "group-glm": baseline},
+        {MODEL_NAME: synthetic, **compared, **baselines},
         work_dir=scratch / "records",
-        nprocs=settings.nprocs,
+        nprocs=nprocs,
         seed=settings.seed,
+        contrasts=contrasts,
+        atlas=load_atlas(real[0].space),
     )
-    out = settings.output_dir
-    write_metrics(evaluation, out / "group" / "metrics.tsv")
-    write_maps(evaluation, out / "group" / "maps")
-    context = _context(settings, info)
-    write_group_report(evaluation, out / "group.html", context)
-    write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
-    _write_participant_pages(real, synthetic, info, scratch / "records", settings)
-    _clean(settings)
 
 
-def _find(settings: Settings) -> Dataset:
+def find_dataset(settings: Settings) -> Dataset:
     """Find the runs of the dataset: all participants, since a model learns from all."""
     check_output_dir(settings.bids_dir, settings.output_dir, settings.derivatives.values())
     check_work_dir(settings.bids_dir, settings.work_path)
@@ -183,17 +170,18 @@ def _find(settings: Settings) -> Dataset:
         settings.bids_dir,
         derivatives=settings.derivatives,
         selection=replace(settings.selection, participants=()),
+        database_dir=settings.database_dir,
     )
     log.info("found %d runs of %d participants", len(dataset.runs), len(_people(dataset.runs)))
     return dataset
 
 
-def _people(runs: tuple[Run, ...]) -> list[str]:
+def _people(runs: Sequence[Run]) -> list[str]:
     """Participants of some runs, sorted."""
     return sorted({run.participant for run in runs})
 
 
-def _select(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:
+def select_runs(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:
     """Keep the participants asked for; an unknown one is an error that lists those there are."""
     if not participants:
         return dataset.runs
@@ -201,7 +189,7 @@ def _select(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:
     return tuple(run for run in dataset.runs if run.participant in participants)
 
 
-def _learn_or_load(dataset: Dataset, settings: Settings) -> Model:
+def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int) -> Model:
     """Load the model if there is one; else train it, one process at a time."""
     path = settings.model_path
     if path.exists():
@@ -210,8 +198,9 @@ def _learn_or_load(dataset: Dataset, settings: Settings) -> Model:
     if settings.model_dir is not None:
         raise UsageError(f"--model {path}: there is no such directory.")
     config = settings.config()
-    settings.work_path.mkdir(parents=True, exist_ok=True)
-    with _training_lock(settings.work_path / "training.lock"):
+    make_folder(settings.work_path)
+    # beside the model, not in the work directory: on a cluster each process may have its own
+    with _training_lock(make_folder(settings.output_dir / "logs") / "training.lock"):
         if path.exists():  # another process has trained it while this one waited
             return Model.load(path)
         plan = TrainingPlan(
@@ -220,7 +209,7 @@ def _learn_or_load(dataset: Dataset, settings: Settings) -> Model:
             settings.seed,
             settings.max_steps,
             settings.max_seconds,
-            settings.nprocs,
+            nprocs,
         )
         fabric = make_fabric(settings.device, settings.precision, settings.seed)
         model = learn_model(dataset.runs, plan, settings.work_path, fabric)
@@ -241,20 +230,30 @@ def _training_lock(path: Path) -> FileLock:
     return lock
 
 
+def _copy_anatomy(settings: Settings, runs: Sequence[Run]) -> None:
+    """Put a real T1w image beside the synthetic runs, where there is one in their space."""
+    missing = copy_anatomy(settings.output_dir, runs)
+    if missing:
+        log.warning(
+            "no T1w image in the space of the runs was found for %s; fMRIPrep needs one for each "
+            "participant, in sub-*/anat of %s", ", ".join(missing), settings.output_dir,
+        )  # fmt: skip
+
+
 def _clean(settings: Settings) -> None:
     """Remove what a finished run no longer needs."""
     remove_leftovers(settings.output_dir)
+    remove_leftovers(settings.work_path)
     if settings.work_dir is None:
         shutil.rmtree(settings.work_path, ignore_errors=True)
 
 
-def _report_failures(dataset: Dataset, failed: Mapping[Path, str], settings: Settings) -> None:
-    """Make bad runs known: all else is written, the exit code says that something is missing."""
-    problems = dict(dataset.skipped) | dict(failed)
+def _report_failures(problems: Mapping[Path, str], settings: Settings, done: str) -> None:
+    """Make bad runs known: all else is done, the exit code says that something is missing."""
     if problems and not settings.skip_bad_runs:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in problems.items())
         raise DataError(
-            f"{len(problems)} runs could not be used; all others were written:\n{listed}\n"
+            f"{len(problems)} runs could not be used; all others were {done}:\n{listed}\n"
             "Repair them, leave them out with a filter, or pass --skip-bad-runs to accept this."
         )
 
@@ -265,18 +264,31 @@ def _write_participant_pages(
     info: ModelInfo,
     records: Path,
     settings: Settings,
+    nprocs: int,
+    problems: dict[Path, str],
 ) -> None:
     """Write sub-XX.html for each participant that has synthetic runs."""
-    people = sorted({run.participant for run in synthetic})
-    for person in tqdm(people, desc="Participant pages", unit="page"):
-        write_participant_report(
-            [run for run in real if run.participant == person],
-            [run for run in synthetic if run.participant == person],
-            settings.output_dir / f"sub-{person}.html",
-            work_dir=records,
-            nprocs=settings.nprocs,
-            context={"dataset": settings.bids_dir.resolve().name, "role": info.split.role(person)},
+    for person in tqdm(_people(synthetic), desc="Participant pages", unit="page"):
+        target = settings.output_dir / f"sub-{person}.html"
+        context = {"dataset": settings.bids_dir.resolve().name, "role": info.split.role(person)}
+        mine, made = (
+            [run for run in runs if run.participant == person and run.bold not in problems]
+            for runs in (real, synthetic)
         )
+        if not made:
+            continue
+        try:
+            write_participant_report(
+                mine,
+                made,
+                target,
+                work_dir=records,
+                nprocs=nprocs,
+                context=context,
+            )
+        except DataError as error:
+            log.warning("%s was not written: %s", target.name, error)
+            problems[target] = str(error)
 
 
 def _versions() -> dict[str, str]:
@@ -285,10 +297,17 @@ def _versions() -> dict[str, str]:
     return {"fmrisynth": __version__} | {name: metadata.version(name) for name in names}
 
 
-def _context(settings: Settings, info: ModelInfo) -> dict[str, Any]:
-    """Collect what the report says of how its data were made."""
+def _context(settings: Settings, info: ModelInfo, problems: Mapping[Path, str]) -> dict[str, Any]:
+    """Collect what the report says of how its data were made, and of what is missing in it."""
+    notices = [f"Left out: {path.name}: {reason}" for path, reason in problems.items()]
+    curves = {
+        f"{stage} training": settings.model_path / f"curves-{stage}.png"
+        for stage in ("autoencoder", "diffusion")
+    }
     return {
         "dataset": settings.bids_dir.resolve().name,
         "settings": {f"model: {name}": value for name, value in info.provenance.items()},
         "versions": _versions(),
+        "notices": notices,
+        "figures": {title: path for title, path in curves.items() if path.is_file()},
     }

@@ -67,7 +67,7 @@ class _Job:
 def write_synthetic_runs(
     production: Production, model: Model, runs: Sequence[Run]
 ) -> dict[Path, str]:
-    """Write the synthetic runs that are not there yet.
+    """Write the synthetic runs that are not there yet, each process its share of them.
 
     Parameters
     ----------
@@ -88,6 +88,7 @@ def write_synthetic_runs(
     if done:
         log.info("%d synthetic runs are there already and are left as they are", done)
     fabric = make_fabric(production.device, production.precision, production.seed)
+    jobs = jobs[fabric.global_rank :: fabric.world_size]
 
     def autocast() -> AbstractContextManager[object]:
         return fabric.autocast()
@@ -109,9 +110,9 @@ def write_synthetic_runs(
                 log.warning("not synthesised: %s: %s", job.run.label, error)
                 failed[job.run.bold] = str(error)
                 continue
+            if pending:  # at most one run is written while the next is made
+                pending.pop().result()
             pending.append(writer.submit(_write, production, job, *made))
-            if len(pending) > 1:  # at most two runs wait to be written
-                pending.pop(0).result()
         for future in pending:
             future.result()
     return failed

@@ -147,7 +147,7 @@ class Synthesiser:
         info = self.model.info
         info.vocabulary.check(run.task, events, str(run.events))
         high_pass = info.config.preprocess.high_pass
-        carrier, _ = split(bold, high_pass)
+        carrier = split(bold, high_pass)[0]  # without a name, the residual's memory is free again
         n_volumes = bold.data.shape[3]
         condition = RunCondition(
             run, events, self.anatomy(carrier), info.vocabulary, n_volumes, high_pass
@@ -188,7 +188,9 @@ class Synthesiser:
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
         signal = resample(decoded, grid.affine, carrier.affine, shape)
         series = signal[brain].T  # N V
-        basis = drift_basis(len(series), carrier.t_r, self.model.info.config.preprocess.high_pass)
+        del signal  # as large as the run
+        high_pass = self.model.info.config.preprocess.high_pass
+        basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         if self.sampling.observation_noise:
             deviation = self._observation_sd(carrier)[brain]
             colour = float(self.model.observation.lag1)

@@ -13,6 +13,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from scipy.ndimage import gaussian_filter
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.derivatives import PROVENANCE_KEY
 
 SHAPE = (10, 12, 10)
 VOXEL = 9.0  # mm
@@ -44,7 +45,7 @@ class Recipe:
     lag1: float = 0.4
     one_map: bool = False
     noise_seed: int = 0
-    only: str = ""
+    sample: int = 0
 
 
 def _group_maps() -> dict[tuple[str, str], np.ndarray]:
@@ -105,7 +106,7 @@ def _write_run(root, person, task, direction, recipe, maps, mask) -> Run:
         signal += recipe.amplitude * effect[..., None] * design[trial_type].to_numpy()
     signal += recipe.noise * 1.2 * _fluctuations(rng, number, recipe)
     data = anatomy[..., None] * (1 + signal / 100) * mask[..., None]
-    return save_run(root, person, task, direction, data, mask)
+    return save_run(root, person, task, direction, data, mask, sample=recipe.sample)
 
 
 def hash_of(text: str) -> int:
@@ -113,11 +114,16 @@ def hash_of(text: str) -> int:
     return sum(ord(c) * 31**i for i, c in enumerate(text)) % 10007
 
 
-def save_run(root: Path, person: str, task: str, direction: str, data, mask, affine=AFFINE) -> Run:
-    """Write one run with its mask and events."""
+def save_run(
+    root: Path, person: str, task: str, direction: str, data, mask, affine=AFFINE, sample: int = 0
+) -> Run:
+    """Write one run with its mask and events; samples are told apart as in synthetic datasets."""
     folder = root / f"sub-{person}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"sub-{person}_task-{task}_dir-{direction}"
+    entities = {"sub": person, "task": task, "dir": direction}
+    if sample:
+        entities["run"] = str(sample)
+    stem = "_".join(f"{key}-{label}" for key, label in entities.items())
     bold, brain = folder / f"{stem}_bold.nii.gz", folder / f"{stem}_desc-brain_mask.nii.gz"
     image = nib.Nifti1Image(data.astype(np.float32), affine)
     image.header.set_zooms((*image.header.get_zooms()[:3], T_R))
@@ -126,7 +132,7 @@ def save_run(root: Path, person: str, task: str, direction: str, data, mask, aff
     events = folder / f"{stem}_events.tsv"
     _events(task).to_csv(events, sep="\t", index=False)
     return Run(
-        entities={"sub": person, "task": task, "dir": direction},
+        entities=entities,
         bold=bold,
         mask=brain,
         events=events,
@@ -138,11 +144,18 @@ def save_run(root: Path, person: str, task: str, direction: str, data, mask, aff
         n_volumes=data.shape[3],
         affine=affine,
         phase_encoding="j" if direction == "AP" else "j-",
+        metadata={PROVENANCE_KEY: {"Sample": sample}} if sample else {},
     )
 
 
-def write_copies(root: Path, sources: list[Run], targets: list[Run]) -> list[Run]:
-    """Give each target run the percent signal change of another participant's run."""
+def write_copies(
+    root: Path, sources: list[Run], targets: list[Run], *, shift: int = 0
+) -> list[Run]:
+    """Give each target run the percent signal change of another participant's run.
+
+    With a shift, what is copied starts that many volumes later, and its end
+    comes first.
+    """
     donors = {
         (person, run.task, run.entities["dir"]): run
         for person in {r.participant for r in sources}
@@ -154,12 +167,33 @@ def write_copies(root: Path, sources: list[Run], targets: list[Run]) -> list[Run
     for run in targets:
         donor = people[int(run.participant) % len(people)]
         source = donors[donor, run.task, run.entities["dir"]]
-        data = nib.load(source.bold).get_fdata()
-        own = nib.load(run.bold).get_fdata().mean(axis=3, keepdims=True)
-        mean = data.mean(axis=3, keepdims=True)
-        change = np.divide(data, mean, out=np.ones_like(data), where=mean > 0)
-        mask = np.asarray(nib.load(run.mask).dataobj) > 0
-        copies.append(
-            save_run(root, run.participant, run.task, run.entities["dir"], own * change, mask)
-        )
+        copies.append(_with_own_mean(root, run, np.roll(_change(source), shift, axis=3)))
     return copies
+
+
+def write_mean_runs(root: Path, sources: list[Run], targets: list[Run]) -> list[Run]:
+    """Give everybody the mean of the training runs of the task, and noise that is everybody's."""
+    made = []
+    for run in targets:
+        alike = [
+            r for r in sources if (r.task, r.entities["dir"]) == (run.task, run.entities["dir"])
+        ]
+        mean = np.mean([_change(source) for source in alike], axis=0)
+        # As much noise as real runs have, but the same for all: no other figure should see it.
+        common = np.random.default_rng(hash_of(run.task + run.entities["dir"]))
+        missing = 1.2 * np.sqrt(1 - 1 / len(alike)) / 100
+        made.append(_with_own_mean(root, run, mean + missing * _fluctuations(common, 99, Recipe())))
+    return made
+
+
+def _change(run: Run) -> np.ndarray:
+    """Signal of a run over its mean."""
+    data = nib.load(run.bold).get_fdata()
+    mean = data.mean(axis=3, keepdims=True)
+    return np.divide(data, mean, out=np.ones_like(data), where=mean > 0)
+
+
+def _with_own_mean(root: Path, run: Run, change: np.ndarray) -> Run:
+    own = nib.load(run.bold).get_fdata().mean(axis=3, keepdims=True)
+    mask = np.asarray(nib.load(run.mask).dataobj) > 0
+    return save_run(root, run.participant, run.task, run.entities["dir"], own * change, mask)

@@ -1,7 +1,8 @@
 """The command line: what it takes, what it says, and its exit codes."""
 
+# ruff: noqa: F401, F811 -- fixtures are imported
+
 import json
-import logging
 import re
 import shutil
 
@@ -10,45 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from cli_fixtures import as_before, call, parse
 
 from fmrisynth import __version__
-from fmrisynth.cli import command, main
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """The command line sets threads and log handlers of its process."""
-    threads, log = torch.get_num_threads(), logging.getLogger("fmrisynth")
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
-    yield
-    torch.set_num_threads(threads)
-    for handler in log.handlers:
-        if handler not in handlers:
-            handler.close()
-    log.handlers[:] = handlers
-    log.setLevel(level)
-    log.propagate = propagate
-
-
-def parse(*words):
-    """Options as they are understood, without running anything."""
-    return command.make_context("fmrisynth", [str(w) for w in words]).params
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command line; its exit code and what it printed."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stop:
-            main([str(w) for w in (*words, "--nprocs", 1)])
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        code = stop.value.code
-        return 0 if code is None else code, shown.out, shown.err
-
-    return run
-
+from fmrisynth.cli import command
 
 # Parsing
 
@@ -73,6 +39,7 @@ THREE = ("in", "out", "participant")
         ("--participant-label", "01", "02", "--nprocs", "1", *THREE),
         ("--participant-label", "01", "02", "--train-only", *THREE),
         ("--participant-label", "01", "02", "--", *THREE),
+        (*THREE, "--random_seed=4", "--participant_label", "01", "02", "--work_dir", "work"),
     ],
     ids=" ".join,
 )
@@ -119,6 +86,48 @@ def test_times(text, seconds):
 def test_wrong_times(text):
     with pytest.raises(click.UsageError):
         parse(*THREE, f"--max-time={text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "gigabytes"),
+    [
+        ("16", 16),
+        ("1.5", 1.5),
+        ("16G", 16),
+        ("16gb", 16),
+        ("800M", 0.8),
+        ("2T", 2000),
+        ("4 GiB", 4),
+    ],
+)
+def test_memory(text, gigabytes):
+    assert parse(*THREE, "--mem", text)["mem"] == pytest.approx(gigabytes)
+    assert parse(*THREE, "--mem_gb", text)["mem"] == pytest.approx(gigabytes)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-4", "4P", "four", "16000", "0M"])
+def test_no_amount_of_memory(text):
+    with pytest.raises(click.UsageError):
+        parse(*THREE, f"--mem={text}")
+
+
+def test_names_of_other_apps_are_understood():
+    """As in scripts that were written for fMRIPrep and its kin."""
+    found = parse(
+        *THREE, "--n_cpus", 3, "--omp_nthreads", 2, "--skip_bids_validation", "--notrack",
+        "--work_dir", "w", "--bids_database_dir", "db", "--task_id", "task-a", "--session_label",
+        "x", "--random_seed", 8, "-vv",
+    )  # fmt: skip
+    assert (found["nprocs"], found["omp_nthreads"], found["random_seed"]) == (3, 2, 8)
+    assert found["skip_bids_validation"]
+    assert found["notrack"]
+    assert str(found["bids_database_dir"]) == "db"
+    assert (found["session_id"], found["verbose"]) == (("x",), 2)
+
+
+def test_a_value_that_looks_like_an_option_stays_as_it_is():
+    assert parse(*THREE, "--", *())["analysis_level"] == "participant"
+    assert parse(*THREE, "--set", "a_b=--work_dir")["assignments"] == {"a_b": "--work_dir"}
 
 
 def test_settings_are_pairs():
@@ -170,6 +179,16 @@ def test_unknown_level(call, tiny_bids, tmp_path):
         (*THREE, "--preset", "huge"),
         (*THREE, "--device", "abacus"),
         (*THREE, "--set", "a"),
+        (*THREE, "--mem", "much"),
+        (*THREE, "--mem", "0"),
+        (*THREE, "--mem", "16000"),
+        (*THREE, "--omp-nthreads", "0"),
+        (*THREE, "--output-layout", "flat"),
+        (*THREE, "--baselines", "magic"),
+        (*THREE, "--baselines", "none", "group-glm"),
+        (*THREE, "--reports-only"),
+        (*THREE, "--config-file", "nowhere.toml"),
+        (*THREE, "--bids-filter-file", "nowhere.json"),
     ],
     ids=lambda w: " ".join(w) or "nothing",
 )

@@ -10,6 +10,7 @@ from nilearn.glm.first_level import run_glm
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation import noise
 from fmrisynth.evaluation.amplitude import effect_slope
+from fmrisynth.evaluation.connectivity import fingerprint
 from fmrisynth.evaluation.copying import membership_auc
 from fmrisynth.evaluation.correlation import cross_correlation, map_correlation
 from fmrisynth.evaluation.decoding import Samples, accuracy
@@ -17,8 +18,8 @@ from fmrisynth.evaluation.glm import GlmSettings, design_matrix, fit_run, percen
 from fmrisynth.evaluation.identification import identification_matrix, top1
 from fmrisynth.evaluation.individuals import between_variance, participant_matrix
 from fmrisynth.evaluation.maps import group_mean, span_coordinates
-from fmrisynth.evaluation.networks import connectivity, fingerprint
-from fmrisynth.evaluation.overlap import dice
+from fmrisynth.evaluation.networks import connectivity
+from fmrisynth.evaluation.overlap import dice, significant, strongest
 from fmrisynth.evaluation.resampling import Figure, bootstrap_counts, interval, matched_draws
 from fmrisynth.evaluation.rsa import dissimilarity, rsa
 from fmrisynth.evaluation.timecourses import epochs
@@ -48,7 +49,7 @@ def test_identical_maps_are_perfect(maps):
     assert top1(identification_matrix(maps, maps)) == 1.0
     assert rsa(maps, maps).spearman == pytest.approx(1.0)
     assert effect_slope(maps, maps) == pytest.approx(1.0)
-    assert dice(maps, maps) == pytest.approx(1.0)
+    assert dice(strongest(maps), strongest(maps)) == 1.0
 
 
 def test_corr_and_rsa_ignore_scale_and_offset_and_slope_does_not(maps):
@@ -100,8 +101,16 @@ def test_noise_in_the_reference_lowers_the_slope(maps, rng):
 
 
 def test_dice_of_unrelated_maps_is_the_share(rng):
-    first, second = rng.normal(size=(2, 5, 20_000))
-    assert dice(first, second).mean() == pytest.approx(0.05, abs=0.02)
+    first, second = rng.normal(size=(2, 1, 20_000))
+    assert dice(strongest(first), strongest(second)) == pytest.approx(0.05, abs=0.02)
+
+
+def test_significant_voxels_are_as_many_as_the_p_value_says(rng):
+    null = rng.normal(size=(6, 50_000)).astype(np.float32)
+    assert significant(null).mean() == pytest.approx(0.01, abs=0.002)
+    assert significant(null + 20).all()
+    assert significant(null[:1]) is None
+    assert np.isnan(dice(significant(null), np.zeros(50_000, dtype=bool)))
 
 
 # Coordinates --------------------------------------------------------------------------------
@@ -344,11 +353,47 @@ def test_draws_are_matched_in_size(rng):
     ],
 )
 def test_rules(metric, figure, passed):
-    (judgement,) = judge({metric: figure})
+    judgement = verdict_of(metric, figure)
     assert judgement.passed is passed
+    assert bool(judgement.reason) == (passed is None)
 
 
-def test_effects_may_be_as_large_as_in_the_same_people_scanned_again():
-    figure = {"slope": Figure(0.9, ceiling=0.6)}
-    assert judge(figure)[0].passed is False
-    assert judge(figure, {"slope": Figure(0.85)})[0].passed is True
+def verdict_of(metric, figure, retest=None):
+    found = judge({metric: figure}, {} if retest is None else {metric: retest})
+    return next(j for j in found if j.rule.metric == metric)
+
+
+@pytest.mark.parametrize(
+    ("slope", "retest", "passed"),
+    [
+        (0.48, None, True),  # 0.8 of the ceiling of 0.6
+        (0.47, None, False),
+        (0.72, None, True),  # 1.2 of it
+        (0.73, None, False),
+        (0.73, 0.3, False),  # the same people have less than other people: 1.2 stays
+        (0.9, 0.85, True),  # 2 · .85 / 1.85 = .92 between whole sets of runs
+        (1.05, 0.85, False),
+    ],
+)
+def test_effects_are_as_large_as_other_people_s_or_those_of_the_same_people(slope, retest, passed):
+    retest = None if retest is None else Figure(retest)
+    assert verdict_of("slope", Figure(slope, ceiling=0.6), retest).passed is passed
+
+
+def test_what_cannot_be_judged_says_why():
+    for judgement in judge({}):
+        assert judgement.passed is None
+        assert judgement.reason.startswith("this needs ")
+    assert "no ceiling" in verdict_of("rsa", Figure(0.5)).reason
+    wide = Figure(0.3, low=-0.2, high=0.8, ceiling=1.0)
+    assert "too few participants" in verdict_of("diversity_participants_ratio", wide).reason
+    narrow = Figure(0.3, low=0.2, high=0.4, ceiling=1.0)
+    assert verdict_of("diversity_participants_ratio", narrow).passed is False
+
+
+def test_own_maps_are_asked_for_where_real_people_can_be_told_apart():
+    made = Figure(0.05, ceiling=0.3)
+    apart, alike = Figure(0.3, low=0.2, floor=0.0), Figure(0.3, low=-0.1, floor=0.0)
+    assert verdict_of("individual_correlation", made, apart).passed is False
+    assert "cannot be told apart" in verdict_of("individual_correlation", made, alike).reason
+    assert verdict_of("individual_correlation", Figure(0.16, ceiling=0.3), apart).passed is True

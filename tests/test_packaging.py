@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from fmrisynth import __version__, errors
+from fmrisynth import __version__, errors, interruption
 from fmrisynth.cli import command
 from fmrisynth.configuration import override
 from fmrisynth.presets import PRESETS
@@ -81,7 +81,7 @@ def test_readme_has_every_exit_code() -> None:
     table = read("README.md").split("### Exit codes")[1].split("###")[0]
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.MULTILINE)}
     raised = {getattr(errors, name).exit_code for name in errors.__all__}
-    assert raised | {0, 17, 64, 130} == documented
+    assert raised | {0, 17, 64, 130, interruption.EXIT_CODE} == documented
 
 
 def test_readme_tree_shows_every_part_of_the_package() -> None:
@@ -189,7 +189,7 @@ def test_boutiques_descriptor_has_the_command_line() -> None:
     options = {
         next(name for name in option.opts if name.startswith("--")): option
         for option in OPTIONS
-        if not option.is_eager
+        if option.expose_value  # not --version
     }
     assert flags.keys() == options.keys()
     for name, option in options.items():

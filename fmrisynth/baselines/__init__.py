@@ -1,1 +1,39 @@
-"""What the model is compared with: generators that a user could have written instead."""
+"""What the model is compared with: generators that a user could have written instead.
+
+`BASELINES` names them. A baseline's own libraries are loaded when it is called,
+so that what is not installed matters only to those who ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from fmrisynth.bids.dataset import Run
+
+__all__ = ["BASELINES", "Writer"]
+
+Writer = Callable[[Sequence[Run], Sequence[Run], Path, float, int], tuple[Run, ...]]
+"""From the training runs, the runs to imitate, a scratch directory in which finished runs are
+kept, the highest drift frequency (Hz) and a seed to the simulated runs, one for each imitated."""
+
+
+def _group_glm(
+    training: Sequence[Run], imitated: Sequence[Run], out: Path, high_pass: float, seed: int
+) -> tuple[Run, ...]:
+    from fmrisynth.baselines.group_glm import write_baseline
+
+    return write_baseline(training, imitated, out, high_pass, seed)
+
+
+def _fmrisim(
+    training: Sequence[Run], imitated: Sequence[Run], out: Path, high_pass: float, seed: int
+) -> tuple[Run, ...]:
+    from fmrisynth.baselines.fmrisim import write_baseline
+
+    return write_baseline(training, imitated, out, high_pass, seed)
+
+
+BASELINES: Mapping[str, Writer] = MappingProxyType({"group-glm": _group_glm, "fmrisim": _fmrisim})
+"""Writers by the names that the command line takes."""

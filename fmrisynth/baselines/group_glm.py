@@ -10,25 +10,25 @@ write without a network, and what a network has to beat.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from fmrisynth.baselines.group_response import (
+    GroupResponse,
+    fit_group_response,
+    residual_series,
+)
+from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
-from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
-from fmrisynth.errors import DataError
 from fmrisynth.noise import ColouredNoise
-from fmrisynth.preprocess.design import design_of
-from fmrisynth.preprocess.grid import Grid, choose_grid, resample
+from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import (
     Carrier,
     drift_basis,
@@ -38,10 +38,9 @@ from fmrisynth.preprocess.volumes import (
     split,
 )
 
-__all__ = ["GroupGlm", "fit_group_glm", "write_baseline"]
+__all__ = ["GroupGlm", "fit_group_glm", "simulate", "write_baseline"]
 
 NOISE_RUNS = 48  # runs that the noise is estimated from, at most
-MULTIPLE = 2  # the noise's FFT wants even sizes
 
 
 @dataclass(frozen=True)
@@ -50,37 +49,14 @@ class GroupGlm:
 
     Attributes
     ----------
-    grid : Grid
-        Where its maps live: the first training run's lattice, cropped to the brain.
-    betas : dict
-        (task, trial_type) to (2, V) effects in %, of the canonical response and
-        of its derivative, on the grid's voxels.
+    response : GroupResponse
+        Betas and the grid they live on.
     noise : ColouredNoise
-        Of one channel and unit variance.
-    high_pass : float
-        Hz.
+        Of one channel and unit variance, on the same grid.
     """
 
-    grid: Grid
-    betas: dict[tuple[str, str], np.ndarray]
+    response: GroupResponse
     noise: ColouredNoise
-    high_pass: float
-
-
-def _series(run: Run, grid: Grid, high_pass: float) -> np.ndarray:
-    """Residual of a run on the grid's voxels, (T, V) %."""
-    carrier, residual = split(load_bold(run), high_pass)
-    return resample(residual, carrier.affine, grid.affine, grid.shape)[grid.mask].T
-
-
-def _design(run: Run, high_pass: float) -> tuple[list[str], np.ndarray]:
-    """Trial types of a run and their regressors, (T, K, 2)."""
-    events = read_events(run.events, duration=run.n_volumes * run.t_r)
-    names = sorted(str(name) for name in events["trial_type"].unique())
-    design = design_of(
-        events, names, run.n_volumes, run.t_r, start_time=run.start_time, high_pass=high_pass
-    )
-    return names, design.evoked
 
 
 def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
@@ -100,45 +76,24 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
     DataError
         There is no run.
     """
-    if not runs:
-        raise DataError("The group GLM needs runs of training participants; there are none.")
-    masks = [(load_bold(run).mask, run.affine) for run in runs[:: max(1, len(runs) // 16)]]
-    grid = choose_grid(masks, None, MULTIPLE)
-    sums: dict[tuple[str, str], np.ndarray] = {}
-    counts: dict[tuple[str, str], int] = defaultdict(int)
-    for run in tqdm(runs, desc="Group GLM", unit="run"):
-        series = _series(run, grid, high_pass)
-        names, regressors = _design(run, high_pass)
-        effects = np.linalg.pinv(regressors.reshape(len(series), -1)) @ series
-        for name, effect in zip(names, effects.reshape(len(names), 2, -1), strict=True):
-            key = (run.task, name)
-            sums[key] = sums.get(key, 0) + effect
-            counts[key] += 1
-    betas = {key: total / counts[key] for key, total in sums.items()}
+    response = fit_group_response(runs, high_pass)
     chosen = sorted(np.random.default_rng(seed).permutation(len(runs))[:NOISE_RUNS].tolist())
     typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
-    noise = ColouredNoise(1, torch.from_numpy(grid.mask)).fit(
-        (
-            _noise_field(runs[i], grid, betas, high_pass)
-            for i in tqdm(chosen, desc="Noise", unit="run")
-        ),
+    noise = ColouredNoise(1, torch.from_numpy(response.grid.mask)).fit(
+        (_noise_field(runs[i], response) for i in tqdm(chosen, desc="Noise", unit="run")),
         removed_basis(typical.n_volumes, typical.t_r, high_pass),
     )
-    return GroupGlm(grid, betas, noise, high_pass)
+    return GroupGlm(response, noise)
 
 
-def _noise_field(
-    run: Run, grid: Grid, betas: dict[tuple[str, str], np.ndarray], high_pass: float
-) -> torch.Tensor:
+def _noise_field(run: Run, response: GroupResponse) -> torch.Tensor:
     """Return what the group's response leaves of a run, standardised by voxel, (T, 1, X, Y, Z).
 
     Not what the run's own GLM leaves: its regressors are slow, and a dozen of
     them take the slow part of the noise along.
     """
-    series = _series(run, grid, high_pass)
-    names, regressors = _design(run, high_pass)
-    for index, name in enumerate(names):
-        series = series - regressors[:, index] @ betas[run.task, name]
+    grid = response.grid
+    series = residual_series(run, grid, response.high_pass) - response.evoked(run)
     deviation = series.std(axis=0)
     field = np.zeros((len(series), 1, *grid.shape), np.float32)
     field[:, 0, grid.mask] = series / np.where(deviation > 0, deviation, 1)
@@ -155,24 +110,20 @@ def simulate(model: GroupGlm, run: Run, seed: int) -> tuple[np.ndarray, Carrier]
     carrier : Carrier
         Its mask is the brain that was filled.
     """
-    carrier, _ = split(load_bold(run), model.high_pass)
-    names, regressors = _design(run, model.high_pass)
+    grid, high_pass = model.response.grid, model.response.high_pass
+    carrier, _ = split(load_bold(run), high_pass)
     generator = torch.Generator().manual_seed(seed)
     noise = model.noise.sample(run.n_volumes, generator)[:, 0].numpy()  # T X Y Z
-    grid, brain = model.grid, carrier.mask
+    brain = carrier.mask
     shape = (brain.shape[0], brain.shape[1], brain.shape[2])
-    evoked = np.zeros((*grid.shape, run.n_volumes), np.float32)
-    for index, name in enumerate(names):
-        if (beta := model.betas.get((run.task, name))) is not None:
-            evoked[grid.mask] += (regressors[:, index] @ beta).T
-    evoked = resample(evoked, grid.affine, carrier.affine, shape)
+    evoked = model.response.evoked_on(run, carrier)
     noise = resample(np.moveaxis(noise, 0, -1), grid.affine, carrier.affine, shape)
-    basis = drift_basis(run.n_volumes, run.t_r, model.high_pass)
+    basis = drift_basis(run.n_volumes, run.t_r, high_pass)
     series = remove_drift(noise[brain].T, basis)
     series *= carrier.noise_sd[brain] / np.maximum(series.std(axis=0), 1e-6)
     residual = np.zeros((*shape, run.n_volumes), np.float32)
     residual[brain] = series.T + evoked[brain]
-    return merge(carrier, residual, model.high_pass), carrier
+    return merge(carrier, residual, high_pass), carrier
 
 
 def write_baseline(
@@ -200,21 +151,8 @@ def write_baseline(
     tuple of Run
         The simulated runs.
     """
-    provenance: dict[str, Any] = {"Generator": "group-glm", "RandomSeed": seed}
-    missing = [r for r in imitated if not is_finished(out, r, provenance=provenance)]
-    if missing:
-        model = fit_group_glm(training, high_pass, seed)
-        with ThreadPoolExecutor(1) as writer:
-            pending = []
-            for index, run in enumerate(tqdm(missing, desc="Simulating", unit="run")):
-                data, carrier = simulate(model, run, seed * 100_003 + index)
-                pending.append(
-                    writer.submit(
-                        write_synthetic_run, out, run, data, carrier.mask, provenance=provenance
-                    )
-                )
-                if len(pending) > 1:
-                    pending.pop(0).result()
-            for future in pending:
-                future.result()
-    return find_synthetic_runs(out)
+
+    def fit() -> Simulate:
+        return partial(simulate, fit_group_glm(training, high_pass, seed))
+
+    return write_simulated_runs("group-glm", fit, imitated, out, seed)

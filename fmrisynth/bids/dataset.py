@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ _PHASE_ENCODINGS = {"i", "i-", "j", "j-", "k", "k-"}
 _FROM_RAW = ("RepetitionTime", "TaskName", "PhaseEncodingDirection", "InstitutionName")
 _ROTATION_TOLERANCE = np.cos(np.deg2rad(1.0))
 _NO_EVENTS = "no events.tsv"
+_LATEST_START = 100.0  # s; half of a TR, and discarded volumes on top
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single equality: a run equals itself
@@ -206,6 +207,7 @@ def find_runs(
         _raise_nothing_left(root, len(images), skipped)
     for path, reason in skipped:
         logger.warning("skipped %s: %s", path, reason)
+    _warn_of_unlisted(root / "participants.tsv", reader.table, runs)
     if runs[0].space is None:
         _require_common_space(runs)
     used = {image.root for image in images}
@@ -223,7 +225,7 @@ class _RunReader:
     def __init__(self, bids_dir: Path, cache: HeaderCache) -> None:
         self.raw = Sidecars(bids_dir)
         self.sidecars = {bids_dir: self.raw}
-        self.sites = _sites(bids_dir / "participants.tsv")
+        self.table = _participants_table(bids_dir / "participants.tsv")
         self.cache = cache
 
     def read(self, image: Candidate) -> Run | None:
@@ -242,7 +244,6 @@ class _RunReader:
         header = self.cache.read(image.path)
         require_bold(header, image.path)
         metadata = self._metadata(image, own, entities)
-        start_time = metadata.get("StartTime", 0.0)
         return Run(
             entities=entities,
             bold=image.path,
@@ -251,12 +252,12 @@ class _RunReader:
             space=image.entities.get("space"),
             resolution=image.entities.get("res"),
             t_r=repetition_time(metadata, header, image.path),
-            start_time=float(start_time) if isinstance(start_time, int | float) else 0.0,
+            start_time=_start_time(metadata, image.path),
             shape=(header.shape[0], header.shape[1], header.shape[2]),
             n_volumes=header.shape[3],
             affine=header.affine,
             phase_encoding=_phase_encoding(metadata, entities),
-            site=_site(metadata, self.sites.get(entities["sub"])),
+            site=_site(metadata, self.table.get(entities["sub"])),
             metadata=metadata,
         )
 
@@ -295,6 +296,18 @@ def _phase_encoding(metadata: Mapping[str, Any], entities: Mapping[str, str]) ->
     return entities.get("dir", UNKNOWN)
 
 
+def _start_time(metadata: Mapping[str, Any], path: Path) -> float:
+    """Read StartTime (s); what is no number of seconds near 0 is left out with a warning."""
+    stated = metadata.get("StartTime", 0.0)
+    number = isinstance(stated, int | float) and not isinstance(stated, bool)
+    if number and abs(stated) <= _LATEST_START:
+        return float(stated)
+    logger.warning(
+        "%s: StartTime %.40r is ignored; seconds up to %g are expected", path, stated, _LATEST_START
+    )
+    return 0.0
+
+
 def _site(metadata: Mapping[str, Any], from_table: str | None) -> str:
     institution = metadata.get("InstitutionName")
     if isinstance(institution, str) and institution.strip():
@@ -302,8 +315,8 @@ def _site(metadata: Mapping[str, Any], from_table: str | None) -> str:
     return from_table or UNKNOWN
 
 
-def _sites(participants: Path) -> dict[str, str]:
-    """Read the column site or scanner of participants.tsv; a broken table has none."""
+def _participants_table(participants: Path) -> dict[str, str | None]:
+    """Read participants.tsv: each participant's site or scanner; a broken table has none."""
     try:
         with participants.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
@@ -312,13 +325,21 @@ def _sites(participants: Path) -> dict[str, str]:
     except (OSError, ValueError, csv.Error) as error:
         logger.warning("%s is ignored, it cannot be read: %s", participants, error)
         return {}
-    sites = {}
+    table: dict[str, str | None] = {}
     for row in rows:
         label = (row.get("participant_id") or "").removeprefix("sub-")
-        site = row.get("site") or row.get("scanner") or ""
-        if label and site and site != "n/a":
-            sites[label] = site
-    return sites
+        site = row.get("site") or row.get("scanner") or "n/a"
+        table[label] = None if site == "n/a" else site
+    return table
+
+
+def _warn_of_unlisted(participants: Path, listed: Iterable[str], runs: Sequence[Run]) -> None:
+    """Say which participants participants.tsv lacks, where there is such a table."""
+    unlisted = sorted({run.participant for run in runs} - set(listed))
+    if unlisted and participants.is_file():
+        shown = ", ".join(f"sub-{label}" for label in unlisted[:10])
+        more = f" and {len(unlisted) - 10} more" if len(unlisted) > 10 else ""
+        logger.warning("%s lacks %s%s; their site is unknown", participants, shown, more)
 
 
 def _raise_nothing_left(root: Path, n_images: int, skipped: Skipped) -> None:

@@ -1,8 +1,10 @@
-"""Writing synthetic runs as BIDS derivatives, and finding them again.
+"""Writing synthetic runs as BIDS datasets, and finding them again.
 
-A run consists of six files. Its BOLD sidecar is written last and removed first,
-so that a run is finished exactly when the sidecar is there: a reader sees whole
-runs only, and a rerun knows which ones it may keep.
+A run consists of six files, or four in the raw layout, which has no masks. Its
+BOLD sidecar is written last and removed first, so that a run is finished exactly
+when the sidecar is there: a reader sees whole runs only, and a rerun knows which
+ones it may keep. Which layout an output has is said by its
+dataset_description.json.
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ from fmrisynth.bids.atomic import (
     writing,
 )
 from fmrisynth.bids.dataset import UNKNOWN, Run
-from fmrisynth.bids.dataset_files import write_dataset_files, write_participants
+from fmrisynth.bids.dataset_files import (
+    Layout,
+    layout_of,
+    write_dataset_files,
+    write_participants,
+)
 from fmrisynth.bids.events import events_table_bytes
 from fmrisynth.bids.headers import read_header, repetition_time, require_bold
 from fmrisynth.bids.names import compose_name, in_filename_order, parse_name
@@ -37,6 +44,7 @@ from fmrisynth.bids.synthetic_sidecars import (
     bold_sidecar,
     events_sidecar,
     mask_sidecar,
+    raw_sidecar,
 )
 from fmrisynth.errors import DataError, OutputError
 
@@ -45,6 +53,7 @@ __all__ = [
     "atomic_path",
     "find_synthetic_runs",
     "is_finished",
+    "planned_files",
     "remove_leftovers",
     "synthetic_entities",
     "write_dataset_files",
@@ -146,18 +155,22 @@ def write_synthetic_run(
     if not np.isfinite([bold.min(), bold.max()]).all():
         raise ValueError(f"the synthetic volumes of {run.label} are not finite")
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles(out, entities, run.space, run.resolution)
+    files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
     files.make_folder()
     with writing(files.bold_json):
         files.bold_json.unlink(missing_ok=True)
     code = _xform_code(run)
-    write_mask_image(files.mask, mask, run.affine, code=code)
-    write_json(files.mask_json, mask_sidecar(run, sources or {}))
+    if files.layout == "derivatives":
+        write_mask_image(files.mask, mask, run.affine, code=code)
+        write_json(files.mask_json, mask_sidecar(run, sources or {}))
     write_bytes(files.events, events_table_bytes(run.events))
     write_json(files.events_json, events_sidecar(run.events))
     write_bold_image(files.bold, bold, run.affine, mask, t_r=run.t_r, code=code)
-    stripped = not bool(np.any(bold[~mask]))
-    sidecar = bold_sidecar(run, sources or {}, provenance, skull_stripped=stripped)
+    if files.layout == "raw":
+        sidecar = raw_sidecar(run, provenance)
+    else:
+        stripped = not bool(np.any(bold[~mask]))
+        sidecar = bold_sidecar(run, sources or {}, provenance, skull_stripped=stripped)
     write_json(files.bold_json, sidecar)
     return files.bold
 
@@ -172,7 +185,7 @@ def is_finished(
 ) -> bool:
     """Whether this sample lies in `out`, complete and made with the same `provenance`."""
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles(out, entities, run.space, run.resolution)
+    files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
     if not files.complete():
         return False
     with contextlib.suppress(DataError):
@@ -181,34 +194,57 @@ def is_finished(
     return False
 
 
-def find_synthetic_runs(out: Path) -> tuple[Run, ...]:
+def planned_files(
+    out: Path, run: Run, layout: Layout, *, sample: int | None = None, n_samples: int = 1
+) -> tuple[Path, ...]:
+    """Name the files that `write_synthetic_run` writes for a sample of a run, in a layout."""
+    entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
+    return _RunFiles(out, entities, run.space, run.resolution, layout).all()
+
+
+def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> tuple[Run, ...]:
     """Find the finished synthetic runs of an output directory, sorted by name.
+
+    Parameters
+    ----------
+    out : Path
+        Root of the output dataset.
+    problems : dict, optional
+        Gets the finished runs that cannot be read, and why; they are passed over.
 
     Raises
     ------
     DataError
-        When a file of a finished run is damaged.
+        When a file of a finished run is damaged and `problems` is not given.
     """
-    return tuple(_synthetic_runs(out.resolve()))
+    runs = []
+    for files, entities, space, resolution in _finished(out.resolve()):
+        try:
+            runs.append(_read_synthetic_run(files, entities, space, resolution))
+        except DataError as error:
+            if problems is None:
+                raise
+            problems[files.bold] = str(error).replace(str(files.bold), files.bold.name)
+    return tuple(runs)
 
 
-def _synthetic_runs(out: Path) -> Iterator[Run]:
-    for path in sorted(
-        [
-            *out.glob("sub-*/func/*_desc-synth_bold.nii.gz"),
-            *out.glob("sub-*/ses-*/func/*_desc-synth_bold.nii.gz"),
-        ]
-    ):
+def _finished(out: Path) -> Iterator[tuple[_RunFiles, dict[str, str], str | None, str | None]]:
+    """Find runs whose files are all there, with entities, space and resolution."""
+    layout = layout_of(out)
+    ending = "desc-synth" if layout == "derivatives" else "rec-synth*"
+    pattern = f"func/*_{ending}_bold.nii.gz"
+    for path in sorted([*out.glob(f"sub-*/{pattern}"), *out.glob(f"sub-*/ses-*/{pattern}")]):
         try:
             named = dict(parse_name(path.name).entities)
         except ValueError:
             continue
         space, resolution = named.pop("space", None), named.pop("res", None)
-        named.pop("desc")
-        files = _RunFiles(out, named, space, resolution)
-        if files.bold != path or not files.complete():
-            continue
-        yield _read_synthetic_run(files, named, space, resolution)
+        named.pop("desc", None)
+        if layout == "raw" and (own := named.pop("rec", "").removeprefix("synth")):
+            named = in_filename_order({**named, "rec": own})
+        files = _RunFiles(out, named, space, resolution, layout)
+        if files.bold == path and files.complete():
+            yield files, named, space, resolution
 
 
 def _read_synthetic_run(
@@ -223,7 +259,7 @@ def _read_synthetic_run(
     return Run(
         entities=entities,
         bold=files.bold,
-        mask=files.mask,
+        mask=files.mask if files.layout == "derivatives" else None,
         events=files.events,
         space=space,
         resolution=resolution,
@@ -242,19 +278,28 @@ class _RunFiles:
     """Where the files of a synthetic run lie; never outside of the output directory."""
 
     def __init__(
-        self, out: Path, entities: Mapping[str, str], space: str | None, resolution: str | None
+        self,
+        out: Path,
+        entities: Mapping[str, str],
+        space: str | None,
+        resolution: str | None,
+        layout: Layout,
     ) -> None:
-        spatial = {"space": space, "res": resolution}
-        image = dict(entities) | {key: label for key, label in spatial.items() if label}
+        self.out, self.layout = out, layout
         parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-        self.out = out
         self.folder = out.joinpath(*parts, "func")
+        if layout == "raw":  # raw images have no space, and tell reconstructions apart by rec
+            image = {**entities, "rec": "synth" + entities.get("rec", "")}
+            synth = brain = timing = image
+        else:
+            spatial = {"space": space, "res": resolution}
+            image = dict(entities) | {key: label for key, label in spatial.items() if label}
+            synth, brain = {**image, "desc": "synth"}, {**image, "desc": "brain"}
+            timing = dict(entities)
         try:
-            synth = in_filename_order({**image, "desc": "synth"})
-            brain = in_filename_order({**image, "desc": "brain"})
-            self.bold = self.folder / compose_name(synth, "bold", ".nii.gz")
-            self.mask = self.folder / compose_name(brain, "mask", ".nii.gz")
-            self.events = self.folder / compose_name(entities, "events", ".tsv")
+            self.bold = self.folder / compose_name(in_filename_order(synth), "bold", ".nii.gz")
+            self.mask = self.folder / compose_name(in_filename_order(brain), "mask", ".nii.gz")
+            self.events = self.folder / compose_name(in_filename_order(timing), "events", ".tsv")
         except ValueError as error:
             raise OutputError(f"no file can be named after this run: {error}") from error
         self.bold_json = self.bold.with_name(self.bold.name.replace(".nii.gz", ".json"))
@@ -272,15 +317,12 @@ class _RunFiles:
 
     def complete(self) -> bool:
         """Whether all files are there; the sidecar of the image is the last one written."""
-        files = (
-            self.bold_json,
-            self.bold,
-            self.mask,
-            self.mask_json,
-            self.events,
-            self.events_json,
-        )
-        return all(path.is_file() for path in files)
+        return all(path.is_file() for path in self.all())
+
+    def all(self) -> tuple[Path, ...]:
+        """Name the files, the image and its sidecar first."""
+        masks = (self.mask, self.mask_json) if self.layout == "derivatives" else ()
+        return (self.bold, self.bold_json, *masks, self.events, self.events_json)
 
 
 def _xform_code(run: Run) -> int:

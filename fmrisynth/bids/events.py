@@ -81,9 +81,11 @@ def read_events(path: Path, *, duration: float | None = None) -> pd.DataFrame:
 def events_table_bytes(path: Path) -> bytes:
     """Return an events file as it may stand in a BIDS dataset.
 
-    That is byte for byte as it is, unless it has a byte-order mark or onset
-    and duration are not its first columns, which the BIDS validator refuses:
-    then the same cells are written in the right order.
+    That is byte for byte as it is, unless readers other than `read_events`
+    would stumble over it: a byte-order mark, onset and duration not in the
+    first columns, spaces around names and cells, blank lines, unnamed columns,
+    old Mac ends of line. Then the same cells are written cleanly; a column
+    without a name, such as the index that pandas writes, is left out.
 
     Raises
     ------
@@ -95,12 +97,12 @@ def events_table_bytes(path: Path) -> bytes:
     first = [column for column in ("onset", "duration") if column in table.columns]
     if len(first) < 2:
         raise DataError(f"{path} has no columns onset and duration")
-    if table.columns[:2] == ("onset", "duration") and not raw.startswith(b"\xef\xbb\xbf"):
-        return raw
     order = [table.columns.index(column) for column in first]
-    order += [index for index in range(len(table.columns)) if index not in order]
+    order += [i for i, name in enumerate(table.columns) if name and i not in order]
     rows = [table.columns, *table.rows]
-    return "".join("\t".join(row[i] for i in order) + "\n" for row in rows).encode("utf-8")
+    clean = "".join("\t".join(row[i] for i in order) + "\n" for row in rows).encode("utf-8")
+    as_it_is = raw.replace(b"\r\n", b"\n")
+    return raw if as_it_is.removesuffix(b"\n") == clean.removesuffix(b"\n") else clean
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -176,7 +176,11 @@ def repetition_time(metadata: Mapping[str, Any], header: ImageHeader, path: Path
         raise DataError(
             f"RepetitionTime in the sidecar of {path} is {stated!r}; a number in s is expected"
         )
-    t_r = _plausible(float(stated), f"RepetitionTime in the sidecar of {path}")
+    try:
+        seconds = float(stated)
+    except OverflowError:  # an integer of hundreds of digits
+        seconds = math.inf
+    t_r = _plausible(seconds, f"RepetitionTime in the sidecar of {path}")
     if header.t_r is not None and header.t_r != 1.0:
         readings = (header.t_r, header.t_r / 1000)
         if not any(math.isclose(t_r, reading, rel_tol=0.01) for reading in readings):

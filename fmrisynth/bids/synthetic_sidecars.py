@@ -15,7 +15,14 @@ from fmrisynth.bids.names import parse_name
 from fmrisynth.bids.sidecars import Sidecars
 from fmrisynth.errors import DataError
 
-__all__ = ["PROVENANCE_KEY", "as_json", "bold_sidecar", "events_sidecar", "mask_sidecar"]
+__all__ = [
+    "PROVENANCE_KEY",
+    "as_json",
+    "bold_sidecar",
+    "events_sidecar",
+    "mask_sidecar",
+    "raw_sidecar",
+]
 
 PROVENANCE_KEY = "FmrisynthProvenance"
 _DESCRIPTION = (
@@ -41,14 +48,27 @@ def bold_sidecar(
         "SkullStripped": skull_stripped,
         "Description": _DESCRIPTION,
         **_spatial_metadata(run),
-        PROVENANCE_KEY: {
-            **as_json(provenance),
-            "PhaseEncoding": run.phase_encoding,
-            "Site": run.site,
-        },
+        PROVENANCE_KEY: _provenance(run, provenance),
     }
     uris = _bids_uris((run.bold, run.mask, run.events), sources)
     return sidecar | ({"Sources": uris} if uris else {})
+
+
+def raw_sidecar(run: Run, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a synthetic BOLD image of the raw layout.
+
+    No PhaseEncodingDirection: the image has no distortions left to correct.
+    """
+    return {
+        "TaskName": run.metadata.get("TaskName", run.task),
+        "RepetitionTime": run.t_r,
+        "Description": _DESCRIPTION,
+        PROVENANCE_KEY: _provenance(run, provenance),
+    }
+
+
+def _provenance(run: Run, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {**as_json(provenance), "PhaseEncoding": run.phase_encoding, "Site": run.site}
 
 
 def mask_sidecar(run: Run, sources: Mapping[str, Path]) -> dict[str, Any]:

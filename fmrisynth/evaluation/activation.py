@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from fmrisynth.evaluation.amplitude import effect_slope
+from fmrisynth.evaluation.conditions import Level
 from fmrisynth.evaluation.correlation import map_correlation
 from fmrisynth.evaluation.identification import identification_matrix, top1
-from fmrisynth.evaluation.maps import MapTable, group_mean, merge
+from fmrisynth.evaluation.maps import MapTable, group_mean
 from fmrisynth.evaluation.resampling import (
     N_DRAWS,
     N_SHUFFLES,
@@ -20,6 +21,7 @@ from fmrisynth.evaluation.resampling import (
     Figure,
     average_of,
     bootstrap_counts,
+    finite_mean,
     interval,
     matched_draws,
 )
@@ -57,12 +59,12 @@ def activation_figures(
     correlations = map_correlation(synthetic, real)
     slopes = effect_slope(synthetic, real)
     structure = rsa(synthetic, real)
-    figures = {"corr": _mean(correlations)}
+    figures = {"corr": finite_mean(correlations)}
     figures |= {f"corr[{name}]": float(r) for name, r in zip(names, correlations, strict=True)}
     figures |= {"rsa": structure.spearman, "rsa_pearson": structure.pearson}
     figures["rsa_pairs"] = float(structure.n_pairs)
     figures["top1"] = top1(identification_matrix(synthetic, real))
-    figures["slope"] = _mean(slopes)
+    figures["slope"] = finite_mean(slopes)
     figures |= {f"slope[{name}]": float(b) for name, b in zip(names, slopes, strict=True)}
     return figures
 
@@ -116,8 +118,7 @@ def compare_maps(
 def compare_split_halves(
     real: MapTable,
     training: MapTable | None,
-    to_conditions: np.ndarray,
-    names: Sequence[str],
+    level: Level,
     rng: np.random.Generator,
 ) -> dict[str, Figure]:
     """Real data as its own generator: one half against the other.
@@ -130,10 +131,8 @@ def compare_split_halves(
     ----------
     real, training : MapTable
         Held-out and training participants; training may be missing.
-    to_conditions : ndarray, shape (C, K)
-        Which trial types make up each condition.
-    names : sequence of str
-        Names of the ``C`` conditions.
+    level : Level
+        The conditions.
     rng : numpy.random.Generator
         Source of randomness.
 
@@ -142,7 +141,7 @@ def compare_split_halves(
     dict
         Name → Figure; empty when there is nothing to split.
     """
-    n_real = len(real.participants)
+    n_real, names = len(real.participants), level.names
     by_runs = real.has_halves
     if not by_runs and n_real < 2:
         return {}
@@ -150,25 +149,26 @@ def compare_split_halves(
     def halves() -> tuple[np.ndarray, np.ndarray]:
         if by_runs:
             first = rng.integers(0, 2, n_real)
-            return merge(real.half(first), to_conditions), merge(
-                real.half(1 - first), to_conditions
-            )
+            return level.of(real.half(first)), level.of(real.half(1 - first))
         order = rng.permutation(n_real)
-        maps = merge(real.whole(), to_conditions)
+        maps = level.of(real.whole())
         return maps[order[: n_real // 2]], maps[order[n_real // 2 : 2 * (n_real // 2)]]
 
     def training_half() -> np.ndarray:
         if training is None:
             return np.zeros((0, len(names), real.coordinates.shape[-1]))
         if not by_runs:
-            return merge(training.whole(), to_conditions)
+            return level.of(training.whole())
         first = rng.integers(0, 2, len(training.participants))
-        return merge(training.half(first), to_conditions)
+        return level.of(training.half(first))
 
-    draws, ceilings, samples = [], [], []
+    draws, ceilings, floors, samples = [], [], [], []
     for _ in range(N_DRAWS):
         first, second = halves()
         draws.append(activation_figures(group_mean(first), group_mean(second), names))
+        if len(names) > 1:
+            mixed = group_mean(first)[_shuffle(len(names), rng)]
+            floors.append(activation_figures(mixed, group_mean(second), names))
         trained = training_half()
         for ours, theirs in matched_draws(len(second), len(trained), rng, 1):
             ceilings.append(
@@ -180,7 +180,7 @@ def compare_split_halves(
             samples.append(
                 activation_figures(group_mean(first, counts), group_mean(second, counts), names)
             )
-    return _figures(average_of(draws), samples, average_of(ceilings), {})
+    return _figures(average_of(draws), samples, average_of(ceilings), average_of(floors))
 
 
 def _figures(
@@ -209,8 +209,3 @@ def _shuffle(n: int, rng: np.random.Generator) -> np.ndarray:
         order = rng.permutation(n)
         if (order != np.arange(n)).any():
             return order
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else NAN

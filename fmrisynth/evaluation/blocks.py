@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fmrisynth.evaluation.decoding import Samples
-from fmrisynth.evaluation.records import Grid, RunRecord, coarse_blocks
+from fmrisynth.evaluation.records import RunRecord
 
-__all__ = ["block_samples", "common_blocks", "residual_series"]
+__all__ = ["block_effects", "block_samples", "common_blocks", "residual_series", "rows_of"]
 
 
 def common_blocks(records: Sequence[RunRecord]) -> np.ndarray:
@@ -36,6 +36,27 @@ def common_blocks(records: Sequence[RunRecord]) -> np.ndarray:
     return np.array(shared, dtype=np.int64).reshape(-1, 3)
 
 
+def rows_of(record: RunRecord, keys: np.ndarray) -> np.ndarray:
+    """Find blocks among those of a run.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Summary of a run.
+    keys : ndarray of int, shape (B, 3)
+        Blocks that the run has.
+
+    Returns
+    -------
+    ndarray of int, shape (B,)
+        Row of each block in the run's ``block_`` arrays.
+    """
+    # One number per place: places are a few hundred at most on each side of the origin.
+    own, wanted = (_codes(places) for places in (record.array("block_keys"), keys))
+    order = np.argsort(own)
+    return order[np.searchsorted(own, wanted, sorter=order)]
+
+
 def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     """Series of the blocks without the modelled response to the events.
 
@@ -51,17 +72,18 @@ def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     ndarray, shape (B, T)
         Drift-free percent signal change, less its fit by the regressors.
     """
-    place = {tuple(key): row for row, key in enumerate(record.array("block_keys").tolist())}
-    series = record.array("block_series")[[place[tuple(key)] for key in keys.tolist()]]
+    series = record.array("block_series")[rows_of(record, keys)]
     basis, _ = np.linalg.qr(record.array("regressors"))
     return series - (series @ basis) @ basis.T
 
 
+def block_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:
+    """Effects of a run on the blocks: (K, B), percent signal change."""
+    return record.array("block_effects")[:, rows_of(record, keys)]
+
+
 def block_samples(
-    records: Sequence[RunRecord],
-    trial_types: Sequence[tuple[str, str]],
-    keys: np.ndarray,
-    grid: Grid,
+    records: Sequence[RunRecord], trial_types: Sequence[tuple[str, str]], keys: np.ndarray
 ) -> Samples:
     """Effect maps of single runs on the blocks, labelled by trial type.
 
@@ -72,9 +94,7 @@ def block_samples(
     trial_types : sequence of (str, str)
         Task and trial type of each label.
     keys : ndarray of int, shape (B, 3)
-        Blocks.
-    grid : Grid
-        Grid of the records' maps.
+        Blocks that all runs have.
 
     Returns
     -------
@@ -83,13 +103,7 @@ def block_samples(
     place = {pair: index for index, pair in enumerate(trial_types)}
     rows, labels, people = [], [], []
     for record in records:
-        own, average = coarse_blocks(record.array("mask"), grid.affine)
-        where = {tuple(key): row for row, key in enumerate(own.tolist())}
-        effects = average @ record.array("effects").T
-        # On a resampled grid a block at the edge may be missing: no effect there.
-        effects = np.concatenate([effects, np.zeros((1, effects.shape[1]), effects.dtype)])
-        chosen = effects[[where.get(tuple(key), -1) for key in keys.tolist()]]
-        for trial_type, effect in zip(record.trial_types, chosen.T, strict=True):
+        for trial_type, effect in zip(record.trial_types, block_effects(record, keys), strict=True):
             if (record.run.task, trial_type) in place:
                 rows.append(effect)
                 labels.append(place[record.run.task, trial_type])
@@ -99,3 +113,8 @@ def block_samples(
         np.array(labels, dtype=int),
         np.array(people, dtype=str),
     )
+
+
+def _codes(places: np.ndarray) -> np.ndarray:
+    shifted = places.astype(np.int64) + 2**20
+    return (shifted[:, 0] << 42) | (shifted[:, 1] << 21) | shifted[:, 2]

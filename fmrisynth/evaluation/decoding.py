@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmrisynth.evaluation.resampling import NAN, Figure, interval
+from fmrisynth.evaluation.resampling import NAN, Figure, finite_mean, interval
 
 __all__ = ["Samples", "accuracy", "compare_decoding"]
 
@@ -44,6 +44,10 @@ class Samples:
         rows = np.isin(self.people, list(people))
         rows = rows if keep else ~rows
         return Samples(self.features[rows], self.labels[rows], self.people[rows])
+
+    def mixed(self, rng: np.random.Generator) -> Samples:
+        """Shuffle the labels."""
+        return Samples(self.features, rng.permutation(self.labels), self.people)
 
     def plus(self, other: Samples) -> Samples:
         """Join two sets of maps."""
@@ -101,7 +105,9 @@ def compare_decoding(
         ``decoding_synthetic`` (trained on synthetic; its ceiling on as many
         real training participants, its floor chance) and, for n = 1, 2, 4 …
         training participants, ``decoding_real[n]``, ``decoding_both[n]`` and
-        ``decoding_gain[n]``, their difference.
+        ``decoding_gain[n]``, their difference. The ceiling of the last two
+        adds real training participants, as many as there are synthetic ones;
+        the floor of the gain adds the synthetic maps with shuffled labels.
     """
     people = [str(name) for name in np.unique(real.people)]
     trained = [str(name) for name in np.unique(training.people)]
@@ -113,7 +119,7 @@ def compare_decoding(
     draws = [_draw(training, trained, len(people) - 1, rng) for _ in range(_DRAWS)]
     same_size = _per_person(people, real, [[d] * len(people) for d in draws if d is not None])
     figures = {
-        "decoding_synthetic": _figure(alone, rng, (0.0, 1.0), _mean(same_size), chance),
+        "decoding_synthetic": _figure(alone, rng, (0.0, 1.0), finite_mean(same_size), chance),
     }
     for size in (n for n in _SIZES if n <= len(trained)):
         n_draws = 1 if size == len(trained) else _DRAWS
@@ -122,10 +128,17 @@ def compare_decoding(
         both = _per_person(
             people, real, [[d.plus(made.of([p], keep=False)) for p in people] for d in chosen]
         )
-        name = f"[{size}]"
+        more = size + len(people) - 1
+        larger = [d for d in (_draw(training, trained, more, rng) for _ in range(_DRAWS)) if d]
+        best = finite_mean(_per_person(people, real, [[d] * len(people) for d in larger]))
+        mixed = [[d.plus(made.of([p], keep=False).mixed(rng)) for p in people] for d in chosen[:2]]
+        worst = finite_mean(_per_person(people, real, mixed))
+        name, base = f"[{size}]", finite_mean(without)
         figures[f"decoding_real{name}"] = _figure(without, rng, (0.0, 1.0), floor=chance)
-        figures[f"decoding_both{name}"] = _figure(both, rng, (0.0, 1.0), floor=chance)
-        figures[f"decoding_gain{name}"] = _figure(both - without, rng, (-1.0, 1.0))
+        figures[f"decoding_both{name}"] = _figure(both, rng, (0.0, 1.0), best, chance)
+        figures[f"decoding_gain{name}"] = _figure(
+            both - without, rng, (-1.0, 1.0), best - base, worst - base
+        )
     return figures
 
 
@@ -168,8 +181,3 @@ def _standardised(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred / np.where(norm > 0, norm, 1.0)
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else NAN

@@ -15,11 +15,11 @@ from fmrisynth.evaluation.correlation import cross_correlation
 from fmrisynth.evaluation.identification import top1
 from fmrisynth.evaluation.maps import MapTable, group_mean, merge
 from fmrisynth.evaluation.resampling import (
-    N_SHUFFLES,
+    N_DRAWS,
     NAN,
     Figure,
-    average_of,
     bootstrap_counts,
+    finite_mean,
     interval,
 )
 
@@ -28,9 +28,13 @@ __all__ = [
     "compare_individuals",
     "participant_matrices",
     "participant_matrix",
+    "real_individuals",
 ]
 
 Halves = tuple[np.ndarray, np.ndarray]
+
+_BEYOND_NOISE = 2.5
+"""Standard errors that the real variance between participants must lie above 0."""
 
 _BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-1.0, 1.0)}
 
@@ -93,7 +97,7 @@ def participant_matrices(
         matrices[name] = participant_matrix(
             merge(table.whole(), membership), merge(truth.whole()[rows], membership), group
         )
-    if truth.has_halves:
+    if len(truth.halved) == len(truth.participants):
         halves = [
             merge(truth.half(np.full(len(truth.participants), h)), membership) for h in (0, 1)
         ]
@@ -143,8 +147,9 @@ def compare_individuals(
 
     One half of the synthetic runs is compared with the other half of the real
     ones, and the ceiling one half of the real runs with the other, so that
-    both rest on as many runs. Without two runs of each condition all runs are
-    used, and there is no ceiling.
+    both rest on as many runs; participants without two runs of any condition
+    are left out. Where hardly anybody has two, all runs are used, and there is
+    no ceiling.
 
     Parameters
     ----------
@@ -163,12 +168,15 @@ def compare_individuals(
         ``individual_identification`` (chance ``1 / P``), ``individual_correlation``
         (floor: with other participants), ``diversity_participants_ratio``
         (synthetic / real variance between participants) and
-        ``map_variance_ratio`` (the same with the noise of the maps).
+        ``map_variance_ratio`` (the same with the noise of the maps; its floor is the noise alone).
     """
+    people = [p for p in made.halved if p in real.halved]
+    split = len(people) > 1
+    if split:  # who has lost too many runs is left out
+        made, real = made.of(people), real.of(people)
     rows = np.array([real.participants.index(person) for person in made.participants])
     if len(rows) < 2:
         return {}
-    split = real.has_halves and made.has_halves
     whole = merge(made.whole(), membership), merge(real.whole()[rows], membership)
     source = real if training is None else training
     group = group_mean(merge(source.whole(), membership))
@@ -181,18 +189,82 @@ def compare_individuals(
         ceiling_matrix = np.full((len(rows), len(rows)), NAN)
     matrix = np.mean([participant_matrix(a, b, group) for a, b in pairs], axis=0)
     figures = _identity_figures(matrix, ceiling_matrix, rng)
-    others = training is not None and training.has_halves and len(training.participants) > 1
-    if split:
-        # At the level of trial types, which are more: the error is over conditions.
-        each = np.eye(membership.shape[1])
+    # At the level of trial types, which are more: the error is over conditions.
+    each = np.eye(membership.shape[1])
+    others = training if training is not None and len(training.participants) > 1 else None
+    truth_halves = _halves(real, each, rows) if split else None
+    if truth_halves is not None:
+        reference = _halves(others, each) if others is not None and others.has_halves else None
         figures["diversity_participants_ratio"] = _ratio(
-            _halves(made, each),
-            _halves(real, each, rows),
-            _halves(training, each) if training is not None and others else None,
-            rng,
+            _halves(made, each), truth_halves, reference, rng
         )
-    figures["map_variance_ratio"] = _ratio((whole[0], whole[0]), (whole[1], whole[1]), None, rng)
+    figures["map_variance_ratio"] = _total_ratio(
+        merge(made.whole(), each),
+        merge(real.whole()[rows], each),
+        merge(others.whole(), each) if others is not None else None,
+        truth_halves,
+        rng,
+    )
     return figures
+
+
+def real_individuals(
+    real: MapTable, training: MapTable | None, membership: np.ndarray, rng: np.random.Generator
+) -> dict[str, Figure]:
+    """Figures of individuals of real data as its own generator.
+
+    One half of the runs is recognised from the other. The ratios of variance
+    are those of one half of the participants to the other half.
+
+    Parameters
+    ----------
+    real, training, membership, rng
+        As for `compare_individuals`.
+
+    Returns
+    -------
+    dict
+        As `compare_individuals`; empty without two runs of each condition.
+    """
+    real = real.of(real.halved)
+    n = len(real.participants)
+    if n < 2:
+        return {}
+    source = real if training is None else training
+    group = group_mean(merge(source.whole(), membership))
+    matrix = participant_matrix(*_halves(real, membership), group)
+    figures = _identity_figures(matrix, matrix, rng)
+    if n < 4:
+        return figures
+    each = np.eye(membership.shape[1])
+    first, second = _halves(real, each)
+    whole = merge(real.whole(), each)
+    reference = training if training is not None and training.has_halves else None
+    differ = _differ((first, second), _halves(reference, each) if reference is not None else None)
+    pairs = {"map_variance_ratio": (whole, whole)}
+    if differ:
+        pairs["diversity_participants_ratio"] = (first, second)
+    for name, maps in pairs.items():
+        found = _ratios_of_halves(*maps, rng)
+        if len(found):
+            low, high = np.percentile(found, [2.5, 97.5])
+            figures[name] = Figure(float(np.median(found)), float(low), float(high), 1.0, 0.0)
+    return figures
+
+
+def _ratios_of_halves(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Ratios of the variance between participants of two halves of them, both ways round."""
+    ratios = []
+    n = len(first)
+    for _ in range(N_DRAWS):
+        order = rng.permutation(n)
+        a, b = order[: n // 2], order[n // 2 : 2 * (n // 2)]
+        above, below = (between_variance(first[rows], second[rows])[0] for rows in (a, b))
+        if above > 0 and below > 0:
+            ratios += [above / below, below / above]
+    return np.array(ratios)
 
 
 def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = None) -> Halves:
@@ -207,19 +279,20 @@ def _identity_figures(
 ) -> dict[str, Figure]:
     n = len(matrix)
     counts = bootstrap_counts(n, rng)
-    orders = [rng.permutation(n) for _ in range(N_SHUFFLES)]
-    hits = _hits(matrix)
-    own = np.diag(matrix)
-    shuffled = average_of(
-        [
-            {"rate": float(np.mean(_hits(matrix[:, order]))), "r": float(np.mean(own_))}
-            for order in orders
-            if len(own_ := matrix[np.arange(n), order])
-        ]
-    )
+    hits, own = _hits(matrix), np.diag(matrix)
+    # Everybody taken for somebody else, in every way that turns the list round.
+    turned = [np.roll(matrix, turn, axis=1) for turn in range(1, n)]
     values = {
-        "individual_identification": (hits, top1(ceiling_matrix), shuffled["rate"]),
-        "individual_correlation": (own, float(np.mean(np.diag(ceiling_matrix))), shuffled["r"]),
+        "individual_identification": (
+            hits,
+            top1(ceiling_matrix),
+            finite_mean([float(_hits(other).mean()) for other in turned]),
+        ),
+        "individual_correlation": (
+            own,
+            float(np.mean(np.diag(ceiling_matrix))),
+            finite_mean([float(np.diag(other).mean()) for other in turned]),
+        ),
     }
     figures = {}
     for name, (per_person, ceiling, floor) in values.items():
@@ -235,15 +308,53 @@ def _hits(matrix: np.ndarray) -> np.ndarray:
     return (np.diag(matrix) > others.max(axis=1)).astype(float)
 
 
+def _differ(real: Halves, training: Halves | None) -> bool:
+    """Tell whether real people differ beyond noise, on all real people there are.
+
+    A generator's ratio rests on held-out people alone; only whether there is
+    anything to reach is learned from everybody.
+    """
+    halves = real
+    if training is not None:
+        halves = (np.concatenate([real[0], training[0]]), np.concatenate([real[1], training[1]]))
+    true, error = between_variance(*halves)
+    return true > _BEYOND_NOISE * error
+
+
+def _total_ratio(
+    made: np.ndarray,
+    real: np.ndarray,
+    training: np.ndarray | None,
+    halves: Halves | None,
+    rng: np.random.Generator,
+) -> Figure:
+    """Synthetic over real variance of the participants' maps, noise included."""
+    total = between_variance(real, real)[0]
+    if not total > 0:
+        return Figure(NAN)
+    value = between_variance(made, made)[0] / total
+    samples = []
+    for counts in bootstrap_counts(len(real), rng, 200):
+        rows = np.repeat(np.arange(len(real)), counts)
+        below = between_variance(real[rows], real[rows])[0]
+        if (counts > 0).sum() > 1 and below > 0:
+            samples.append(between_variance(made[rows], made[rows])[0] / below)
+    ceiling = between_variance(training, training)[0] / total if training is not None else NAN
+    # The noise alone: what a generator has that gives everybody the same response.
+    true = between_variance(*halves)[0] if halves is not None else NAN
+    floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
+    return Figure(value, *interval(value, np.array(samples)), ceiling, floor)
+
+
 def _ratio(made: Halves, real: Halves, training: Halves | None, rng: np.random.Generator) -> Figure:
     """Synthetic over real variance between participants, with its interval and ceiling.
 
     NaN where the real participants themselves do not differ beyond noise:
-    there is nothing to reach then.
+    there is nothing to reach then. The floor is everybody being the same.
     """
     n = len(real[0])
-    true, error = between_variance(*real)
-    if not true > 2.5 * error:
+    true, _ = between_variance(*real)
+    if not true > 0 or not _differ(real, training):
         return Figure(NAN)
     value = between_variance(*made)[0] / true
     samples = []
@@ -253,7 +364,7 @@ def _ratio(made: Halves, real: Halves, training: Halves | None, rng: np.random.G
         if (counts > 0).sum() > 1 and below > 0:
             samples.append(between_variance(made[0][rows], made[1][rows])[0] / below)
     ceiling = between_variance(*training)[0] / true if training is not None else NAN
-    return Figure(value, *interval(value, np.array(samples)), ceiling)
+    return Figure(value, *interval(value, np.array(samples)), ceiling, 0.0)
 
 
 def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:

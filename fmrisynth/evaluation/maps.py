@@ -13,7 +13,7 @@ conditions at the level of trial types, ``C`` conditions, ``N`` coordinates,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ __all__ = [
     "on_mask",
     "ordered_runs",
     "span_coordinates",
+    "weigh",
 ]
 
 Condition = tuple[str, str]
@@ -71,12 +72,32 @@ class MapTable:
         chosen = self.coordinates[rows, index]
         return np.where(self.n_runs[rows, index][..., None] > 0, chosen, np.nan)
 
-    def voxel_maps(self) -> np.ndarray:
-        """Mean over all runs of each participant in voxels: (P, K, V), NaN where there is none."""
-        maps = np.empty((*self.n_runs.shape[::2], self.voxels.shape[-1]), dtype=np.float32)
-        for person in range(len(self.participants)):
-            one = slice(person, person + 1)
-            maps[person] = _weighted(self.voxels[one], self.n_runs[one])[0]
+    def condition_voxels(
+        self, weights: np.ndarray, of: Callable[[np.ndarray], np.ndarray], half: int | None = None
+    ) -> np.ndarray:
+        """Read one condition's maps, so that memory holds no other: (P, V).
+
+        Parameters
+        ----------
+        weights : ndarray, shape (K,)
+            Weight of each trial type in the condition; the others are not read.
+        of : callable
+            (1, k, V) maps of those trial types → (1, 1, V) map of the condition.
+        half : int, optional
+            0 or 1: one half of the runs; all runs when left out.
+
+        Returns
+        -------
+        ndarray, shape (P, V)
+            NaN for participants without the condition.
+        """
+        used = np.flatnonzero(weights)
+        halves = slice(None) if half is None else slice(half, half + 1)
+        maps = np.empty((len(self.participants), self.voxels.shape[-1]), dtype=np.float32)
+        for person in range(len(maps)):
+            runs = self.n_runs[person, halves][:, used]
+            stored = self.voxels[person, halves][:, used]
+            maps[person] = of(_weighted(stored[None], runs[None]))[0, 0]
         return maps
 
     def group_maps(self) -> np.ndarray:
@@ -92,9 +113,21 @@ class MapTable:
 
     @property
     def has_halves(self) -> bool:
-        """Whether every map rests on at least two runs."""
+        """Whether most maps rest on at least two runs; a few may lack one that was unusable."""
         present = self.n_runs.sum(axis=1) > 0
-        return bool(present.any() and (self.n_runs.min(axis=1)[present] > 0).all())
+        both = self.n_runs.min(axis=1) > 0
+        return bool(present.any() and 2 * both.sum() >= present.sum())
+
+    @property
+    def halved(self) -> tuple[str, ...]:
+        """Participants with at least one condition in both halves of their runs."""
+        both = (self.n_runs.min(axis=1) > 0).any(axis=1)
+        return tuple(person for person, has in zip(self.participants, both, strict=True) if has)
+
+    def of(self, people: Sequence[str]) -> MapTable:
+        """Keep some of the participants, in the order given."""
+        rows = [self.participants.index(person) for person in people]
+        return MapTable(tuple(people), self.coordinates[rows], self.n_runs[rows], self.voxels[rows])
 
 
 def group_mean(maps: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -138,6 +171,26 @@ def merge(maps: np.ndarray, to_conditions: np.ndarray) -> np.ndarray:
     count = present @ to_conditions.T
     summed = np.einsum("ck,pkn->pcn", to_conditions, np.nan_to_num(maps))
     return summed / np.where(count > 0, count, np.nan)[..., None]
+
+
+def weigh(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Add trial types up into contrasts; a contrast needs all trial types that have a weight.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (..., K, N)
+        Maps per trial type, NaN where missing.
+    weights : ndarray, shape (M, K)
+        Weight of each trial type in each contrast.
+
+    Returns
+    -------
+    ndarray, shape (..., M, N)
+    """
+    present = np.isfinite(maps[..., 0])  # (…, K)
+    missing = (~present[..., None, :] & (weights != 0)).any(axis=-1)  # (…, M)
+    summed = np.einsum("mk,...kn->...mn", weights, np.nan_to_num(maps))
+    return np.where(missing[..., None], np.nan, summed)
 
 
 def ordered_runs(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -1,6 +1,6 @@
 """Networks: connectivity between parcels that are computed from the data.
 
-Array legend: ``B`` blocks, ``T`` volumes, ``R`` runs, ``E`` pairs of parcels.
+Array legend: ``B`` blocks, ``T`` volumes, ``R`` runs, ``P`` participants, ``E`` pairs of parcels.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sklearn.cluster import AgglomerativeClustering
 from fmrisynth.evaluation.blocks import residual_series
 from fmrisynth.evaluation.correlation import cross_correlation
 from fmrisynth.evaluation.records import RunRecord
-from fmrisynth.evaluation.resampling import NAN, Figure, bootstrap_counts, interval, matched_draws
 
-__all__ = ["Networks", "compare_networks", "connectivity", "fingerprint", "networks_of", "parcels"]
+__all__ = ["Networks", "connectivity", "networks_of", "parcels"]
 
 _PARCELS = 60
+_MOST_BLOCKS = 250
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,20 @@ class Networks:
         Connectivity of each run.
     eigenvalues : ndarray, shape (B,)
         Share of the variance of each spatial principal component of all runs.
+    unrelated : ndarray, shape (R,)
+        Standard deviation over pairs of parcels of each run's correlations when
+        every parcel's series is shifted by a time of its own: what is left
+        without any network.
+    products : ndarray, shape (P, P)
+        Inner products of the covariances between (some of) the blocks of the
+        participants, sorted by label, each scaled to a trace of 1.
     """
 
     people: tuple[str, ...]
     edges: np.ndarray
     eigenvalues: np.ndarray
+    unrelated: np.ndarray
+    products: np.ndarray
 
     @property
     def dimension(self) -> float:
@@ -112,116 +121,46 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
     -------
     Networks
     """
-    edges, covariance = [], np.zeros((len(keys), len(keys)))
+    edges, unrelated = [], []
+    own: dict[str, np.ndarray] = {}
+    covariance = np.zeros((len(keys), len(keys)))
+    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_BLOCKS)).astype(int)
+    rng = np.random.default_rng(0)  # fixed shifts: the figure must not depend on a seed
     for record in records:
         series = residual_series(record, keys).astype(np.float64)
         edges.append(connectivity(series, labels))
+        means = np.array([series[labels == label].mean(axis=0) for label in np.unique(labels)])
+        unrelated.append(_unrelated(means, rng))
         # Each run weighs the same, so that one with spikes does not make the spectrum.
         covariance += series @ series.T / max(float(np.sum(series**2)), np.finfo(float).tiny)
+        thinned = _unit(series[some])
+        person = record.run.participant
+        own[person] = own.get(person, 0.0) + thinned @ thinned.T
     values = np.clip(np.linalg.eigvalsh(covariance)[::-1], 0.0, None)
     people = tuple(record.run.participant for record in records)
-    return Networks(people, np.array(edges), values / values.sum())
+    return Networks(
+        people, np.array(edges), values / values.sum(), np.array(unrelated), _products(own)
+    )
 
 
-def fingerprint(edges: np.ndarray, people: Sequence[str]) -> tuple[float, float]:
-    """Similarity of connectivity between runs of one participant and of different ones.
-
-    Parameters
-    ----------
-    edges : ndarray, shape (R, E)
-        Connectivity of each run.
-    people : sequence of str
-        Participant of each run.
-
-    Returns
-    -------
-    same, different : float
-        Mean correlation of the runs' deviations from the mean over runs.
-    """
-    deviations = cross_correlation(edges - edges.mean(axis=0), edges - edges.mean(axis=0))
-    names = np.array(people)
-    first, second = np.triu_indices(len(names), 1)
-    equal = names[first] == names[second]
-    values = deviations[first, second]
-    return _mean(values[equal]), _mean(values[~equal])
+def _unrelated(means: np.ndarray, rng: np.random.Generator) -> float:
+    """Spread of the correlations of parcels (N, T) that are shifted against each other."""
+    shifts = rng.integers(0, means.shape[1], len(means))
+    moved = np.array([np.roll(row, shift) for row, shift in zip(means, shifts, strict=True)])
+    return float(np.nanstd(_correlations(moved)[np.triu_indices(len(means), 1)]))
 
 
-def compare_networks(
-    made: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of networks of a generator beside those of real training participants.
+def _unit(series: np.ndarray) -> np.ndarray:
+    """Scale series (B, T) so that their covariance has a trace of 1."""
+    return (series / max(float(np.linalg.norm(series)), np.finfo(float).tiny)).astype(np.float32)
 
-    Parameters
-    ----------
-    made, real : Networks
-        Generator and real held-out participants.
-    training : Networks or None
-        Real training participants, for the ceilings.
-    rng : numpy.random.Generator
-        Source of randomness.
 
-    Returns
-    -------
-    dict
-        ``fc_correlation``, ``fc_sd`` and ``fc_sd_ratio`` (within-run spread),
-        ``fc_same``, ``fc_different`` and their difference ``fc_fingerprint``,
-        ``pca_dimension_ratio``.
-    """
-    ours, theirs = _by_person(made), _by_person(real)
-    shared = [name for name in theirs if name in ours]
-    if not shared:
-        return {}
-    synthetic = np.array([ours[name].mean(axis=0) for name in shared])
-    truth = np.array([theirs[name].mean(axis=0) for name in shared])
-    value = _agreement(synthetic.mean(axis=0), truth.mean(axis=0))
-    counts = bootstrap_counts(len(shared), rng)
-    samples = np.array([_agreement(c @ synthetic, c @ truth) for c in counts])
-    others = np.zeros((0, truth.shape[1]))
-    if training is not None:
-        others = np.array([rows.mean(axis=0) for rows in _by_person(training).values()])
-    ceilings = [
-        _agreement(others[b].mean(axis=0), truth[a].mean(axis=0))
-        for a, b in matched_draws(len(truth), len(others), rng)
-    ]
-    same, different = fingerprint(made.edges, made.people)
-    real_same, real_different = fingerprint(real.edges, real.people)
-    spread, real_spread = _spread(made), _spread(real)
-    unit = real_spread if real_spread > 0 else NAN  # no spread with fewer than two edges
-    reference = _spread(training) if training is not None else NAN
-    return {
-        "fc_correlation": Figure(
-            value, *interval(value, samples, (-1.0, 1.0)), _mean(np.array(ceilings))
-        ),
-        "fc_sd": Figure(spread, ceiling=real_spread),
-        "fc_sd_ratio": Figure(spread / unit, ceiling=reference / unit),
-        "fc_same": Figure(same, ceiling=real_same),
-        "fc_different": Figure(different, ceiling=real_different),
-        "fc_fingerprint": Figure(same - different, ceiling=real_same - real_different),
-        "pca_dimension_ratio": Figure(
-            made.dimension / real.dimension,
-            ceiling=training.dimension / real.dimension if training is not None else NAN,
-        ),
-    }
+def _products(covariances: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Inner products of participants' covariances, each scaled to a trace of 1: (P, P)."""
+    rows = np.array([covariances[name].ravel() for name in sorted(covariances)])
+    traces = np.array([np.trace(covariances[name]) for name in sorted(covariances)])
+    return rows @ rows.T / np.outer(traces, traces)
 
 
 def _correlations(series: np.ndarray) -> np.ndarray:
     return cross_correlation(series, series)
-
-
-def _by_person(networks: Networks) -> Mapping[str, np.ndarray]:
-    names = np.array(networks.people)
-    return {str(name): networks.edges[names == name] for name in np.unique(names)}
-
-
-def _spread(networks: Networks) -> float:
-    """Mean over runs of the standard deviation over pairs of parcels."""
-    return float(np.tanh(networks.edges).std(axis=1).mean())
-
-
-def _agreement(first: np.ndarray, second: np.ndarray) -> float:
-    return float(cross_correlation(first[None], second[None])[0, 0])
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else NAN

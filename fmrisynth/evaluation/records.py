@@ -11,20 +11,15 @@ blocks of the coarse grid.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import warnings
 import zipfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.affines import apply_affine, voxel_sizes
-from scipy import sparse
+from nibabel.affines import voxel_sizes
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
@@ -32,37 +27,17 @@ from fmrisynth.bids.atomic import make_folder, writing
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
-from fmrisynth.errors import DataError
+from fmrisynth.errors import DataError, NoInputError
 from fmrisynth.evaluation import noise
+from fmrisynth.evaluation.atlas import Atlas
 from fmrisynth.evaluation.glm import GlmSettings, design_matrix, fit_run
+from fmrisynth.evaluation.grids import Grid, Rois, coarse_blocks, to_grid
+from fmrisynth.workers import worker_pool
 
-__all__ = ["Grid", "RunRecord", "coarse_blocks", "summarise_runs"]
+__all__ = ["Grid", "RunRecord", "summarise_runs", "summarise_usable_runs"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when what a record holds changes, so that older caches are not read."""
-
-BLOCK_MM = 12.0
-"""Edge of the coarse grid's cubes in world space, in mm."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The voxel grid on which participants are compared.
-
-    Attributes
-    ----------
-    affine : ndarray, shape (4, 4)
-        Voxel to world, in mm.
-    shape : tuple of int
-        ``(X, Y, Z)``.
-    """
-
-    affine: np.ndarray
-    shape: tuple[int, int, int]
-
-    def holds(self, run: Run) -> bool:
-        """Tell whether a run lies on this very grid."""
-        return tuple(run.shape) == self.shape and np.allclose(run.affine, self.affine, atol=1e-3)
 
 
 @dataclass(frozen=True)
@@ -103,10 +78,12 @@ class RunRecord:
 
         Parameters
         ----------
-        name : {"mask", "effects", "mean", "sd", "regressors", "block_keys", "block_series"}
+        name : str
             ``mask`` (X, Y, Z) bool on the reference grid; ``effects`` (K, V),
             ``mean`` (V,) and ``sd`` (V,) on its voxels; ``regressors`` (T, K);
-            ``block_keys`` (B, 3) and ``block_series`` (B, T), percent.
+            ``block_keys`` (B, 3), ``block_effects`` (K, B) and
+            ``block_series`` (B, T), percent; ``parcels`` (L,) and
+            ``parcel_series`` (L, T), of an atlas where one was given.
 
         Returns
         -------
@@ -130,6 +107,41 @@ def summarise_runs(
     settings: GlmSettings | None = None,
     progress: bool = True,
 ) -> tuple[RunRecord, ...]:
+    """Summarise runs, every one of which must be usable.
+
+    Parameters
+    ----------
+    runs, grid, work_dir, nprocs, settings, progress
+        As for `summarise_usable_runs`.
+
+    Returns
+    -------
+    tuple of RunRecord
+        In the order of ``runs``.
+
+    Raises
+    ------
+    DataError
+        When a run cannot be read or fitted; the message names the file.
+    """
+    records, skipped = summarise_usable_runs(
+        runs, grid, work_dir=work_dir, nprocs=nprocs, settings=settings, progress=progress
+    )
+    if skipped:
+        raise DataError(next(iter(skipped.values())))
+    return tuple(record for record in records if record is not None)
+
+
+def summarise_usable_runs(
+    runs: Sequence[Run],
+    grid: Grid,
+    *,
+    work_dir: Path,
+    nprocs: int = 1,
+    settings: GlmSettings | None = None,
+    atlas: Atlas | None = None,
+    progress: bool = True,
+) -> tuple[tuple[RunRecord | None, ...], Mapping[Path, str]]:
     """Summarise runs, in parallel, reading what an earlier call has cached.
 
     Parameters
@@ -144,81 +156,77 @@ def summarise_runs(
         Number of processes; with 1 everything happens in this one.
     settings : GlmSettings or None
         Settings of the first-level model.
+    atlas : Atlas or None
+        Parcels whose mean series are kept as well.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
-    tuple of RunRecord
-        In the order of ``runs``.
-
-    Raises
-    ------
-    DataError
-        When a run cannot be read or fitted; the message names the file.
+    records : tuple of RunRecord or None
+        In the order of ``runs``; None for a run that cannot be used.
+    skipped : mapping
+        BOLD image of each such run → why, with the file's name.
     """
     make_folder(work_dir)
-    task = partial(_summarise, grid=grid, settings=settings or GlmSettings(), work_dir=work_dir)
+    task = partial(
+        _attempt,
+        grid=grid,
+        settings=settings or GlmSettings(),
+        work_dir=work_dir,
+        rois=Rois.of(atlas) if atlas is not None else None,
+    )
     bar = partial(
         tqdm, total=len(runs), desc="first level", unit="run", mininterval=1.0, disable=not progress
     )
     if nprocs <= 1 or len(runs) < 2:
-        return tuple(bar(map(task, runs)))
-    # "spawn": the caller may hold threads and devices that a fork would break.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(nprocs, len(runs)), mp_context=context) as pool:
-        return tuple(bar(pool.map(task, runs, chunksize=1)))
-
-
-def coarse_blocks(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
-    """Group the mask's voxels into cubes of 12 mm that are the same for every grid of a space.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        Mask with ``V`` voxels.
-    affine : ndarray, shape (4, 4)
-        Voxel to world, in mm.
-
-    Returns
-    -------
-    keys : ndarray of int, shape (B, 3)
-        Place of each cube in world space, in units of 12 mm.
-    average : sparse array, shape (B, V)
-        Averages voxels into cubes.
-    """
-    world = apply_affine(affine, np.argwhere(mask))
-    cubes = np.floor(world / BLOCK_MM + 1e-6).astype(np.int16)
-    keys, index, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
-    index = index.ravel()
-    full = counts >= 0.25 * counts.max()  # slivers at the brain's edge are mostly noise
-    average = sparse.csr_array(
-        ((1.0 / counts[index]).astype(np.float32), (index, np.arange(len(index)))),
-        shape=(len(keys), len(index)),
+        found = list(bar(map(task, runs)))
+    else:
+        with worker_pool(min(nprocs, len(runs))) as pool:
+            found = list(bar(pool.map(task, runs, chunksize=1)))
+    skipped = {run.bold: why for run, why in zip(runs, found, strict=True) if isinstance(why, str)}
+    records = tuple(
+        # Another process gave back a copy of the run; runs are told apart by identity.
+        replace(record, run=run) if isinstance(record, RunRecord) else None
+        for run, record in zip(runs, found, strict=True)
     )
-    return keys[full], average[np.flatnonzero(full)]
+    return records, skipped
 
 
-def _summarise(run: Run, *, grid: Grid, settings: GlmSettings, work_dir: Path) -> RunRecord:
+def _attempt(
+    run: Run, *, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
+) -> RunRecord | str:
+    """Summarise a run, or say why it cannot be used: one bad run must not stop all others."""
+    try:
+        return _summarise(run, grid, settings, work_dir, rois)
+    except (DataError, NoInputError) as error:
+        return str(error)
+
+
+def _summarise(
+    run: Run, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
+) -> RunRecord:
     path = work_dir / f"{run.label}_{_key(run, grid, settings)}.npz"
     try:
-        return _read(run, path)
+        return _read(run, path, rois)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        pass  # not there yet, or left damaged by a full disk
+        pass  # not there yet, made without this atlas, or left damaged by a full disk
     # Each process is one worker of the pool: threads of BLAS would only fight.
     with threadpool_limits(1):
-        arrays = _measure(run, grid, settings)
+        arrays = _measure(run, grid, settings, rois)
     # A cache needs no more than a rename: waiting for the disk would cost more than the model.
     partial_path = path.with_name(f".{os.getpid()}_{path.name}")
     with writing(path):
         with partial_path.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         partial_path.replace(path)
-    return _read(run, path)
+    return _read(run, path, rois)
 
 
-def _read(run: Run, path: Path) -> RunRecord:
+def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
     with np.load(path) as stored:
+        if rois is not None and str(stored["atlas"]) != rois.digest:
+            raise KeyError("another atlas")
         return RunRecord(
             run=run,
             path=path,
@@ -236,12 +244,17 @@ def _key(run: Run, grid: Grid, settings: GlmSettings) -> str:
     parts.append(np.round(grid.affine, 4).tolist())
     for file in (run.bold, run.events, run.mask):
         if file is not None:
-            status = file.stat()
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DataError(f"{file} cannot be read any more: {error.strerror}") from None
             parts += [str(file.resolve()), status.st_mtime_ns, status.st_size]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
-def _measure(run: Run, grid: Grid, settings: GlmSettings) -> dict[str, np.ndarray]:
+def _measure(
+    run: Run, grid: Grid, settings: GlmSettings, rois: Rois | None
+) -> dict[str, np.ndarray]:
     """Read a run and compute everything a record holds."""
     bold = load_bold(run)
     mean = bold.data.mean(axis=3)
@@ -264,7 +277,12 @@ def _measure(run: Run, grid: Grid, settings: GlmSettings) -> dict[str, np.ndarra
     sd = noise.temporal_sd(model.detrended)
     keys, average = coarse_blocks(inside, bold.affine)
     maps = np.stack([*model.effects, mean[inside], sd]).astype(np.float32)
-    mask, maps = _to_grid(maps, inside, bold.affine, grid)
+    try:
+        mask, maps = to_grid(maps, inside, bold.affine, grid)
+    except DataError as error:
+        raise DataError(f"{run.bold}: {error}") from None
+    none = np.zeros(0, dtype=np.int32), np.zeros((0, n_volumes), dtype=np.float32)
+    parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
     return {
         "trial_types": np.array(model.trial_types, dtype=str),
         "mask": np.packbits(mask),
@@ -274,38 +292,14 @@ def _measure(run: Run, grid: Grid, settings: GlmSettings) -> dict[str, np.ndarra
         "sd": maps[-1],
         "regressors": model.regressors.astype(np.float32),
         "block_keys": keys,
+        "block_effects": (average @ model.effects.T).T.astype(np.float32),
         "block_series": (average @ model.detrended).astype(np.float16),
+        "parcels": parcels[0],
+        "parcel_series": parcels[1].astype(np.float16),
+        "atlas": np.array(rois.digest if rois is not None else ""),
         "temporal_sd": np.array(np.median(sd)),
         "tsnr": np.array(np.median(100.0 / np.maximum(sd, 1e-6))),
         "autocorrelation": noise.autocorrelation(model.detrended),
         "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
         "spectrum": noise.power_spectrum(model.detrended),
     }
-
-
-def _to_grid(
-    maps: np.ndarray, mask: np.ndarray, affine: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bring maps (M, V) on a mask to the reference grid: the mask there and (M, V') on it."""
-    if mask.shape == grid.shape and np.allclose(affine, grid.affine, atol=1e-3):
-        return mask, maps
-    from nilearn.image import resample_img
-
-    volumes = np.zeros((*mask.shape, len(maps)), dtype=np.float32)
-    volumes[mask] = maps.T
-    resample = partial(
-        resample_img, target_affine=grid.affine, target_shape=grid.shape, copy_header=True
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        moved = resample(nib.Nifti1Image(volumes, affine), interpolation="linear")
-        moved_mask = resample(
-            nib.Nifti1Image(mask.astype(np.uint8), affine), interpolation="nearest"
-        )
-    new_mask = moved_mask.get_fdata() > 0.5
-    if not new_mask.any():
-        raise DataError(
-            "a run does not overlap the grid of the first one; runs to be compared must share "
-            "one space (use --space to choose it)"
-        )
-    return new_mask, moved.get_fdata(dtype=np.float32)[new_mask].T

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Figure", "average_of", "bootstrap_counts", "interval", "matched_draws"]
+__all__ = [
+    "Figure",
+    "average_of",
+    "bootstrap_counts",
+    "finite_mean",
+    "interval",
+    "matched_draws",
+]
 
 N_BOOTSTRAP = 500
 N_DRAWS = 60
@@ -29,9 +36,11 @@ class Figure:
     low, high : float
         95 % bootstrap interval over participants.
     ceiling : float
-        The same figure between real training and real held-out participants.
+        What real data have: the same figure between real training and real
+        held-out participants, or on the real held-out ones themselves.
     floor : float
-        The same figure with shuffled conditions.
+        What a useless generator has: the same figure with shuffled conditions,
+        participants, parcels …; `fmrisynth.evaluation.meaning` says which.
     """
 
     value: float
@@ -129,12 +138,17 @@ def matched_draws(
     ]
 
 
+def finite_mean(values: np.ndarray | Sequence[float]) -> float:
+    """Mean of the values that are finite; NaN when none is."""
+    found = np.asarray(values, dtype=float)
+    found = found[np.isfinite(found)]
+    return float(found.mean()) if len(found) else NAN
+
+
 def average_of(draws: Sequence[Values]) -> dict[str, float]:
     """Average a sequence of figures by name; NaN where no draw has one."""
     names = dict.fromkeys(name for draw in draws for name in draw)
     means = {}
     for name in names:
-        values = np.array([draw.get(name, NAN) for draw in draws])
-        values = values[np.isfinite(values)]
-        means[name] = float(values.mean()) if len(values) else NAN
+        means[name] = finite_mean([draw.get(name, NAN) for draw in draws])
     return means

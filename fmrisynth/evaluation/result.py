@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -71,6 +72,12 @@ class Evaluation:
         Source → group maps of the conditions, shape (C, V), percent signal change.
     trial_type_maps : mapping
         Source → group maps of the trial types, shape (K, V).
+    contrast_maps : mapping
+        Source → group maps of the user's contrasts (``conditions.contrasts``), shape (M, V).
+    z_maps, contrast_z_maps : mapping
+        Source → second-level z-maps over participants (one-sample, nilearn) of
+        the conditions, (C, V), and of the contrasts, (M, V); NaN where there
+        are fewer than two participants.
     rdms, identification : mapping
         Source → ndarray, shape (C, C).
     time_courses : tuple of TimeCourse
@@ -90,6 +97,8 @@ class Evaluation:
         Source → the runs that were compared.
     settings : mapping
         What the comparison was made with, for the report.
+    skipped : mapping
+        BOLD image of each run that could not be used → why.
     """
 
     figures: Mapping[str, Mapping[str, Figure]]
@@ -102,6 +111,9 @@ class Evaluation:
     background: nib.Nifti1Image
     maps: Mapping[str, np.ndarray]
     trial_type_maps: Mapping[str, np.ndarray]
+    contrast_maps: Mapping[str, np.ndarray]
+    z_maps: Mapping[str, np.ndarray]
+    contrast_z_maps: Mapping[str, np.ndarray]
     rdms: Mapping[str, np.ndarray]
     identification: Mapping[str, np.ndarray]
     time_courses: tuple[TimeCourse, ...]
@@ -112,3 +124,4 @@ class Evaluation:
     participant_maps: Mapping[str, np.ndarray]
     records: Mapping[str, tuple[RunRecord, ...]]
     settings: Mapping[str, object] = field(default_factory=dict)
+    skipped: Mapping[Path, str] = field(default_factory=dict)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.derivatives import PROVENANCE_KEY
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.maps import ordered_runs
 from fmrisynth.evaluation.records import RunRecord
 from fmrisynth.evaluation.result import REAL, TRAINING
 
-__all__ = ["ByPerson", "assign_roles", "match_runs"]
+__all__ = [
+    "MOST_SAMPLES",
+    "ByPerson",
+    "Matched",
+    "assign_roles",
+    "limit_samples",
+    "match_runs",
+    "original_of",
+]
 
 ByPerson = dict[str, list[RunRecord]]
+
+MOST_SAMPLES = 4
+"""Samples of each run that are compared with each other."""
 
 _LARGEST_TRAINING = 3
 """Training participants used, as a multiple of the held-out ones: more would add only time."""
@@ -73,35 +86,114 @@ def assign_roles(
     return list(real_held_out), list(real_training)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Runs by source, with as many of a task on each side, and the further samples.
+
+    Attributes
+    ----------
+    people : dict
+        Source → participant → runs that are compared; of several samples of
+        one run only the first, since they are no runs of their own.
+    samples : dict
+        Generator → participant → groups of the samples of one run, two or more each.
+    """
+
+    people: dict[str, ByPerson]
+    samples: dict[str, dict[str, list[list[RunRecord]]]]
+
+
+def original_of(run: Run) -> tuple[tuple[str, ...], int]:
+    """Tell which real run a synthetic one repeats, and which sample of it this is.
+
+    Samples are told apart by ``run-`` (`fmrisynth.bids.derivatives.synthetic_entities`):
+    sample k of N of the run r is run (r − 1)·N + k, so that the number less k
+    is the same for all samples of a run.
+
+    Parameters
+    ----------
+    run : Run
+        Synthetic run; the sidecar's provenance holds the number of the sample.
+
+    Returns
+    -------
+    original : tuple of str
+        The same for all samples of one run.
+    sample : int
+        From 1; 1 for a run that says nothing of samples.
+    """
+    provenance = run.metadata.get(PROVENANCE_KEY)
+    sample = provenance.get("Sample") if isinstance(provenance, Mapping) else None
+    number = run.entities.get("run", "")
+    rest = tuple(f"{key}-{label}" for key, label in run.entities.items() if key != "run")
+    if not isinstance(sample, int) or not number.isdecimal():
+        return (*rest, f"run-{number}"), 1
+    return (*rest, str(int(number) - sample)), sample
+
+
+def limit_samples(runs: Sequence[Run], most: int = MOST_SAMPLES) -> list[Run]:
+    """Keep the first samples of each run: further ones would add only time."""
+    groups: dict[tuple[str, ...], list[tuple[int, Run]]] = {}
+    for run in runs:
+        original, sample = original_of(run)
+        groups.setdefault(original, []).append((sample, run))
+    return [
+        run
+        for group in groups.values()
+        for _, run in sorted(group, key=lambda numbered: numbered[0])[:most]
+    ]
+
+
 def match_runs(
-    records: Sequence[RunRecord],
-    reference: Sequence[Run],
-    training: Sequence[Run],
-    generators: Mapping[str, Sequence[Run]],
-) -> dict[str, ByPerson]:
+    real_runs: Sequence[RunRecord],
+    training: Sequence[RunRecord],
+    generators: Mapping[str, Sequence[RunRecord]],
+) -> Matched:
     """Sort records by source and participant, with as many runs of a task on each side."""
-    remaining = iter(records)
-    real = _by_person([next(remaining) for _ in reference])
+    real = _by_person(real_runs)
     allowed = {
         (person, task): sum(r.run.task == task for r in runs)
         for person, runs in real.items()
         for task in {r.run.task for r in runs}
     }
     most = {task: max(n for (_, t), n in allowed.items() if t == task) for _, task in allowed}
-    gathered = {REAL: real}
-    trained = _by_person([next(remaining) for _ in training])
-    gathered[TRAINING] = {person: _first_runs(runs, most) for person, runs in trained.items()}
-    for name, runs in generators.items():
-        made = _by_person([next(remaining) for _ in runs])
-        gathered[name] = {
+    people = {REAL: real}
+    people[TRAINING] = {
+        person: _first_runs(runs, most) for person, runs in _by_person(training).items()
+    }
+    samples = {}
+    for name, records in generators.items():
+        groups = {
+            person: _samples_of(runs)
+            for person, runs in _by_person(records).items()
+            if person in real
+        }
+        people[name] = {
             person: _first_runs(
-                made.get(person, []),
+                [group[0] for group in groups[person]],
                 {task: n for (who, task), n in allowed.items() if who == person},
             )
             for person in real
-            if made.get(person)
+            if person in groups
         }
-    return gathered
+        samples[name] = {
+            person: several
+            for person, mine in groups.items()
+            if (several := [group for group in mine if len(group) > 1])
+        }
+    return Matched(people, samples)
+
+
+def _samples_of(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Group the samples of each run, in their order."""
+    groups: dict[tuple[str, ...], list[tuple[int, RunRecord]]] = {}
+    for record in records:
+        original, sample = original_of(record.run)
+        groups.setdefault(original, []).append((sample, record))
+    return [
+        [record for _, record in sorted(group, key=lambda numbered: numbered[0])]
+        for group in groups.values()
+    ]
 
 
 def _by_person(records: Sequence[RunRecord]) -> ByPerson:

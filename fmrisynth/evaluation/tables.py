@@ -1,15 +1,17 @@
-"""The evaluation on disk: metrics.tsv and the group maps."""
+"""The evaluation on disk: metrics.tsv with its description, and the group maps."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from fmrisynth.bids.atomic import atomic_path, make_folder
+from fmrisynth.bids.atomic import atomic_path, make_folder, write_json
+from fmrisynth.evaluation.meaning import describe
 from fmrisynth.evaluation.result import REAL, Evaluation
 
 __all__ = ["metrics_table", "write_maps", "write_metrics"]
@@ -51,9 +53,11 @@ def write_metrics(evaluation: Evaluation, target: Path) -> None:
     evaluation : Evaluation
         What to write.
     target : Path
-        ``metrics.tsv``; it appears only when complete.
+        ``metrics.tsv``; it appears only when complete. Beside it,
+        ``metrics.json`` says what each figure, its ceiling and its floor mean.
     """
     make_folder(target.parent)
+    write_json(target.with_suffix(".json"), describe())
     with atomic_path(target) as path:
         metrics_table(evaluation).to_csv(
             path, sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
@@ -61,7 +65,7 @@ def write_metrics(evaluation: Evaluation, target: Path) -> None:
 
 
 def write_maps(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write the group maps as NIfTI, in percent signal change.
+    """Write the group maps as NIfTI: effects in percent signal change, and z-maps.
 
     Parameters
     ----------
@@ -70,7 +74,9 @@ def write_maps(evaluation: Evaluation, folder: Path) -> list[Path]:
     folder : Path
         Receives ``source-<name>_condition-<name>_effect.nii.gz`` for the real
         held-out participants and every generator, ``…_difference.nii.gz``
-        (generator − real), and ``mask.nii.gz``.
+        (generator − real), ``…_z.nii.gz`` (second level over participants,
+        where there are two or more), the same with ``contrast-<name>`` for the
+        user's contrasts, and ``mask.nii.gz``.
 
     Returns
     -------
@@ -80,17 +86,26 @@ def write_maps(evaluation: Evaluation, folder: Path) -> list[Path]:
     make_folder(folder)
     mask = np.asarray(evaluation.mask.dataobj) > 0
     written = [_write(folder / "mask.nii.gz", mask.astype(np.uint8), evaluation)]
+    kinds = (
+        ("condition", evaluation.conditions.names, evaluation.maps, evaluation.z_maps),
+        (
+            "contrast",
+            evaluation.conditions.contrasts,
+            evaluation.contrast_maps,
+            evaluation.contrast_z_maps,
+        ),
+    )
     for source in (REAL, *evaluation.generators):
-        for c, condition in enumerate(evaluation.conditions.names):
-            stem = f"source-{_label(source)}_condition-{_label(condition)}"
-            effect = evaluation.maps[source][c]
-            written.append(
-                _write(folder / f"{stem}_effect.nii.gz", _fill(effect, mask), evaluation)
-            )
-            if source != REAL:
-                difference = _fill(effect - evaluation.maps[REAL][c], mask)
-                path = folder / f"{stem}_difference.nii.gz"
-                written.append(_write(path, difference, evaluation))
+        for kind, names, effects, z_maps in kinds:
+            for c, label in enumerate(_labels(names)):
+                stem = f"source-{_label(source)}_{kind}-{label}"
+                maps = {"effect": effects[source][c], "z": z_maps[source][c]}
+                if source != REAL:
+                    maps["difference"] = effects[source][c] - effects[REAL][c]
+                for ending, values in maps.items():
+                    if ending != "z" or np.isfinite(values).any():
+                        path = folder / f"{stem}_{ending}.nii.gz"
+                        written.append(_write(path, _fill(values, mask), evaluation))
     return written
 
 
@@ -106,6 +121,15 @@ def _write(target: Path, volume: np.ndarray, evaluation: Evaluation) -> Path:
     with atomic_path(target) as path:
         nib.save(image, path)
     return target
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Labels of conditions; those that would be equal are numbered ("a > b" and "a-b")."""
+    labels = [_label(name) for name in names]
+    return [
+        label if labels.count(label) == 1 else f"{label}{1 + labels[:i].count(label)}"
+        for i, label in enumerate(labels)
+    ]
 
 
 def _label(text: str) -> str:

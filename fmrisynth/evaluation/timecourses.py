@@ -15,9 +15,19 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from fmrisynth.bids.events import read_events
-from fmrisynth.evaluation.records import BLOCK_MM, Grid, RunRecord
+from fmrisynth.evaluation.atlas import Atlas
+from fmrisynth.evaluation.grids import BLOCK_MM, Grid, labels_on
+from fmrisynth.evaluation.records import RunRecord
 
-__all__ = ["Region", "TimeCourse", "epochs", "region_of", "time_course"]
+__all__ = [
+    "Region",
+    "TimeCourse",
+    "epochs",
+    "mean_image",
+    "parcel_of",
+    "region_of",
+    "time_course",
+]
 
 BEFORE, AFTER, LONGEST = 6.0, 20.0, 40.0
 """Seconds shown before an epoch and after it, and the longest epoch shown in full."""
@@ -27,7 +37,7 @@ _GAP = 6.0  # s; events closer than this are one epoch, their responses run toge
 
 @dataclass(frozen=True)
 class Region:
-    """The blocks in which a condition's real effect is largest.
+    """Where a condition's real effect is largest: some blocks, or one parcel of an atlas.
 
     Attributes
     ----------
@@ -35,10 +45,16 @@ class Region:
         Places of the blocks on the coarse grid.
     effects : mapping
         (task, trial type) → mean effect in the region, percent signal change.
+    parcel : int
+        Label of the parcel, 0 where the region consists of blocks.
+    name : str
+        Name of the region, for the report.
     """
 
     keys: frozenset[tuple[int, int, int]]
     effects: Mapping[tuple[str, str], float]
+    parcel: int = 0
+    name: str = "strongest blocks"
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,8 @@ class TimeCourse:
         What the canonical response predicts for the real effect.
     duration : float
         Median duration of the epochs, in s.
+    region : str
+        Name of the region.
     """
 
     condition: str
@@ -64,6 +82,7 @@ class TimeCourse:
     curves: Mapping[str, np.ndarray]
     prediction: np.ndarray
     duration: float
+    region: str = "strongest blocks"
 
 
 def region_of(
@@ -104,6 +123,46 @@ def region_of(
     return Region(
         frozenset((int(a), int(b), int(c)) for a, b, c in keys[top]),
         {name: float(values[inside].mean()) for name, values in effects.items()},
+    )
+
+
+def parcel_of(
+    effect: np.ndarray,
+    effects: Mapping[tuple[str, str], np.ndarray],
+    mask: np.ndarray,
+    grid: Grid,
+    atlas: Atlas,
+) -> Region | None:
+    """Find the parcel of an atlas with the largest real effect of a condition.
+
+    Parameters
+    ----------
+    effect, effects, mask, grid
+        As for `region_of`.
+    atlas : Atlas
+        Its labels are brought to the grid by the nearest voxel.
+
+    Returns
+    -------
+    Region or None
+        None when no parcel has enough voxels in the mask.
+    """
+    volume = np.asarray(atlas.image.dataobj)
+    own = labels_on(volume, atlas.image.affine, grid.affine, grid.shape)[mask]
+    found, index, counts = np.unique(own, return_inverse=True, return_counts=True)
+    means = np.bincount(index, weights=effect) / counts
+    # A parcel that only touches the mask would be chosen for its noise.
+    usable = (found > 0) & (counts >= max(5, 0.25 * np.median(counts)))
+    if not usable.any():
+        return None
+    best = int(np.argmax(np.where(usable, means, -np.inf)))
+    inside = index == best
+    label = int(found[best])
+    return Region(
+        frozenset(),
+        {name: float(values[inside].mean()) for name, values in effects.items()},
+        label,
+        f"{atlas.labels.get(label, f'parcel {label}')} ({atlas.name})",
     )
 
 
@@ -186,7 +245,7 @@ def time_course(
         curves[source] = np.array([_nanmean(rows) for rows in people.values()]).reshape(
             -1, len(times)
         )
-    return TimeCourse(condition, times, curves, _nanmean(predictions), duration)
+    return TimeCourse(condition, times, curves, _nanmean(predictions), duration, region.name)
 
 
 def mean_image(records: Sequence[RunRecord], grid: Grid) -> nib.Nifti1Image:
@@ -201,7 +260,10 @@ def mean_image(records: Sequence[RunRecord], grid: Grid) -> nib.Nifti1Image:
 
 
 def _region_signal(record: RunRecord, region: Region) -> np.ndarray | None:
-    """Mean over the region's blocks: (T,); None when the run does not cover it."""
+    """Mean over the region: (T,); None when the run does not cover it."""
+    if region.parcel:
+        row = np.flatnonzero(record.array("parcels") == region.parcel)
+        return record.array("parcel_series")[row[0]] if len(row) else None
     keys = record.array("block_keys")
     inside = np.array([tuple(key) in region.keys for key in keys.tolist()])
     return record.array("block_series")[inside].mean(axis=0) if inside.any() else None

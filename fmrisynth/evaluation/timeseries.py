@@ -10,17 +10,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fmrisynth.evaluation.maps import ordered_runs
 from fmrisynth.evaluation.noise import N_LAGS, band_quarters
 from fmrisynth.evaluation.records import RunRecord
 from fmrisynth.evaluation.resampling import NAN, Figure, bootstrap_counts, interval
 
-__all__ = ["NAMES", "compare_time_series", "real_time_series", "run_figures"]
+__all__ = ["NAMES", "compare_time_series", "halves_of", "real_time_series", "run_figures"]
 
 _LAGS = tuple(f"lag{lag}" for lag in range(1, N_LAGS + 1))
 NAMES = ("temporal_sd", "tsnr", *_LAGS, "fwhm", "power_q1", "power_q2", "power_q3", "power_q4")
 """Names of the ``F`` figures of one run."""
 
 _WITH_RATIO = ("temporal_sd", "tsnr", "lag1", "fwhm")
+
+_WHITE = dict.fromkeys((*_LAGS, "fwhm"), 0.0) | dict.fromkeys(NAMES[-4:], 0.25)
+"""What noise that is white in time and space has: the floor of figures of colour."""
 
 Cells = Mapping[tuple[str, str], np.ndarray]
 
@@ -85,24 +89,65 @@ def compare_time_series(
     for f, name in enumerate(NAMES):
         value = float(np.nanmean(made[:, f]))
         samples = np.array([_weighted_mean(made[:, f], c) for c in counts])
-        figures[name] = Figure(value, *interval(value, samples), ceiling=float(reference[f]))
+        floor = _WHITE.get(name, NAN)
+        figures[name] = Figure(value, *interval(value, samples), float(reference[f]), floor)
         if name in _WITH_RATIO:
             base = float(np.nanmean(found[:, f]))
             ratios = np.array(
                 [_weighted_mean(made[:, f], c) / _weighted_mean(found[:, f], c) for c in counts]
             )
-            figures[f"{name}_ratio"] = Figure(
-                value / base, *interval(value / base, ratios), ceiling=float(reference[f] / base)
-            )
+            limits = interval(value / base, ratios)
+            ceiling = float(reference[f] / base)
+            figures[f"{name}_ratio"] = Figure(value / base, *limits, ceiling, floor / base)
     return figures
 
 
 def real_time_series(
     real: Sequence[RunRecord], training: Sequence[RunRecord], rng: np.random.Generator
 ) -> dict[str, Figure]:
-    """Figures of the real held-out runs themselves, beside those of the training runs."""
+    """Figures of the real held-out runs themselves.
+
+    Parameters
+    ----------
+    real, training : sequence of RunRecord
+        Runs of real held-out and of real training participants.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict
+        As `compare_time_series`; the ratios are those of one half of each
+        participant's runs of a task to the other.
+    """
     figures = compare_time_series(real, real, training, rng)
-    return {name: figure for name, figure in figures.items() if not name.endswith("_ratio")}
+    halves = compare_time_series(*halves_of(real), training, rng)
+    whole = {name: figure for name, figure in figures.items() if not name.endswith("_ratio")}
+    return whole | {name: figure for name, figure in halves.items() if name.endswith("_ratio")}
+
+
+def halves_of(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
+    """Split every participant's runs of each task in two; the odd one is left out.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Runs of one source.
+
+    Returns
+    -------
+    first, second : list of RunRecord
+        As many runs of the same participants and tasks in each.
+    """
+    groups = defaultdict(list)
+    for record in ordered_runs(records):
+        groups[record.run.participant, record.run.task].append(record)
+    first, second = [], []
+    for runs in groups.values():
+        size = len(runs) // 2
+        first += runs[0 : 2 * size : 2]
+        second += runs[1 : 2 * size : 2]
+    return first, second
 
 
 def _cells(records: Sequence[RunRecord]) -> dict[tuple[str, str], np.ndarray]:

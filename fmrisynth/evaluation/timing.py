@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fmrisynth.evaluation.resampling import NAN, Figure, bootstrap_counts, interval
+from fmrisynth.evaluation.correlation import cross_correlation
+from fmrisynth.evaluation.resampling import NAN, Figure, bootstrap_counts, finite_mean, interval
 from fmrisynth.evaluation.timecourses import TimeCourse
 
-__all__ = ["compare_timing", "peak_latency", "undershoot"]
+__all__ = ["compare_timing", "course_agreement", "mean_course", "peak_latency", "undershoot"]
 
+Counts = np.ndarray | None
 Measure = Callable[[np.ndarray, np.ndarray, float], float]
+Comparison = Callable[[TimeCourse, TimeCourse, str, Counts], float]
+"""(course of the source, course of the real data, source, bootstrap counts) → figure."""
+
+_N_BOOTSTRAP = 200
 
 
 def peak_latency(times: np.ndarray, course: np.ndarray, duration: float) -> float:
@@ -66,6 +72,16 @@ def undershoot(times: np.ndarray, course: np.ndarray, duration: float) -> float:
     return float(course[after].min() / course[during].max())
 
 
+def course_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlate two mean courses over the samples that both have; NaN below four of them."""
+    n = min(len(first), len(second))
+    first, second = first[:n], second[:n]
+    both = np.isfinite(first) & np.isfinite(second)
+    if both.sum() < 4:
+        return NAN
+    return float(cross_correlation(first[None, both], second[None, both])[0, 0])
+
+
 def compare_timing(
     courses: Sequence[TimeCourse], source: str, real: str, training: str, rng: np.random.Generator
 ) -> dict[str, Figure]:
@@ -83,58 +99,85 @@ def compare_timing(
     Returns
     -------
     dict
-        ``peak_latency_error`` (s) and ``undershoot_error``: mean over
-        conditions of |source − real|, the ceiling being that of training data;
-        ``peak_latency[<condition>]`` (s) with the real one as ceiling.
+        ``course_correlation`` (mean course with the real one) and
+        ``course_canonical`` (with what the canonical response predicts from
+        the real effects), means over conditions; ``peak_latency_error`` (s) and
+        ``undershoot_error``, means of |source − real|; and ``peak_latency[…]``
+        (s) and ``undershoot[…]`` of each condition, with the real one as ceiling. The
+        ceilings of the means are those of training data; their floor takes
+        the course of every other condition.
     """
-    usable = [c for c in courses if len(c.curves.get(source, ())) and len(c.curves[real])]
+    usable = [c for c in courses if len(c.curves.get(source, ())) and len(c.curves.get(real, ()))]
     if not usable:
         return {}
+    counts = _counts(usable, (source, real), rng)
+    measures: dict[str, tuple[Comparison, tuple[float, float]]] = {
+        "course_correlation": (_same_course(real), (-1.0, 1.0)),
+        "course_canonical": (_canonical, (-1.0, 1.0)),
+        "peak_latency_error": (_error(peak_latency, real), (0.0, np.inf)),
+        "undershoot_error": (_error(undershoot, real), (0.0, np.inf)),
+    }
     figures = {}
-    for name, measure in (("peak_latency", peak_latency), ("undershoot", undershoot)):
-        value = _error(usable, source, real, measure)
-        samples = np.array([_error(usable, source, real, measure, c) for c in _counts(usable, rng)])
-        figures[f"{name}_error"] = Figure(
-            value, *interval(value, samples, (0.0, np.inf)), _error(usable, training, real, measure)
+    for name, (compare, bounds) in measures.items():
+        value = finite_mean([compare(c, c, source, None) for c in usable])
+        samples = [finite_mean([compare(c, c, source, n) for c in usable]) for n in counts]
+        # Beside the canonical response, the held-out data themselves are what to reach.
+        best = real if name == "course_canonical" else training
+        figures[name] = Figure(
+            value,
+            *interval(value, np.array(samples), bounds),
+            finite_mean([compare(c, c, best, None) for c in usable if best in c.curves]),
+            finite_mean(
+                [compare(other, c, source, None) for c in usable for other in usable if other != c]
+            ),
         )
     for course in usable:
-        figures[f"peak_latency[{course.condition}]"] = Figure(
-            _measured(course, source, peak_latency), ceiling=_measured(course, real, peak_latency)
-        )
+        for name, measure in (("peak_latency", peak_latency), ("undershoot", undershoot)):
+            value = _measured(course, source, measure)
+            samples = [_measured(course, source, measure, n) for n in counts]
+            figures[f"{name}[{course.condition}]"] = Figure(
+                value, *interval(value, np.array(samples)), _measured(course, real, measure)
+            )
     return figures
 
 
-def _counts(courses: Sequence[TimeCourse], rng: np.random.Generator) -> np.ndarray:
-    sizes = {len(rows) for course in courses for rows in course.curves.values() if len(rows)}
-    return bootstrap_counts(min(sizes), rng, 200)
+def _counts(
+    courses: Sequence[TimeCourse], sources: Sequence[str], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw bootstrap samples; none where courses rest on different numbers of participants."""
+    sizes = {len(course.curves[source]) for course in courses for source in sources}
+    return bootstrap_counts(sizes.pop() if len(sizes) == 1 else 0, rng, _N_BOOTSTRAP)
 
 
-def _error(
-    courses: Sequence[TimeCourse],
-    source: str,
-    real: str,
-    measure: Measure,
-    counts: np.ndarray | None = None,
-) -> float:
-    errors = np.array(
-        [
-            _measured(course, source, measure, counts) - _measured(course, real, measure, counts)
-            for course in courses
-        ]
-    )
-    errors = np.abs(errors[np.isfinite(errors)])
-    return float(errors.mean()) if len(errors) else NAN
+def _same_course(real: str) -> Comparison:
+    def compare(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
+        made = mean_course(own.curves[source], counts)
+        return course_agreement(made, mean_course(other.curves[real], counts))
+
+    return compare
 
 
-def _measured(
-    course: TimeCourse, source: str, measure: Measure, counts: np.ndarray | None = None
-) -> float:
-    rows = course.curves.get(source)
-    if rows is None or not len(rows):
-        return NAN
-    if counts is not None and len(counts) == len(rows):
-        rows = np.repeat(rows, counts, axis=0)
-    finite = np.isfinite(rows)
+def _canonical(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
+    return course_agreement(mean_course(own.curves[source], counts), other.prediction)
+
+
+def _error(measure: Measure, real: str) -> Comparison:
+    def compare(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
+        made = _measured(own, source, measure, counts)
+        return abs(made - _measured(other, real, measure, counts))
+
+    return compare
+
+
+def mean_course(rows: np.ndarray, counts: Counts = None) -> np.ndarray:
+    """Average participants' courses (P, S), counted as often as drawn, over finite samples."""
+    weights = np.ones(len(rows)) if counts is None else counts
+    finite = np.isfinite(rows) * weights[:, None]
     count = finite.sum(axis=0)
-    mean = np.where(count > 0, np.nansum(rows, axis=0) / np.maximum(count, 1), np.nan)
-    return measure(course.times, mean, course.duration)
+    total = (np.nan_to_num(rows) * weights[:, None]).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _measured(course: TimeCourse, source: str, measure: Measure, counts: Counts = None) -> float:
+    rows = course.curves[source]
+    return measure(course.times, mean_course(rows, counts), course.duration)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ from fmrisynth.phantom.truth import (
     write_participant_truth,
     write_population_truth,
 )
+from fmrisynth.workers import worker_pool
 
 __all__ = ["simulate_cohort"]
 
@@ -99,9 +99,7 @@ def _simulate_participants(
         for index, label in enumerate(labels):
             yield index, _write_participant(population, index, label, folder)
         return
-    # Spawned processes inherit no threads or locks of whatever has called this.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(nprocs, len(labels)), mp_context=context) as pool:
+    with worker_pool(min(nprocs, len(labels))) as pool:
         futures = {
             pool.submit(_write_participant, population, index, label, folder): index
             for index, label in enumerate(labels)

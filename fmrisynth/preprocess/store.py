@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.preprocess.volumes import split
+from fmrisynth.workers import worker_pool
 
 __all__ = ["Frames", "PreprocessConfig", "RunData", "load_run_data", "prepare_runs", "run_key"]
 
@@ -148,8 +147,7 @@ def prepare_runs(
     """
     jobs = [(run, grid, config, cache) for run in runs]
     if nprocs > 1:
-        # spawn: a fork of a process with threads (BLAS, torch) can hang
-        with ProcessPoolExecutor(nprocs, mp_context=get_context("spawn")) as pool:
+        with worker_pool(nprocs) as pool:
             problems = list(progress(pool.map(_prepare, jobs)))
     else:
         problems = [_prepare(job) for job in progress(jobs)]

@@ -7,6 +7,7 @@ that they follow light, dark and print.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,8 +35,9 @@ __all__ = [
 
 _INK = "#010203"  # replaced by currentColor in the SVG
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
-"""Okabe and Ito's colours, told apart by colour-blind readers; the first is the real data's."""
+COLOURS = ("#2a84c6", "#d55e00", "#009e73", "#c96a9b", "#b8860b", "#56b4e9", "#8a7bd1", "#7f8a92")
+"""Colours after Okabe and Ito, told apart by colour-blind readers and seen on light and dark
+paper; the first is the real data's."""
 
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names come from the dataset and may hold "$"
@@ -107,7 +109,7 @@ def draw_matrix(
                 axes.add_patch(Rectangle((j, i), 1, 1, color=colours(shade), lw=0))
                 if n <= 8:
                     ink = "white" if shade < 0.6 else "black"
-                    text = f"{value + 0.0:.2f}".replace("-0.00", "0").replace("0.", ".", 1)
+                    text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
                     axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=7, color=ink)
         axes.set(xlim=(0, n), ylim=(n, 0), xlabel=columns, ylabel=rows, aspect="equal")
         short = [_short(name) for name in names]
@@ -225,20 +227,27 @@ def draw_autocorrelation(lags: Mapping[str, np.ndarray], colours: Mapping[str, s
 
 
 def draw_dots(
-    values: Mapping[str, np.ndarray], unit: str, colours: Mapping[str, str], label: str
+    values: Mapping[str, np.ndarray],
+    unit: str,
+    colours: Mapping[str, str],
+    label: str,
+    limit: float = math.nan,
 ) -> str:
     """Draw one dot for each run, a row for each source.
 
     Parameters
     ----------
     values : mapping
-        Source → ndarray, shape (n_runs,).
+        Source → ndarray, shape (n_runs,). Of very many, evenly spaced ranks
+        are drawn, the smallest and the largest among them.
     unit : str
         Name and unit of the values.
     colours : mapping
         Source → colour.
     label : str
         Description for screen readers.
+    limit : float
+        Value marked by a dotted line; NaN for none.
 
     Returns
     -------
@@ -248,12 +257,14 @@ def draw_dots(
     rng = np.random.default_rng(0)
     with _drawing(4.2, 0.8 + 0.38 * len(values)) as (canvas, axes):
         for row, (source, runs) in enumerate(values.items()):
-            found = runs[np.isfinite(runs)]
+            found = _thinned(runs[np.isfinite(runs)])
             spread = row + rng.uniform(-0.22, 0.22, len(found))
             axes.plot(found, spread, "o", ms=4, color=colours[source], alpha=0.6, mew=0)
             if len(found):
                 axes.plot([np.median(found)] * 2, [row - 0.34, row + 0.34], color=_INK, lw=1.5)
-        axes.set_yticks(range(len(values)), list(values))
+        if math.isfinite(limit):
+            axes.axvline(limit, color=_INK, lw=1, ls=":")
+        axes.set_yticks(range(len(values)), [_short(source) for source in values])
         axes.set(ylim=(len(values) - 0.5, -0.5), xlabel=unit)
         axes.tick_params(axis="y", length=0)
         return _svg(canvas, label)
@@ -348,6 +359,13 @@ def draw_timeline(
         axes.set(xlim=(0, duration), ylim=(len(events) - 0.5, -0.5), xlabel="s")
         axes.tick_params(axis="y", length=0)
         return _svg(canvas, label)
+
+
+def _thinned(values: np.ndarray, most: int = 240) -> np.ndarray:
+    if len(values) <= most:
+        return values
+    ranks = np.linspace(0, len(values) - 1, most).round().astype(int)
+    return np.sort(values)[ranks]
 
 
 def _short(name: str) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from fmrisynth.bids.atomic import atomic_path, make_folder
+from fmrisynth.bids.atomic import write_bytes
 from fmrisynth.evaluation.result import REAL, Evaluation
 from fmrisynth.evaluation.tables import metrics_table
-from fmrisynth.evaluation.verdict import Judgement, judge
-from fmrisynth.reports import figures, sections
+from fmrisynth.reports import brain_maps, figures, sections
+from fmrisynth.reports.citations import methods, references
+from fmrisynth.reports.key_figures import (
+    KEY_FIGURES,
+    figure_table,
+    uses,
+    verdict,
+    verdict_overview,
+)
+from fmrisynth.reports.slices import png_uri
+from fmrisynth.reports.templating import environment
 
-__all__ = ["environment", "render_group_report", "write_citation", "write_group_report"]
+__all__ = ["render_group_report", "write_citation", "write_group_report", "write_page"]
 
 
 def write_group_report(evaluation: Evaluation, target: Path, context: Mapping[str, Any]) -> None:
@@ -30,16 +36,15 @@ def write_group_report(evaluation: Evaluation, target: Path, context: Mapping[st
     context : mapping
         What the caller knows beyond the evaluation; all optional: ``title``
         and ``dataset`` (str), ``settings`` and ``versions`` (mappings of
-        names to values), ``notices`` (sequence of str, shown on top).
+        names to values), ``notices`` (sequence of str, shown on top),
+        ``figures`` (mapping of titles to PNG files, e.g. the model's training
+        curves).
     """
-    page = render_group_report(evaluation, context)
-    make_folder(target.parent)
-    with atomic_path(target) as path:
-        path.write_text(page, encoding="utf-8")
+    write_page(render_group_report(evaluation, context), target)
 
 
 def write_citation(evaluation: Evaluation, target: Path, versions: Mapping[str, str]) -> None:
-    """Write the methods paragraph with its references, to be copied into a paper.
+    """Write the methods paragraphs with their references, to be copied into a paper.
 
     Parameters
     ----------
@@ -50,20 +55,23 @@ def write_citation(evaluation: Evaluation, target: Path, versions: Mapping[str, 
     versions : mapping
         Program → version.
     """
+    paragraphs = methods(evaluation)
     text = (
         environment(escape=False)
         .get_template("citation.md")
         .render(
-            conditions=evaluation.conditions,
-            training=evaluation.training,
-            n_held_out=len(evaluation.held_out),
+            methods=paragraphs,
+            references=references(paragraphs),
             settings=evaluation.settings,
             versions=versions,
         )
     )
-    make_folder(target.parent)
-    with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8")
+    write_page(text, target)
+
+
+def write_page(text: str, target: Path) -> None:
+    """Write a page as UTF-8; what of a file's name is no character becomes a question mark."""
+    write_bytes(target, text.encode("utf-8", errors="replace"))
 
 
 def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> str:
@@ -81,96 +89,82 @@ def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> s
     str
         A page that needs no other file and no network.
     """
-    generators = evaluation.generators
-    colours = {name: figures.colour_of(i) for i, name in enumerate((REAL, *generators))}
+    notices = [*context.get("notices", ()), *evaluation.notices]
+    curves = _pictures(context.get("figures", {}), notices)
+    paragraphs = methods(evaluation)
     return (
         environment()
         .get_template("group.html")
         .render(
             title=context.get("title", "Synthetic task fMRI: group report"),
             dataset=context.get("dataset", ""),
-            notices=[*context.get("notices", ()), *evaluation.notices],
-            generators=generators,
-            tested=generators[0],
-            colours=colours,
-            verdicts=[(name, _verdict(evaluation, name)) for name in generators],
-            conditions=evaluation.conditions,
-            maps=sections.maps(evaluation),
-            rdms=sections.rdms(evaluation),
-            identification=sections.identification(evaluation),
-            courses=sections.courses(evaluation, colours),
-            noise=sections.noise(evaluation, colours),
-            participants=sections.participants(evaluation),
-            networks=sections.networks(evaluation, colours),
-            variance=sections.variance(evaluation),
-            copying=sections.copying(evaluation),
-            decoding=sections.decoding(evaluation),
-            real_colour=figures.COLOURS[0],
-            both_colour=figures.COLOURS[1],
+            notices=notices,
+            evaluation=evaluation,
+            generators=evaluation.generators,
+            tested=evaluation.generators[0],
+            key_figures={name: figure_table(evaluation, name) for name in KEY_FIGURES},
+            curves=curves,
+            methods=paragraphs,
+            references=references(paragraphs),
             table=_table(evaluation),
-            held_out=evaluation.held_out,
-            training=evaluation.training,
             nothing_held_out=not evaluation.training and bool(evaluation.notices),
             settings={**context.get("settings", {}), **evaluation.settings},
             versions=context.get("versions", {}),
+            **_verdicts(evaluation),
+            **_drawings(evaluation),
         )
     )
 
 
-def environment(*, escape: bool = True) -> Environment:
-    """Make the template environment: what is not markup is escaped, unless it is for plain text."""
-    environment = Environment(
-        loader=PackageLoader("fmrisynth.reports"),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = _number
-    return environment
+def _verdicts(evaluation: Evaluation) -> dict[str, Any]:
+    """Collect what the top of the page says."""
+    generators = evaluation.generators
+    return {
+        "verdicts": [(name, verdict(evaluation, name)) for name in generators],
+        "overview": verdict_overview(evaluation) if len(generators) > 1 else [],
+        "uses": uses(evaluation, generators[0]),
+    }
 
 
-def _number(value: float, digits: int = 2) -> str:
-    """Format a figure; a dash where there is none."""
-    if not math.isfinite(value):
-        return "–"
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("-", "−")
+def _drawings(evaluation: Evaluation) -> dict[str, Any]:
+    """Draw all pictures of the page, by section."""
+    sources = (REAL, *evaluation.generators)
+    colours = {name: figures.colour_of(i) for i, name in enumerate(sources)}
+    return {
+        "colours": colours,
+        "real_colour": figures.COLOURS[0],
+        "both_colour": figures.COLOURS[1],
+        "maps": brain_maps.maps(evaluation),
+        "trial_type_maps": brain_maps.trial_types(evaluation),
+        "z_maps": brain_maps.z_maps(evaluation),
+        "z_threshold": brain_maps.Z_THRESHOLD,
+        "contrasts": brain_maps.contrasts(evaluation),
+        "rdms": sections.rdms(evaluation),
+        "identification": sections.identification(evaluation),
+        "courses": sections.courses(evaluation, colours),
+        "noise": sections.noise(evaluation, colours),
+        "participants": sections.participants(evaluation),
+        "components": sections.networks(evaluation, colours),
+        "connectivity": sections.connectivity(evaluation),
+        "diversity": sections.diversity(evaluation),
+        "copying": sections.copying(evaluation),
+        "decoding": sections.decoding(evaluation),
+    }
 
 
-def _verdict(evaluation: Evaluation, generator: str) -> list[dict[str, Any]]:
-    rows = []
-    for judgement in judge(evaluation.figures[generator], evaluation.figures[REAL]):
-        figure = judgement.figure
-        rows.append(
-            {
-                "label": judgement.rule.label,
-                "asked": judgement.rule.asked,
-                "value": figure.value,
-                "low": figure.low,
-                "high": figure.high,
-                "ceiling": figure.ceiling,
-                "floor": figure.floor,
-                "passed": judgement.passed,
-                "said": _said(judgement),
-            }
-        )
-    return rows
-
-
-def _said(judgement: Judgement) -> str:
-    if judgement.passed is None:
-        if not math.isfinite(judgement.figure.value):
-            return "not judged: real data too noisy, or missing"
-        return "not judged: " + (
-            "no ceiling" if not math.isfinite(judgement.figure.ceiling) else "interval too wide"
-        )
-    if judgement.passed:
-        return "pass"
-    missing = -judgement.margin
-    return f"short by {missing:.3f}" if missing < 0.01 else f"short by {missing:.2f}"
+def _pictures(files: Mapping[str, Path], notices: list[str]) -> list[dict[str, str]]:
+    """Inline PNG files; one that cannot be shown becomes a notice."""
+    shown = []
+    for title, path in files.items():
+        picture = png_uri(path)
+        if picture is None:
+            notices.append(
+                f"The picture “{title}” is left out: {path} is missing or no PNG of "
+                "reasonable size."
+            )
+        else:
+            shown.append({"title": title, "image": picture})
+    return shown
 
 
 def _table(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from fmrisynth.bids.atomic import atomic_path, make_folder
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
-from fmrisynth.evaluation.records import Grid, RunRecord, summarise_runs
+from fmrisynth.evaluation.grids import Grid
+from fmrisynth.evaluation.records import RunRecord, summarise_usable_runs
 from fmrisynth.evaluation.timecourses import mean_image
 from fmrisynth.reports import figures
-from fmrisynth.reports.html import environment
+from fmrisynth.reports.html import write_page
 from fmrisynth.reports.slices import draw_carpet, draw_slices
+from fmrisynth.reports.templating import environment
 
 __all__ = ["write_participant_report"]
 
@@ -47,18 +48,18 @@ def write_participant_report(
     context : mapping, optional
         ``dataset`` and ``role`` (str), ``notices`` (sequence of str).
 
-    Raises
-    ------
-    DataError
-        When a run cannot be read; the message names the file.
+    A run that cannot be read is left out, and the page says why.
     """
     context = context or {}
     first = (real or synthetic)[0]
     grid = Grid(first.affine, first.shape)
-    records = summarise_runs(
+    records, skipped = summarise_usable_runs(
         [*real, *synthetic], grid, work_dir=work_dir, nprocs=nprocs, progress=False
     )
-    sources = {"real": records[: len(real)], "synthetic": records[len(real) :]}
+    sources = {
+        "real": [record for record in records[: len(real)] if record is not None],
+        "synthetic": [record for record in records[len(real) :] if record is not None],
+    }
     page = (
         environment()
         .get_template("participant.html")
@@ -67,20 +68,21 @@ def write_participant_report(
             dataset=context.get("dataset", ""),
             role=context.get("role", ""),
             notices=list(context.get("notices", ())),
+            skipped=skipped,
             mosaics=_mosaics(sources, grid),
             maps=_evoked(sources, grid),
             runs=[_run(record, sources["real"]) for record in sources["synthetic"]],
         )
     )
-    make_folder(target.parent)
-    with atomic_path(target) as path:
-        path.write_text(page, encoding="utf-8")
+    write_page(page, target)
 
 
 def _mosaics(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict[str, Any]]:
     """Draw the mean image and the tSNR of each source, each pair on one scale."""
     sections = []
     shown = {name: records for name, records in sources.items() if records}
+    if not shown:
+        return []
     tsnr = {name: _mean_on_grid(records, grid, _tsnr) for name, records in shown.items()}
     top = max(float(np.percentile(volume[volume > 0], 99)) for volume in tsnr.values())
     for name, records in shown.items():
@@ -98,6 +100,8 @@ def _mosaics(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dic
 def _evoked(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict[str, Any]]:
     """Draw the participant's effect of each trial type, real beside synthetic."""
     pairs = sorted({(r.run.task, name) for r in sources["synthetic"] for name in r.trial_types})
+    if not pairs:
+        return []
     background = np.asarray(mean_image(sources["real"] or sources["synthetic"], grid).dataobj)
     sections = []
     for task, trial_type in pairs:
@@ -135,6 +139,7 @@ def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
     length = run.n_volumes * run.t_r
     return {
         "label": run.label,
+        "limit": limit,
         "timeline": Markup(figures.draw_timeline(events, length, f"Events of {run.label}")),
         "carpets": [
             {

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from fmrisynth.evaluation.result import REAL, TRAINING, Evaluation
-from fmrisynth.evaluation.variance import FACTORS
 from fmrisynth.reports import figures
-from fmrisynth.reports.slices import draw_slices
+from fmrisynth.reports.slices import draw_large_matrix
 
 __all__ = [
+    "connectivity",
     "copying",
     "courses",
     "decoding",
+    "diversity",
     "identification",
-    "maps",
     "networks",
     "noise",
     "participants",
     "rdms",
-    "variance",
 ]
 
 Section = list[dict[str, Any]]
-
-
-def maps(evaluation: Evaluation) -> Section:
-    """Draw the strips of slices of each condition, all of its maps on one scale."""
-    mask = np.asarray(evaluation.mask.dataobj) > 0
-    affine = evaluation.mask.affine
-    background = np.asarray(evaluation.background.dataobj)
-    sections = []
-    for c, name in enumerate(evaluation.conditions.names):
-        real = evaluation.maps[REAL][c]
-        # The scale is that of the real map alone: a generator must not set its own.
-        limit = float(np.nanpercentile(np.abs(real), 99.5)) if np.isfinite(real).any() else 1.0
-        limit = limit or 1.0
-        rows = [("real, held out", real)]
-        rows += [(source, evaluation.maps[source][c]) for source in evaluation.generators]
-        tested = evaluation.generators[0]
-        rows.append((f"{tested} − real", evaluation.maps[tested][c] - real))
-        strips = []
-        for label, values in rows:
-            volume = np.zeros(mask.shape)
-            volume[mask] = np.nan_to_num(values)
-            drawn = draw_slices(background, volume, affine, limit=limit, threshold=0.3 * limit)
-            strips.append({"label": label, "image": drawn.image, "heights": drawn.heights})
-        sections.append({"name": name, "limit": limit, "strips": strips})
-    return sections
 
 
 def rdms(evaluation: Evaluation) -> Section:
@@ -111,6 +86,7 @@ def courses(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
     return [
         {
             "name": course.condition,
+            "region": course.region,
             "drawing": Markup(
                 figures.draw_time_course(
                     course.times,
@@ -179,6 +155,13 @@ def participants(evaluation: Evaluation) -> Section:
     sources = [*evaluation.generators, REAL]
     labels = {name: f"{name} (rows) and real" for name in evaluation.generators}
     labels[REAL] = "one half of the real runs (rows) and the other"
+    shown = [
+        name
+        for name in sources
+        if name in evaluation.participant_maps
+        and len(evaluation.participant_maps[name]) == len(evaluation.held_out)
+    ]
+    most = max([0.2, *(np.nanmax(np.abs(evaluation.participant_maps[name])) for name in shown)])
     return [
         {
             "label": labels[name],
@@ -187,50 +170,56 @@ def participants(evaluation: Evaluation) -> Section:
                     evaluation.participant_maps[name],
                     evaluation.held_out,
                     label=f"Participants' maps: {labels[name]}",
-                    low=-0.1,
-                    high=1.0,
+                    low=-most,
+                    high=most,
                 )
             ),
         }
-        for name in sources
-        if name in evaluation.participant_maps
-        and len(evaluation.participant_maps[name]) == len(evaluation.held_out)
+        for name in shown
     ]
 
 
-def networks(evaluation: Evaluation, colours: Mapping[str, str]) -> dict[str, Any]:
-    """Draw the spatial spectrum and list the figures of connectivity."""
-    if not evaluation.networks:
-        return {}
-    shares = {name: evaluation.networks[name].eigenvalues for name in colours}
-    names = ("fc_correlation", "fc_sd", "fc_same", "fc_different")
-    return {
-        "drawing": Markup(figures.draw_components(shares, colours)),
-        "rows": [
-            {
-                "label": name,
-                "numbers": [evaluation.figures[name][key].value for key in names],
-            }
-            for name in evaluation.generators
-        ],
-        "real": [evaluation.figures[evaluation.generators[0]][key].ceiling for key in names],
+def networks(evaluation: Evaluation, colours: Mapping[str, str]) -> Markup | None:
+    """Draw the spatial spectrum."""
+    shares = {
+        name: evaluation.networks[name].eigenvalues
+        for name in colours
+        if name in evaluation.networks
     }
+    return Markup(figures.draw_components(shares, colours)) if shares else None
 
 
-def variance(evaluation: Evaluation) -> list[tuple[str, list[float]]]:
-    """List the share of the variance of each factor, source by source."""
-    rows = []
-    for name in (REAL, *evaluation.generators):
-        found = [evaluation.figures[name].get(f"variance_{factor}") for factor in FACTORS]
-        rows.append((name, [figure.value if figure else math.nan for figure in found]))
-    return rows
+def connectivity(evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the mean connectivity of each source, parcels in the real data's order."""
+    edges = {
+        name: np.tanh(evaluation.networks[name].edges.mean(axis=0))
+        for name in (REAL, *evaluation.generators)
+        if name in evaluation.networks and len(evaluation.networks[name].edges)
+    }
+    if REAL not in edges or len(edges[REAL]) < 3:
+        return {}
+    limit = float(np.percentile(np.abs(edges[REAL]), 98)) or 1.0
+    real = squareform(edges[REAL], checks=False)
+    order = leaves_list(linkage(1.0 - edges[REAL], "average"))
+    matrices = []
+    for name, values in edges.items():
+        matrix = (
+            squareform(values, checks=False)
+            if len(values) == len(edges[REAL])
+            else np.full_like(real, np.nan)
+        )
+        np.fill_diagonal(matrix, 1.0)
+        matrices.append(
+            {"label": name, "image": draw_large_matrix(matrix[np.ix_(order, order)], limit)}
+        )
+    return {"limit": limit, "n_parcels": len(real), "matrices": matrices}
 
 
 def copying(evaluation: Evaluation) -> Section:
     """Draw how near each synthetic run is to training and to held-out runs."""
     sections = []
     for name, audit in evaluation.copying.items():
-        if not len(audit.to_training):
+        if not np.isfinite(audit.to_training).any():
             continue
         values = {
             "training": audit.to_training,
@@ -250,10 +239,25 @@ def copying(evaluation: Evaluation) -> Section:
                         "correlation with the nearest real run",
                         colours,
                         f"Nearest real runs of the runs of {name}",
+                        limit=audit.limit,
                     )
                 ),
             }
         )
+    return sections
+
+
+def diversity(evaluation: Evaluation) -> Section:
+    """Draw how alike the runs of a generator are, beside real runs of different people."""
+    sections = []
+    for name, audit in evaluation.copying.items():
+        if len(audit.synthetic_pairs) and len(audit.real_pairs):
+            values = {"synthetic": audit.synthetic_pairs, "real": audit.real_pairs}
+            colours = {"synthetic": figures.COLOURS[1], "real": figures.COLOURS[0]}
+            drawing = figures.draw_dots(
+                values, "correlation of two runs", colours, f"Likeness of the runs of {name}"
+            )
+            sections.append({"label": name, "drawing": Markup(drawing)})
     return sections
 
 

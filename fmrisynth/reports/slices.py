@@ -1,4 +1,4 @@
-"""Pictures of volumes: axial slices and carpets, as PNG in data URIs."""
+"""Pictures as PNG in data URIs: axial slices, carpets and large matrices."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from nibabel.orientations import aff2axcodes, io_orientation
 
-__all__ = ["Slices", "data_uri", "draw_carpet", "draw_slices"]
+__all__ = ["Slices", "data_uri", "draw_carpet", "draw_large_matrix", "draw_slices", "png_uri"]
 
 _COLD_HOT = LinearSegmentedColormap.from_list(
     "cold_hot",
     ["#b8f4ff", "#1e90ff", "#10208a", "#3c3c3c", "#8a1010", "#ff6a00", "#ffee66"],
 )
 """Effects on grey anatomy: blue and cyan below zero, red and yellow above."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LARGEST_PNG = 4 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,28 @@ def data_uri(png: bytes) -> str:
     str
     """
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def png_uri(path: Path) -> str | None:
+    """Read a PNG file as a data URI.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or None
+        None when it cannot be read, is no PNG, or is larger than a page should hold.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_PNG:
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return data_uri(content) if content.startswith(_PNG_SIGNATURE) else None
 
 
 def draw_slices(
@@ -129,6 +156,25 @@ def draw_carpet(series: np.ndarray, *, limit: float, most_rows: int = 240) -> st
     rows = np.array([group.mean(axis=0) for group in groups])
     grey = 0.5 + 0.5 * np.clip(rows / limit, -1, 1)
     return data_uri(_png(np.repeat(grey[..., None], 3, axis=-1)))
+
+
+def draw_large_matrix(matrix: np.ndarray, limit: float) -> str:
+    """Draw a matrix with too many cells for numbers, blue below zero and red above.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        Values; NaN is drawn grey.
+    limit : float
+        Value of the strongest colour, the same for matrices to be compared.
+
+    Returns
+    -------
+    str
+        PNG as a data URI, one pixel per cell.
+    """
+    colours = mpl.colormaps["RdBu_r"](0.5 + 0.5 * np.clip(matrix / limit, -1, 1))[..., :3]
+    return data_uri(_png(np.where(np.isfinite(matrix)[..., None], colours, 0.5)))
 
 
 def _png(colours: np.ndarray) -> bytes:

@@ -1,0 +1,67 @@
+"""Simulated runs as files: those that are missing, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
+from fmrisynth.preprocess.volumes import Carrier
+
+__all__ = ["Simulate", "write_simulated_runs"]
+
+Simulate = Callable[[Run, int], tuple[np.ndarray, Carrier]]
+"""From a run to imitate and a seed to (X, Y, Z, T) in its units, and its carrier."""
+
+
+def write_simulated_runs(
+    name: str, fit: Callable[[], Simulate], imitated: Sequence[Run], out: Path, seed: int
+) -> tuple[Run, ...]:
+    """Write one simulated run for each of those imitated, as files.
+
+    Parameters
+    ----------
+    name : str
+        Of the simulator, for its provenance.
+    fit : callable
+        Estimates the simulator; called only when a run is missing.
+    imitated : sequence of Run
+        Whose carrier and events to take.
+    out : pathlib.Path
+        Scratch directory; finished runs in it are kept.
+    seed : int
+        Of all noise; each run has its own, whichever others are written.
+
+    Returns
+    -------
+    tuple of Run
+        All finished runs of `out`.
+    """
+    provenance: dict[str, Any] = {"Generator": name, "RandomSeed": seed}
+    missing = [
+        (index, run)
+        for index, run in enumerate(imitated)
+        if not is_finished(out, run, provenance=provenance)
+    ]
+    if missing:
+        simulate = fit()
+        with ThreadPoolExecutor(1) as writer:  # deflate releases the GIL
+            pending: list[Future[Path]] = []
+            for index, run in tqdm(missing, desc=f"Simulating ({name})", unit="run"):
+                data, carrier = simulate(run, seed * 100_003 + index)
+                pending.append(
+                    writer.submit(
+                        write_synthetic_run, out, run, data, carrier.mask, provenance=provenance
+                    )
+                )
+                if len(pending) > 1:
+                    pending.pop(0).result()
+            for future in pending:
+                future.result()
+    return find_synthetic_runs(out)

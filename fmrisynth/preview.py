@@ -1,0 +1,156 @@
+"""What a call would do: its settings, the runs it would read, the files it would write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fmrisynth import __version__
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.derivatives import planned_files
+from fmrisynth.configuration import to_json
+from fmrisynth.errors import UsageError
+from fmrisynth.evaluation.contrasts import read_contrasts
+from fmrisynth.generators import MODEL_NAME, find_compared, own_runs
+from fmrisynth.model import ModelConfig, read_info
+from fmrisynth.pipeline import find_dataset, select_runs
+from fmrisynth.preprocess.splits import Split, choose_split
+from fmrisynth.resources import fitting_processes
+from fmrisynth.settings import Settings
+
+__all__ = ["preview"]
+
+DATASET_FILES = (
+    "dataset_description.json",
+    "README.md",
+    "CHANGES",
+    ".bidsignore",
+    "participants.tsv",
+    "participants.json",
+)
+
+
+def preview(settings: Settings, level: str) -> str:
+    """Describe what a call would do, by everything short of doing it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the call.
+    level : {"participant", "group"}
+        Its analysis level.
+
+    Returns
+    -------
+    str
+        JSON: version, level, settings, model, runs to read, files to write.
+
+    Raises
+    ------
+    FmrisynthError
+        As the call would, as far as it can be known beforehand.
+    """
+    settings = replace(settings, database_dir=None)  # a database would be written
+    dataset = find_dataset(settings)
+    described = _participant if level == "participant" else _group
+    content = {
+        "fmrisynth": __version__,
+        "level": level,
+        "settings": _settings(settings, dataset.runs),
+        "skipped": {str(path): reason for path, reason in dataset.skipped},
+        **described(settings, dataset.runs, select_runs(dataset, settings.selection.participants)),
+    }
+    return json.dumps(content, indent=2, default=str, ensure_ascii=False)
+
+
+def _settings(settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return all settings, with what the defaults come to."""
+    return asdict(settings) | {
+        "model_dir": settings.model_path,
+        "work_dir": settings.work_path,
+        "nprocs": fitting_processes(runs, settings.nprocs, settings.memory),
+    }
+
+
+def _participant(
+    settings: Settings, runs: Sequence[Run], selected: Sequence[Run]
+) -> dict[str, Any]:
+    """Describe the participant level."""
+    out = settings.output_dir
+    if settings.model_path.exists():
+        info = read_info(settings.model_path)
+        model = _model(settings, info.config, info.split, "is there and will be loaded")
+        learned, made = [], []
+    elif settings.model_dir is not None:
+        raise UsageError(f"--model {settings.model_path}: there is no such directory.")
+    else:
+        config = settings.config()
+        split = choose_split((r.participant for r in runs), config.held_out_share, settings.seed)
+        model = _model(settings, config, split, "will be trained")
+        learned = [run for run in runs if split.role(run.participant) == "training"]
+        made = [settings.model_path / "config.json", settings.model_path / "*.safetensors"]
+    written = [] if settings.train_only else list(selected)
+    samples = range(1, settings.n_samples + 1)
+    targets = [
+        path
+        for run in written
+        for sample in samples
+        for path in planned_files(
+            out, run, settings.layout, sample=sample, n_samples=settings.n_samples
+        )
+    ]
+    return {
+        "model": model,
+        "reads": _read([*learned, *written]),
+        "writes": _written([*made, *(out / name for name in DATASET_FILES), *targets]),
+    }
+
+
+def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dict[str, Any]:
+    """Describe the group level."""
+    info = read_info(settings.model_path)
+    problems: dict[Path, str] = {}
+    synthetic = own_runs(settings.output_dir, problems)
+    held_out = sorted({r.participant for r in real} - set(info.split.training))
+    compared = find_compared(
+        settings.compare, held_out, (MODEL_NAME, *settings.baselines), problems
+    )
+    contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
+    people = sorted({run.participant for run in synthetic})
+    out = settings.output_dir
+    pages = [out / "group.html", *(out / f"sub-{label}.html" for label in people)]
+    figures = [out / "group" / "metrics.tsv", out / "group" / "maps" / "*.nii.gz"]
+    kept = [] if settings.reports_only else [*figures, settings.evaluation_path]
+    return {
+        "model": _model(settings, info.config, info.split, "is there and will be loaded"),
+        "unreadable": problems,
+        "contrasts": [contrast.name for contrast in contrasts],
+        "reads": _read([*real, *synthetic, *(run for runs in compared.values() for run in runs)]),
+        "writes": _written([*pages, out / "logs" / "CITATION.md", *kept]),
+    }
+
+
+def _model(settings: Settings, config: ModelConfig, split: Split, state: str) -> dict[str, Any]:
+    """Describe the model: its settings, with those of drawing that were asked for."""
+    return {
+        "directory": settings.model_path,
+        "state": state,
+        "split": to_json(split),
+        "config": to_json(replace(config, sampling=settings.sampling(config.sampling))),
+    }
+
+
+def _read(runs: Iterable[Run]) -> dict[str, list[Path]]:
+    """Files of runs, by their labels, each once."""
+    return {
+        f"{run.label} ({run.bold.name})": [p for p in (run.bold, run.mask, run.events) if p]
+        for run in dict.fromkeys(runs)
+    }
+
+
+def _written(paths: Iterable[Path]) -> dict[str, str]:
+    """Say of each file whether it is new."""
+    return {str(path): "there already" if path.exists() else "new" for path in paths}

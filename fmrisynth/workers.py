@@ -1,0 +1,39 @@
+"""Worker processes that end with the process that started them, however that ends."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+__all__ = ["worker_pool"]
+
+
+def worker_pool(nprocs: int) -> ProcessPoolExecutor:
+    """Return a pool of fresh interpreters that do not outlive this process.
+
+    They are spawned: a fork of a process with threads (BLAS, torch) can hang.
+    The workers of a plain pool wait for ever for work when its owner is killed,
+    with their memory and, on a cluster, their place in the queue.
+
+    Parameters
+    ----------
+    nprocs : int
+        Workers at most.
+    """
+    return ProcessPoolExecutor(
+        nprocs, mp_context=get_context("spawn"), initializer=_end_with_the_parent
+    )
+
+
+def _end_with_the_parent() -> None:
+    """Watch the parent in a thread of the worker's own."""
+    Thread(target=_watch, name="parent-watch", daemon=True).start()
+
+
+def _watch() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()  # returns when the parent's end of a pipe is closed, by a kill too
+        os._exit(1)

@@ -1,0 +1,240 @@
+"""Plant known faults in a phantom cohort and print what the verdict says of each.
+
+``python -m fmrisynth.phantom DATASET`` first, then
+``python tests/campaigns/planted_cases.py DATASET OUT``. The phantom's own model scans its
+held-out participants again, so that one "generator" is real data, and others are real data
+with one thing wrong. The exit status is 1 when a fault is not seen by a rule that should see
+it, or when real data fail a rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fmrisynth.bids.dataset import Run, find_runs
+from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
+from fmrisynth.bids.events import read_events
+from fmrisynth.bids.images import load_bold
+from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.study import evaluate
+from fmrisynth.evaluation.tables import write_metrics
+from fmrisynth.evaluation.verdict import judge
+from fmrisynth.phantom.config import PhantomConfig
+from fmrisynth.phantom.fields import weighted_sum
+from fmrisynth.phantom.noise import draw_noise, draw_spikes, draw_thermal
+from fmrisynth.phantom.responses import Response, event_amplitudes, time_courses
+from fmrisynth.phantom.simulation import Population, build_session, draw_participant
+
+INTENSITY = 10_000.0
+SHIFT = 11  # volumes, of the shifted copies
+
+Maker = Callable[[Run, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A generator with a known fault.
+
+    ``seen_by``: rules of which at least one must fail; none for real data.
+    """
+
+    name: str
+    seen_by: tuple[str, ...]
+    make: Maker
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a repeated scan."""
+
+    amplitude: float = 1.0
+    group_mean: bool = False
+    one_map: bool = False
+    white: bool = False
+
+
+class Scanner:
+    """Scans participants of the phantom again, as they are or with a fault."""
+
+    def __init__(self, config: PhantomConfig) -> None:
+        self.config, self.population = config, Population.build(config)
+
+    def scan(self, run: Run, fault: Fault, rng: np.random.Generator) -> np.ndarray:
+        """Volumes (X, Y, Z, T) of the participant, task and events of a real run."""
+        config, population = self.config, self.population
+        participant = draw_participant(population, int(run.participant) - 1)
+        if fault.group_mean:
+            alike = Response(
+                np.ones_like(participant.response.gain),
+                np.zeros_like(participant.response.displacement),
+                0.0,
+            )
+            participant = replace(participant, response=alike)
+        session = build_session(population, participant, run.entities["dir"])
+        rows = [i for i, (task, _) in enumerate(population.conditions) if task == run.task]
+        maps = session.maps[rows]
+        if fault.one_map:
+            maps = np.repeat(session.maps.mean(axis=0, keepdims=True), len(rows), axis=0)
+        events = read_events(run.events)
+        courses = time_courses(
+            events,
+            event_amplitudes(events, rng),
+            [population.conditions[i][1] for i in rows],
+            participant.response.latency,
+            config.t_r * np.arange(config.n_volumes),
+        )
+        noise = draw_noise(
+            session.noise, session.head, participant.connectivity, population.grid,
+            n_volumes=config.n_volumes, t_r=config.t_r, rng=rng,
+        )  # fmt: skip
+        if fault.white:
+            noise = noise[rng.permutation(len(noise))]
+        percent = fault.amplitude * weighted_sum(courses, maps) + noise
+        signal = (1.0 + 0.01 * percent) * session.head.mean
+        signal += draw_thermal(session.noise, signal.shape, rng)
+        for volume, displacement in draw_spikes(config.n_volumes, rng).items():
+            signal[volume] += displacement.astype(np.float32) @ session.head.gradient
+        shape = population.grid.shape
+        volumes = np.zeros((len(signal), int(np.prod(shape))), np.float32)
+        volumes[:, session.head.index] = np.maximum(signal, 0.0) * INTENSITY
+        return np.transpose(volumes.reshape(-1, *shape[::-1]), (3, 2, 1, 0))
+
+
+class Copier:
+    """Puts what training runs do in time into the carriers of held-out people."""
+
+    def __init__(self, training: Sequence[Run]) -> None:
+        self.training = training
+        self.people = sorted({run.participant for run in training})
+
+    def copy(self, run: Run, shift: int) -> np.ndarray:
+        """One training participant's run, moved in time."""
+        donor = self.people[int(run.participant) % len(self.people)]
+        (source,) = [r for r in self._alike(run) if r.participant == donor]
+        return self._put(run, np.roll(_change(source), shift, axis=3))
+
+    def mean(self, run: Run) -> np.ndarray:
+        """The mean of all training participants' runs."""
+        alike = self._alike(run)
+        total = np.zeros((*run.shape, run.n_volumes))
+        for source in alike:
+            total += _change(source) / len(alike)
+        return self._put(run, total)
+
+    def _alike(self, run: Run) -> list[Run]:
+        kind = (run.task, run.entities["dir"])
+        return [r for r in self.training if (r.task, r.entities["dir"]) == kind]
+
+    @staticmethod
+    def _put(run: Run, change: np.ndarray) -> np.ndarray:
+        return load_bold(run).data.mean(axis=3, keepdims=True) * change
+
+
+def _change(run: Run) -> np.ndarray:
+    """Signal of a run over its mean, 1 where there is none."""
+    data = load_bold(run).data
+    mean = data.mean(axis=3, keepdims=True)
+    return np.divide(data, mean, out=np.ones_like(data), where=mean > 0.05 * mean.max())
+
+
+def cases(scanner: Scanner, copier: Copier) -> tuple[Case, ...]:
+    """All generators, real data first."""
+
+    def scan(**fault: float | bool) -> Maker:
+        return lambda run, rng: scanner.scan(run, Fault(**fault), rng)  # type: ignore[arg-type]
+
+    return (
+        Case("real again", (), scan()),
+        Case("copies", ("copied_share",), lambda run, _: copier.copy(run, 0)),
+        Case("shifted copies", ("copied_share",), lambda run, _: copier.copy(run, SHIFT)),
+        Case("group mean", ("diversity_participants_ratio", "individual_correlation"),
+             scan(group_mean=True)),
+        Case("mean run", ("sample_similarity",), lambda run, _: copier.mean(run)),
+        Case("no condition", ("rsa", "top1"), scan(one_map=True)),
+        Case("white noise", ("lag1_ratio",), scan(white=True)),
+        Case("half effect", ("slope",), scan(amplitude=0.5)),
+    )  # fmt: skip
+
+
+def write(case: Case, number: int, runs: Sequence[Run], out: Path) -> tuple[Run, ...]:
+    """Write the runs of a case that are not there yet."""
+    provenance = {"Case": case.name, "Sample": 1}
+    for index, run in enumerate(runs):
+        if not is_finished(out, run, provenance=provenance):
+            made = case.make(run, np.random.default_rng([77, number, index]))
+            mask = load_bold(run).mask
+            write_synthetic_run(out, run, made.astype(np.float32), mask, provenance=provenance)
+    return find_synthetic_runs(out)
+
+
+def verdict(evaluation: Evaluation, case: Case) -> bool:
+    """Print a case's verdict and tell whether it is the one expected."""
+    found = judge(evaluation.figures[case.name], evaluation.figures[REAL])
+    failed = [j.rule.metric for j in found if j.passed is False]
+    print(f"\n== {case.name}")
+    for j in found:
+        said = {True: "pass", False: "FAIL", None: "not judged"}[j.passed]
+        figure = j.figure
+        print(
+            f"  {j.rule.metric:29s} {said:10s} {figure.value:7.3f} [{figure.low:.3f}, "
+            f"{figure.high:.3f}] ceiling {figure.ceiling:.3f} floor {figure.floor:.3f}"
+            f"{'  ' + j.reason if j.reason else ''}"
+        )
+    right = any(metric in failed for metric in case.seen_by) if case.seen_by else not failed
+    expected = f"one of {', '.join(case.seen_by)}" if case.seen_by else "nothing"
+    print(f"  expected to fail: {expected}; failed: {', '.join(failed) or 'nothing'} → "
+          f"{'as expected' if right else 'NOT AS EXPECTED'}")  # fmt: skip
+    return right
+
+
+def main() -> int:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path, help="from python -m fmrisynth.phantom")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--held-out", nargs="+", metavar="LABEL", help="default: every fourth")
+    parser.add_argument("--work-dir", type=Path, help="cache of first-level results")
+    parser.add_argument("--nprocs", type=int, default=1)
+    chosen = parser.parse_args()
+    start = time.monotonic()
+    settings = json.loads((chosen.dataset / "derivatives/truth/config.json").read_text())
+    known = {key: settings[key] for key in PhantomConfig.__dataclass_fields__ if key in settings}
+    config = PhantomConfig(
+        **{key: tuple(v) if isinstance(v, list) else v for key, v in known.items()}
+    )
+    dataset = find_runs(chosen.dataset)
+    labels = sorted({run.participant for run in dataset.runs})
+    held_out = chosen.held_out or labels[3::4]
+    real = [run for run in dataset.runs if run.participant in held_out]
+    training = [run for run in dataset.runs if run.participant not in held_out]
+    planted = cases(Scanner(config), Copier(training))
+    generators = {}
+    for number, case in enumerate(planted):
+        out = chosen.out / case.name.replace(" ", "-")
+        generators[case.name] = write(case, number, real, out)
+        print(f"{case.name}: {len(generators[case.name])} runs, {time.monotonic() - start:.0f} s",
+              flush=True)  # fmt: skip
+    evaluation = evaluate(
+        real,
+        training,
+        generators,
+        work_dir=chosen.work_dir or chosen.out / "records",
+        nprocs=chosen.nprocs,
+        progress=False,
+    )
+    write_metrics(evaluation, chosen.out / "metrics.tsv")
+    right = [verdict(evaluation, case) for case in planted]
+    print(f"\n{sum(right)} of {len(right)} as expected, {time.monotonic() - start:.0f} s")
+    return 0 if all(right) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The atlas: read from a TemplateFlow home, and a quick None where it cannot be had."""
+
+from __future__ import annotations
+
+import logging
+import time
+import urllib.request
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fmrisynth.evaluation import atlas
+from fmrisynth.evaluation.atlas import load_atlas
+
+SPACE = "MNI152NLin2009cAsym"
+
+
+def fill(home, *, labels=(1, 2, 3), names=(1, 2), table=None):
+    folder = home / f"tpl-{SPACE}"
+    folder.mkdir(parents=True)
+    volume = np.zeros((4, 5, 6))
+    volume.flat[: len(labels)] = labels
+    tail = "atlas-Schaefer2018_desc-100Parcels7Networks_dseg"
+    nib.save(
+        nib.Nifti1Image(volume, np.diag([2, 2, 2, 1])),
+        folder / f"tpl-{SPACE}_res-02_{tail}.nii.gz",
+    )
+    rows = "index\tname\tcolor\n" + "".join(f"{n}\tregion {n}\t#000000\n" for n in names)
+    (folder / f"tpl-{SPACE}_{tail}.tsv").write_text(rows if table is None else table)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    asked = []
+
+    def refuse(request, **_):
+        asked.append(request.full_url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    return asked
+
+
+def test_files_in_the_home_are_used_without_asking_the_network(home, no_network):
+    fill(home)
+    found = load_atlas(SPACE)
+    assert found.labels == {1: "region 1", 2: "region 2", 3: "parcel 3"}
+    assert found.image.shape == (4, 5, 6)
+    assert np.allclose(found.image.affine, np.diag([2, 2, 2, 1]))
+    assert "Schaefer2018" in found.name
+    assert not no_network
+
+
+@pytest.mark.parametrize("space", [None, "T1w", "MNI152NLin2006Asym"])
+def test_other_spaces_have_none_and_nobody_is_asked(home, no_network, space, caplog):
+    caplog.set_level(logging.INFO)
+    assert load_atlas(space) is None
+    assert "computed from the data" in caplog.text
+    assert not no_network
+
+
+def test_without_network_the_answer_is_none_and_a_notice(home, no_network, caplog):
+    assert load_atlas(SPACE) is None
+    assert no_network == [
+        f"https://templateflow.s3.amazonaws.com/tpl-{SPACE}/tpl-{SPACE}_res-02_"
+        "atlas-Schaefer2018_desc-100Parcels7Networks_dseg.nii.gz"
+    ]
+    assert "no network" in caplog.text
+    assert "TEMPLATEFLOW_HOME" in caplog.text
+    assert not home.exists()  # the client, which fills it with stubs, was not even imported
+
+
+def test_a_network_that_swallows_everything_costs_seconds(home, monkeypatch, caplog):
+    monkeypatch.setattr(atlas, "_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: time.sleep(30))
+    start = time.monotonic()
+    assert load_atlas(SPACE) is None
+    assert time.monotonic() - start < 5
+    assert "no answer" in caplog.text
+
+
+def test_empty_stubs_of_a_fresh_home_do_not_count(home, no_network):
+    for path in fill(home).iterdir():
+        path.write_bytes(b"")
+    assert load_atlas(SPACE) is None
+    assert len(no_network) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"labels": (0,)}, {"table": "index\tcolor\n1\t#0\n"}, {"table": "index\tname\nx\ty\n"}],
+)
+def test_damaged_files_are_a_notice(home, no_network, caplog, damage):
+    fill(home, **damage)
+    assert load_atlas(SPACE) is None
+    assert "cannot be had" in caplog.text
+
+
+def test_a_truncated_image_is_a_notice(home, no_network, caplog):
+    image = next(fill(home).glob("*.nii.gz"))
+    image.write_bytes(image.read_bytes()[:60])
+    assert load_atlas(SPACE) is None
+    assert "cannot be had" in caplog.text
+
+
+def test_the_client_fetches_what_the_server_has(home, monkeypatch):
+    import sys
+    import types
+
+    class Answer:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+    asked = []
+
+    def get(space, **query):
+        if not asked:
+            fill(home)
+        asked.append((space, query["extension"], query["resolution"]))
+        return next((home / f"tpl-{SPACE}").glob(f"*dseg{query['extension']}"))
+
+    client = types.ModuleType("templateflow")
+    client.api = types.SimpleNamespace(get=get)
+    monkeypatch.setitem(sys.modules, "templateflow", client)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Answer())
+    assert load_atlas(SPACE).labels[1] == "region 1"
+    assert asked == [(SPACE, ".nii.gz", 2), (SPACE, ".tsv", None)]
