@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from fmrisynth import __version__
@@ -69,10 +71,13 @@ def run_participant(settings: Settings) -> None:
     sources = write_dataset_files(
         settings.output_dir, dataset.root, dataset.derivatives, settings.layout
     )
-    model = _learn_or_load(dataset, settings, nprocs)
+    # under torchrun or SLURM this process is one of several, which share the work
+    fabric = make_fabric(settings.device, settings.precision, settings.seed)
+    model = _learn_or_load(dataset, settings, nprocs, fabric)
     if settings.train_only:
         log.info("the model is in %s", settings.model_path)
-        _clean(settings)
+        if fabric.is_global_zero:
+            _clean(settings)
         return
     failed = write_synthetic_runs(
         Production(
@@ -80,20 +85,26 @@ def run_participant(settings: Settings) -> None:
             sampling=settings.sampling(model.info.config.sampling),
             n_samples=settings.n_samples,
             seed=settings.seed,
-            device=settings.device,
-            precision=settings.precision,
             sources=sources,
         ),
         model,
         selected,
+        fabric,
     )
+    fabric.barrier()
+    if fabric.is_global_zero:
+        _finish_participants(settings, selected, model.info)
+    _report_failures(dict(dataset.skipped) | failed, settings, "written")
+
+
+def _finish_participants(settings: Settings, selected: Sequence[Run], info: ModelInfo) -> None:
+    """Write what tells of all runs that are there now, and tidy up."""
     if settings.layout == "raw":
         _copy_anatomy(settings, selected)
     unreadable: dict[Path, str] = {}  # runs of other calls; the group level tells of them
     present = {run.participant for run in find_synthetic_runs(settings.output_dir, unreadable)}
-    write_participants(settings.output_dir, {p: model.info.split.role(p) for p in present})
+    write_participants(settings.output_dir, {p: info.split.role(p) for p in present})
     _clean(settings)
-    _report_failures(dict(dataset.skipped) | failed, settings, "written")
 
 
 def run_group(settings: Settings) -> None:
@@ -189,10 +200,10 @@ def select_runs(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, .
     return tuple(run for run in dataset.runs if run.participant in participants)
 
 
-def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int) -> Model:
-    """Load the model if there is one; else train it, one process at a time."""
+def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int, fabric: Fabric) -> Model:
+    """Load the model if there is one; else train it, one call at a time."""
     path = settings.model_path
-    if path.exists():
+    if fabric.broadcast(path.exists()):
         log.info("loading the model of %s", path)
         return Model.load(path)
     if settings.model_dir is not None:
@@ -200,22 +211,24 @@ def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int) -> Model:
     config = settings.config()
     make_folder(settings.work_path)
     # beside the model, not in the work directory: on a cluster each process may have its own
-    with _training_lock(make_folder(settings.output_dir / "logs") / "training.lock"):
-        if path.exists():  # another process has trained it while this one waited
-            return Model.load(path)
-        plan = TrainingPlan(
-            config,
-            settings.preset,
-            settings.seed,
-            settings.max_steps,
-            settings.max_seconds,
-            nprocs,
-        )
-        fabric = make_fabric(settings.device, settings.precision, settings.seed)
-        model = learn_model(dataset.runs, plan, settings.work_path, fabric)
-        if fabric.is_global_zero:
-            model.save(path)
-        fabric.barrier()
+    lock: AbstractContextManager[object] = nullcontext()
+    if fabric.is_global_zero:  # the processes of one call hold one lock
+        lock = _training_lock(make_folder(settings.output_dir / "logs") / "training.lock")
+    with lock:
+        # another call may have trained it while this one waited; all of its processes must agree
+        if not fabric.broadcast(path.exists()):
+            plan = TrainingPlan(
+                config,
+                settings.preset,
+                settings.seed,
+                settings.max_steps,
+                settings.max_seconds,
+                nprocs,
+            )
+            model = learn_model(dataset.runs, plan, settings.work_path, fabric)
+            if fabric.is_global_zero:
+                model.save(path)
+            fabric.barrier()
     return Model.load(path)
 
 

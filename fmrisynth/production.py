@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
@@ -18,7 +19,6 @@ from fmrisynth.bids.derivatives import is_finished, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import Bold, load_bold
 from fmrisynth.configuration import to_json
-from fmrisynth.devices import make_fabric
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model import Model, SamplingConfig
 from fmrisynth.synthesis import Synthesiser, run_seed
@@ -42,8 +42,6 @@ class Production:
         Copies of each run.
     seed : int
         Of all noise; each run derives its own from it.
-    device, precision : str
-        As on the command line.
     sources : mapping
         Datasets that were read, by their names in DatasetLinks.
     """
@@ -52,8 +50,6 @@ class Production:
     sampling: SamplingConfig
     n_samples: int
     seed: int
-    device: str
-    precision: str
     sources: Mapping[str, Path]
 
 
@@ -65,7 +61,7 @@ class _Job:
 
 
 def write_synthetic_runs(
-    production: Production, model: Model, runs: Sequence[Run]
+    production: Production, model: Model, runs: Sequence[Run], fabric: Fabric
 ) -> dict[Path, str]:
     """Write the synthetic runs that are not there yet, each process its share of them.
 
@@ -77,6 +73,8 @@ def write_synthetic_runs(
         The trained parts.
     runs : sequence of Run
         The runs to follow.
+    fabric : lightning_fabric.Fabric
+        Device, precision, processes.
 
     Returns
     -------
@@ -87,7 +85,6 @@ def write_synthetic_runs(
     done = len(runs) * production.n_samples - len(jobs)
     if done:
         log.info("%d synthetic runs are there already and are left as they are", done)
-    fabric = make_fabric(production.device, production.precision, production.seed)
     jobs = jobs[fabric.global_rank :: fabric.world_size]
 
     def autocast() -> AbstractContextManager[object]:
