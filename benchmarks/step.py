@@ -18,11 +18,11 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.configuration import override
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
+from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.presets import PRESETS
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")

@@ -206,6 +206,8 @@ def main() -> None:
         for _ in range(options.repeats):
             for label, (function, values) in ways.items():  # in turn: a busy machine slows all
                 made[label].append(in_child(function, *values))
+                shown = made[label][-1]
+                print(f"    {label}: {shown.total:.1f} s, CPU {shown.cpu:.1f} s", flush=True)
         medians = {}
         for label, runs in made.items():
             medians[label] = report(label, runs)

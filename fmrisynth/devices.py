@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from fmrisynth.errors import UsageError
 
@@ -82,8 +87,11 @@ def make_fabric(device: str, precision: str, seed: int) -> Fabric:
     if device == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
     launched = "WORLD_SIZE" in os.environ
+    known = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
     fabric = Fabric(
         accelerator=device,
+        # left to itself it would ask MPI, which fails where mpi4py is installed without a library
+        plugins=None if known else LightningEnvironment(),
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched else 1,
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched else 1,
         strategy="ddp" if launched and int(os.environ["WORLD_SIZE"]) > 1 else "auto",

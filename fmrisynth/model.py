@@ -38,6 +38,7 @@ from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.diffusion.train import DiffusionTraining
 from fmrisynth.errors import ModelError
 from fmrisynth.latents import LatentSpace
+from fmrisynth.model_card import model_card
 from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
@@ -73,7 +74,7 @@ class SamplingConfig:
     """
 
     sampler: str = "euler"
-    steps: int = 10
+    steps: int = 6
     guidance: float = 1.0
     guidance_rescale: float = 0.0
     stride: int = 8
@@ -269,8 +270,15 @@ class Model:
         for name, path in self.records.items():
             shutil.copyfile(path, temporary / name)
         write_json(temporary / "config.json", self._description(temporary))
-        (temporary / "README.md").write_text(model_card(self), encoding="utf-8")
+        (temporary / "README.md").write_text(self._card(), encoding="utf-8")
         temporary.rename(directory)
+
+    def _card(self) -> str:
+        """Content of README.md."""
+        info = self.info
+        sizes = {n: sum(p.numel() for p in m.parameters()) for n, m in self.parts().items()}
+        preset = str(info.provenance.get("preset", "custom"))
+        return model_card(preset, info.split, info.vocabulary, info.space, self.grid.shape, sizes)
 
     def _description(self, directory: Path) -> dict[str, Any]:
         """Content of config.json."""
@@ -382,35 +390,3 @@ def read_info(directory: Path) -> ModelInfo:
         provenance=content["provenance"],
         digest=hash_json(content["hashes"])[:16],
     )
-
-
-def model_card(model: Model) -> str:
-    """README.md of a model directory: what it was trained on and what it is for."""
-    info = model.info
-    parameters = {
-        name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()
-    }
-    held_out = ", ".join(info.split.held_out) or (
-        "none, so nothing it makes can be checked against unseen people"
-    )
-    trial_types = "\n".join(f"- {task}: {name}" for task, name in info.vocabulary.trial_types)
-    return f"""# An fmrisynth model
-
-Generates synthetic task fMRI. What it writes is not measured data.
-
-- written by fmrisynth {__version__}, preset `{info.provenance.get("preset", "custom")}`
-- learned from {len(info.split.training)} participants; {len(info.split.held_out)} were held out
-  and never seen: {held_out}
-- autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
-- space {info.space or "as the input"}, grid {" × ".join(map(str, model.grid.shape))}
-
-## Conditions it knows
-
-{trial_types}
-
-## Limits
-
-It can only be trusted for what the group report of its output shows. The evoked-response pathway
-is close to a low-rank general linear model learned inside the network. Weights trained on people's
-data can reveal something of them: share the model only where the data may be shared.
-"""

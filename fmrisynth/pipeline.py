@@ -118,7 +118,9 @@ def run_group(settings: Settings) -> None:
     info = read_info(settings.model_path)
     dataset = find_dataset(settings)
     real = select_runs(dataset, settings.selection.participants)
-    nprocs = fitting_processes(real, settings.nprocs, settings.memory)
+    nprocs = fitting_processes(
+        real, settings.nprocs, settings.memory, simulating=settings.simulating
+    )
     problems = dict(dataset.skipped)
     synthetic = own_runs(settings.output_dir, problems)
     records = settings.work_path / "group" / "records"

@@ -59,19 +59,24 @@ def preview(settings: Settings, level: str) -> str:
     content = {
         "fmrisynth": __version__,
         "level": level,
-        "settings": _settings(settings, dataset.runs),
+        "settings": _settings(settings, dataset.runs, level),
         "skipped": {str(path): reason for path, reason in dataset.skipped},
         **described(settings, dataset.runs, select_runs(dataset, settings.selection.participants)),
     }
     return json.dumps(content, indent=2, default=str, ensure_ascii=False)
 
 
-def _settings(settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+def _settings(settings: Settings, runs: Sequence[Run], level: str) -> dict[str, Any]:
     """Return all settings, with what the defaults come to."""
     return asdict(settings) | {
         "model_dir": settings.model_path,
         "work_dir": settings.work_path,
-        "nprocs": fitting_processes(runs, settings.nprocs, settings.memory),
+        "nprocs": fitting_processes(
+            runs,
+            settings.nprocs,
+            settings.memory,
+            simulating=level == "group" and settings.simulating,
+        ),
     }
 
 

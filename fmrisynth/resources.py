@@ -16,11 +16,11 @@ __all__ = ["fitting_processes", "limit_threads"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-# Measured at their peak, in the size of the run's volumes as float32 (X·Y·Z·T·4 bytes):
-# 3.2 to prepare a run, 5.3 for its first level; and what a process takes before it reads anything.
+# Measured at their peak, in the size of the run's volumes as float32 (X·Y·Z·T·4 bytes): 3.2 to
+# prepare a run, 5.3 for its first level, 4.6 for synthesis, which reads ahead and writes behind,
+# 9.0 for the simulators; and what a process takes before it reads anything.
 WORKER_RUNS, WORKER_GB = 6.0, 0.4
-# 9.0 for the group-GLM simulator and for synthesis, which read ahead and write behind.
-MAIN_RUNS, MAIN_GB = 10.0, 1.0
+MAIN_RUNS, SIMULATOR_RUNS, MAIN_GB = 6.0, 10.0, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ def run_gigabytes(run: Run) -> float:
     return 4e-9 * x * y * z * run.n_volumes
 
 
-def fitting_processes(runs: Sequence[Run], nprocs: int, memory: float | None) -> int:
+def fitting_processes(
+    runs: Sequence[Run], nprocs: int, memory: float | None, *, simulating: bool = False
+) -> int:
     """Limit the number of processes to what fits into the memory.
 
     Parameters
@@ -58,6 +60,8 @@ def fitting_processes(runs: Sequence[Run], nprocs: int, memory: float | None) ->
         Processes that were asked for.
     memory : float or None
         GB of memory besides the model's; None for no limit.
+    simulating : bool
+        Whether baselines will be written, which hold more at once.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def fitting_processes(runs: Sequence[Run], nprocs: int, memory: float | None) ->
         return nprocs
     largest = max(runs, key=run_gigabytes)
     size = run_gigabytes(largest)
-    needed = MAIN_GB + MAIN_RUNS * size
+    needed = MAIN_GB + (SIMULATOR_RUNS if simulating else MAIN_RUNS) * size
     if memory < needed:
         raise UsageError(
             f"--mem {memory:g} GB is too little for {largest.bold}: {largest.n_volumes} volumes of "

@@ -66,6 +66,11 @@ class Settings:
         """What the group level keeps for ``--reports-only``."""
         return self.output_dir / "group" / "evaluation"
 
+    @property
+    def simulating(self) -> bool:
+        """Whether the group level writes baselines."""
+        return bool(self.baselines) and not self.reports_only
+
     def config(self) -> ModelConfig:
         """Return the preset with its overrides."""
         if self.preset not in PRESETS:

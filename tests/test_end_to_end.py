@@ -216,6 +216,12 @@ def test_messages_appear_once(study):
 
 
 @pytest.mark.skipif(VALIDATOR is None, reason="bids-validator-deno is not installed")
+def test_the_phantom_passes_the_validation_before_the_work(study):
+    _, _, (first, _), _ = study
+    assert "the BIDS validator found no error" in first.stderr
+
+
+@pytest.mark.skipif(VALIDATOR is None, reason="bids-validator-deno is not installed")
 def test_the_output_is_valid_bids(study):
     _, out, _, _ = study
     assert valid(out) == set()

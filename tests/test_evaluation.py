@@ -19,7 +19,7 @@ from fmrisynth.evaluation.identification import identification_matrix, top1
 from fmrisynth.evaluation.individuals import between_variance, participant_matrix
 from fmrisynth.evaluation.maps import group_mean, span_coordinates
 from fmrisynth.evaluation.networks import connectivity
-from fmrisynth.evaluation.overlap import dice, significant, strongest
+from fmrisynth.evaluation.overlap import dice, strongest
 from fmrisynth.evaluation.resampling import Figure, bootstrap_counts, interval, matched_draws
 from fmrisynth.evaluation.rsa import dissimilarity, rsa
 from fmrisynth.evaluation.timecourses import epochs
@@ -103,14 +103,6 @@ def test_noise_in_the_reference_lowers_the_slope(maps, rng):
 def test_dice_of_unrelated_maps_is_the_share(rng):
     first, second = rng.normal(size=(2, 1, 20_000))
     assert dice(strongest(first), strongest(second)) == pytest.approx(0.05, abs=0.02)
-
-
-def test_significant_voxels_are_as_many_as_the_p_value_says(rng):
-    null = rng.normal(size=(6, 50_000)).astype(np.float32)
-    assert significant(null).mean() == pytest.approx(0.01, abs=0.002)
-    assert significant(null + 20).all()
-    assert significant(null[:1]) is None
-    assert np.isnan(dice(significant(null), np.zeros(50_000, dtype=bool)))
 
 
 # Coordinates --------------------------------------------------------------------------------
@@ -387,6 +379,9 @@ def test_what_cannot_be_judged_says_why():
     assert "no ceiling" in verdict_of("rsa", Figure(0.5)).reason
     wide = Figure(0.3, low=-0.2, high=0.8, ceiling=1.0)
     assert "too few participants" in verdict_of("diversity_participants_ratio", wide).reason
+    chance = Figure(0.51, low=0.05, high=0.98, ceiling=0.63)
+    assert "0.51 and 0.54 is asked" in verdict_of("rsa", chance).reason
+    assert verdict_of("corr", chance).passed is False  # Corr is no noisy figure
     narrow = Figure(0.3, low=0.2, high=0.4, ceiling=1.0)
     assert verdict_of("diversity_participants_ratio", narrow).passed is False
 

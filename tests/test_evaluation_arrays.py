@@ -10,6 +10,7 @@ from nilearn.glm.second_level import SecondLevelModel
 from scipy import stats
 
 from fmrisynth.evaluation.grids import labels_on
+from fmrisynth.evaluation.overlap import dice, significant
 from fmrisynth.evaluation.second_level import one_sample_t, z_map
 from fmrisynth.evaluation.similarity import shifted_correlation
 from fmrisynth.evaluation.variance import RunVectors
@@ -42,6 +43,15 @@ def test_doubled_participants_count_twice():
     maps = rng.normal(size=(3, 40))
     drawn = one_sample_t(maps, np.array([2, 1, 0]))
     np.testing.assert_allclose(drawn, one_sample_t(maps[[0, 0, 1]]), rtol=1e-6)
+
+
+def test_significant_voxels_are_as_many_as_the_p_value_says():
+    rng = np.random.default_rng(3)
+    null = rng.normal(size=(6, 50_000)).astype(np.float32)
+    assert significant(null).mean() == pytest.approx(0.01, abs=0.002)
+    assert significant(null + 20).all()
+    assert significant(null[:1]) is None
+    assert np.isnan(dice(significant(null), np.zeros(50_000, dtype=bool)))
 
 
 def test_the_best_shift_is_found_and_noise_has_none():

@@ -50,11 +50,14 @@ def test_small_runs_leave_room_for_more_processes():
 
 
 def test_a_run_that_does_not_fit_is_named():
-    with pytest.raises(UsageError, match=r"--mem 10 GB.*250 volumes of 100×100×100.*11\.0 GB") as e:
-        fitting_processes([SMALL, LARGE], 8, 10)
-    assert str(LARGE.bold) in str(e.value)
-    advised = float(str(e.value).split("Give --mem ")[1].split(",")[0])
-    assert fitting_processes([SMALL, LARGE], 8, advised) == 1
+    for simulating, needed in ((False, "7.0"), (True, "11.0")):
+        with pytest.raises(UsageError) as caught:
+            fitting_processes([SMALL, LARGE], 8, 6.9, simulating=simulating)
+        message = str(caught.value)
+        for part in ("--mem 6.9 GB", "250 volumes of 100×100×100", f"{needed} GB", str(LARGE.bold)):
+            assert part in message
+        advised = float(message.split("Give --mem ")[1].split(",", maxsplit=1)[0])
+        assert fitting_processes([SMALL, LARGE], 8, advised, simulating=simulating) == 1
 
 
 def test_the_command_line_refuses_it(call, tiny_bids, tmp_path):

@@ -118,6 +118,7 @@ def test_arguments_reach_the_program_as_they_are(stand_in, tiny_bids, tmp_path):
     [
         error("EMPTY_FILE", "/sub-01/func/sub-01_task-x_bold.nii.gz"),
         error("PARTICIPANT_ID_MISMATCH", "/participants.tsv"),
+        error("SIDECAR_KEY_REQUIRED", "/sub-01/func/sub-01_task-y_bold.nii.gz"),
         error("ANY", "/sub-01/func/sub-01_task-x_events.tsv"),
         error("ANY", "/sub-01/ses-1/dwi/sub-01_ses-1_dwi.nii.gz"),
         error("ANY", "/phenotype/x.tsv"),

@@ -28,11 +28,13 @@ __all__ = ["find_validator", "validation"]
 VALIDATOR = "bids-validator-deno"
 LIMIT = 1800.0  # s; a dataset of 14,000 runs took 103 s
 SHOWN = 5
-# What fmrisynth meets and reports itself (files without content, a participants.tsv that
-# disagrees), or does not need: raw images that lie elsewhere, ages written as ranges.
+# What fmrisynth meets and reports itself (files without content, sidecars without a repetition
+# time, a participants.tsv that disagrees), or does not need: raw images that lie elsewhere, ages
+# written as ranges.
 _HARMLESS = {
     "EMPTY_FILE",
     "PARTICIPANT_ID_MISMATCH",
+    "SIDECAR_KEY_REQUIRED",
     "SIDECAR_WITHOUT_DATAFILE",
     "TSV_VALUE_INCORRECT_TYPE",
 }
