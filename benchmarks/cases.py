@@ -15,7 +15,7 @@ from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_mask
 from fmrisynth.diffusion.conditioning import Vocabulary
 from fmrisynth.model import Model, ModelConfig, ModelInfo
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.noise import WhiteNoise
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.preprocess.volumes import removed_basis
@@ -73,7 +73,7 @@ def untrained_model(config: ModelConfig, run: Run) -> Model:
     )
     vocabulary = Vocabulary.of([run], [read_events(run.events)])
     model = Model(ModelInfo(config, vocabulary, Split(("01",), ()), 1.0, run.space, {}), grid)
-    if isinstance(model.noise, ColouredNoise):
+    if not isinstance(model.noise, WhiteNoise):
         inside = model.space.mask
         white = torch.randn(NOISE_FRAMES, model.space.channels, *inside.shape) * inside
         basis = removed_basis(NOISE_FRAMES, run.t_r, config.preprocess.high_pass)

@@ -27,7 +27,7 @@ from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
 from fmrisynth.model import Model, ModelConfig, ModelInfo
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.noise import WhiteNoise
 from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
@@ -285,7 +285,7 @@ def _fit_noise(
     model: Model, data: Sequence[RunData], latents: Sequence[np.ndarray], seed: int
 ) -> None:
     """Give the diffusion's noise the colour of the standardised latents."""
-    if not isinstance(model.noise, ColouredNoise):
+    if isinstance(model.noise, WhiteNoise):
         return
     device = model.space.mask.device
     model.noise.fit(

@@ -39,6 +39,7 @@ from fmrisynth.diffusion.train import DiffusionTraining
 from fmrisynth.errors import ModelError
 from fmrisynth.latents import LatentSpace
 from fmrisynth.model_card import model_card
+from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
@@ -213,7 +214,7 @@ class Model:
         Volume to latents and back.
     space : LatentSpace
         Standardisation of latents.
-    noise : ColouredNoise or WhiteNoise
+    noise : ModalNoise, ColouredNoise or WhiteNoise
         The diffusion's noise.
     denoiser : Denoiser
         The diffusion network.
@@ -231,11 +232,7 @@ class Model:
         inside = latent_mask(torch.from_numpy(grid.mask), config.autoencoder.factor)
         channels = config.autoencoder.latent_channels
         self.space = LatentSpace(channels, inside)
-        self.noise: ColouredNoise | WhiteNoise = (
-            WhiteNoise(channels, inside)
-            if config.denoiser.noise == "white"
-            else ColouredNoise(channels, inside)
-        )
+        self.noise = _make_noise(config.denoiser, channels, inside)
         self.denoiser = Denoiser(
             config.denoiser, info.vocabulary, channels, inside, config.autoencoder.factor
         ).eval()
@@ -338,6 +335,17 @@ class Model:
                     f"{str(expected)[:12]}…; the file was changed or belongs to another model."
                 )
         return model
+
+
+def _make_noise(
+    config: DenoiserConfig, channels: int, mask: Tensor
+) -> ModalNoise | ColouredNoise | WhiteNoise:
+    """Make the diffusion's noise, before it is fitted."""
+    if config.noise == "white":
+        return WhiteNoise(channels, mask)
+    if config.noise_modes == 0:
+        return ColouredNoise(channels, mask)
+    return ModalNoise(channels, mask, config.noise_modes)
 
 
 def _grid_of(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:

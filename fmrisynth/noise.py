@@ -17,6 +17,7 @@ Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ __all__ = [
     "ColouredNoise",
     "WhiteNoise",
     "autoregression",
+    "colour",
     "extended_autocovariance",
+    "factors_in_time",
     "unfiltered",
 ]
 
@@ -168,7 +171,7 @@ class ColouredNoise(nn.Module):
         """
         flat = spectrum.flatten(2)  # N C F
         out = torch.empty_like(flat)
-        factors = _factors(self.autocovariance.flatten(0, 1), len(flat)).to(flat.real)
+        factors = factors_in_time(self.autocovariance.flatten(0, 1), len(flat)).to(flat.real)
         factors = factors.view(len(self.autocovariance), flat.shape[1], len(flat), len(flat))
         for band, factor in enumerate(factors):  # C N N
             chosen = self._band_of == band
@@ -202,7 +205,7 @@ class ColouredNoise(nn.Module):
         whole = flat.sum(2).T.expand_as(rows)
         # a band without power to speak of takes the colour of all bands together
         rows = torch.where(rows[..., :1] > 1e-3 * whole[..., :1], rows, whole)
-        return _colour(rows.flatten(0, 1), basis).view_as(self.autocovariance)
+        return colour(rows.flatten(0, 1), basis).view_as(self.autocovariance)
 
     def _weight(self) -> Tensor:
         """Factor on a sum over pairs of voxels at each offset: mean, shrinkage, taper."""
@@ -226,11 +229,30 @@ class ColouredNoise(nn.Module):
         return root / variance.clamp(min=1e-12).sqrt()[:, None]
 
 
-def _factors(autocovariance: Tensor, length: int) -> Tensor:
-    """Cholesky factors (K, length, length) of each row's extended covariance."""
+def factors_in_time(autocovariance: Tensor, length: int) -> Tensor:
+    """Cholesky factors of each row's covariance over time.
+
+    Parameters
+    ----------
+    autocovariance : torch.Tensor
+        (K, order + 1).
+    length : int
+        Frames N.
+
+    Returns
+    -------
+    torch.Tensor
+        (K, N, N) float32 on the CPU; not to be changed, since it is kept for the next call.
+    """
+    rows = autocovariance.double().cpu().numpy()
+    return _factors(rows.tobytes(), rows.shape, length)
+
+
+@lru_cache(maxsize=8)  # every window of a training asks for the same
+def _factors(rows: bytes, shape: tuple[int, int], length: int) -> Tensor:
     factors = [
         np.linalg.cholesky(toeplitz(extended_autocovariance(row / row[0], length))) * row[0] ** 0.5
-        for row in autocovariance.double().cpu().numpy()
+        for row in np.frombuffer(rows).reshape(shape)
     ]
     return torch.from_numpy(np.stack(factors)).float()
 
@@ -289,8 +311,21 @@ def _shrunk(lags: np.ndarray) -> np.ndarray:
     return out
 
 
-def _colour(lags: Tensor, basis: np.ndarray) -> Tensor:
-    """Rows of observed lags to unit observed variance, positive, with the drift put back."""
+def colour(lags: Tensor, basis: np.ndarray) -> Tensor:
+    """Rows of observed lags to unit observed variance, positive, with the drift put back.
+
+    Parameters
+    ----------
+    lags : torch.Tensor
+        (K, order + 1) observed autocovariances.
+    basis : numpy.ndarray
+        As for `unfiltered`.
+
+    Returns
+    -------
+    torch.Tensor
+        (K, order + 1) float64; lag 0 is the variance that one of 1 is left of.
+    """
     scaled = (lags / lags[:, :1].clamp(min=1e-12)).double().cpu().numpy()
     scaled[:, 0] = 1.0
     return torch.from_numpy(np.stack([unfiltered(_shrunk(row), basis) for row in scaled]))

@@ -251,7 +251,8 @@ def test_work_on_a_full_disk(bids: Path, tmp_path: Path, size: str) -> None:
     with mounted(where, "-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
         code, messages = ended(start(*words))
         assert code == 74, messages
-        assert "No space left on device" in messages
+        assert re.search(r"No space left on device|requested and \d+ written", messages)  # numpy's
+        assert "free some space" in messages
         assert leftovers(out, where) == []
         assert not (out / "model").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", str(where)], check=True)

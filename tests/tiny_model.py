@@ -17,7 +17,7 @@ from fmrisynth.diffusion.backbone import BackboneConfig
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, Vocabulary, collate
 from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig
 from fmrisynth.model import Model, ModelConfig, ModelInfo, SamplingConfig
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.noise import WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.preprocess.store import PreprocessConfig
@@ -160,7 +160,7 @@ def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) ->
     info = ModelInfo(config, VOCABULARY, Split(("01", "02"), ("03",)), 1.0, None, {"seed": 0})
     model = Model(info, Grid(SHAPE, affine_of(), ball()))
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
-    if isinstance(model.noise, ColouredNoise):
+    if not isinstance(model.noise, WhiteNoise):
         # an empty basis: these fields have no drift taken out of them
         model.noise.fit(smooth_fields(model.space.mask, 4, 40), np.zeros((40, 0)))
     _set_evoked(model.denoiser)

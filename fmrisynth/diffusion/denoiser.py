@@ -71,6 +71,9 @@ class DenoiserConfig:
         Noise schedule.
     noise : str
         ``coloured`` as the data (see `fmrisynth.noise`), or ``white`` as published.
+    noise_modes : int
+        Large-scale modes (networks) of coloured noise, see `fmrisynth.modes`; 0
+        leaves it stationary in space.
     backbone : BackboneConfig
         Its shape.
     evoked : EvokedConfig
@@ -80,6 +83,7 @@ class DenoiserConfig:
     n_frames: int = 16
     prediction: str = "v"
     noise: str = "coloured"
+    noise_modes: int = 64
     schedule: Schedule = field(default_factory=Schedule)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     evoked: EvokedConfig = field(default_factory=EvokedConfig)
@@ -92,6 +96,8 @@ class DenoiserConfig:
             raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
         if self.noise not in ("coloured", "white"):
             raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
+        if self.noise_modes < 0:
+            raise ValueError(f"noise_modes is {self.noise_modes}; expected 0 or more")
 
 
 class EvokedResponse(nn.Module):

@@ -16,6 +16,7 @@ from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.errors import UsageError
 from fmrisynth.latents import LatentSpace
+from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 
@@ -145,7 +146,7 @@ class DiffusionLearner:
         How.
     windows : Windows
         What it learns from.
-    noise : ColouredNoise or WhiteNoise
+    noise : ModalNoise, ColouredNoise or WhiteNoise
         The diffusion's noise.
     seed : int
         Seed of everything that is drawn.
@@ -157,7 +158,7 @@ class DiffusionLearner:
         denoiser: Denoiser,
         training: DiffusionTraining,
         windows: Windows,
-        noise: ColouredNoise | WhiteNoise,
+        noise: ModalNoise | ColouredNoise | WhiteNoise,
         seed: int,
     ) -> None:
         self.fabric, self.training, self.windows = fabric, training, windows
