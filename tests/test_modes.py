@@ -1,4 +1,4 @@
-"""Noise with modes: distant regions that fluctuate together, and all that stationary noise keeps."""
+"""Noise with modes: distant regions fluctuate together; else it is as stationary noise is."""
 
 import numpy as np
 import pytest
