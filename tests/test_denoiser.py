@@ -26,6 +26,7 @@ from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig,
 from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.diffusion.sampler import euler
+from fmrisynth.errors import UsageError
 
 CHANNELS = 2
 MASK = torch.ones(LATENT, dtype=torch.bool)
@@ -135,6 +136,11 @@ def test_without_anatomy_there_is_none():
     window = condition()
     flipped = replace(window, anatomy=window.anatomy.flip(2))
     assert torch.equal(output(denoiser, window), output(denoiser, flipped))
+
+
+def test_widths_that_heads_do_not_divide_are_refused():
+    with pytest.raises(UsageError, match="multiple of head_width"):
+        make(with_backbone(architecture="transformer", head_width=12))
 
 
 def test_unknown_architectures_are_refused():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
+from fmrisynth.errors import UsageError
 from fmrisynth.nn import FilmBlock, TransformerBlock, position_embedding, sinusoid, zero_
 
 __all__ = ["Backbone", "BackboneConfig", "ConditionEncoder", "Encoded", "fold_anatomy"]
@@ -181,6 +182,11 @@ class Stage(nn.Module):
         width, condition_width = config.widths[level], config.condition_width
         token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.convolutional = config.is_convolutional(level)
+        if not self.convolutional and width % config.head_width:
+            raise UsageError(
+                f"denoiser.backbone: a level of Transformer blocks has the width {width}; expected "
+                f"a multiple of head_width, which is {config.head_width}."
+            )
         depth = config.blocks[level] * (1 if self.convolutional else config.transformer_depth)
         self.blocks = nn.ModuleList(
             FilmBlock(width, condition_width)
