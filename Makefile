@@ -75,6 +75,7 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --preset paper-237m
 	$(BIN)/python benchmarks/compression.py --repeats 3
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/memory.py --accumulate 2

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
+from measuring import in_turns, seconds, size
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -74,10 +73,6 @@ def make(
     return {"ours": ours, "monai": theirs}, x, condition
 
 
-def size(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
 def flops(options: argparse.Namespace) -> dict[str, int]:
     """Floating-point operations of one denoising call, counted on the meta device."""
     denoisers, x, condition = make(options, "meta")
@@ -87,15 +82,6 @@ def flops(options: argparse.Namespace) -> dict[str, int]:
             denoiser(x, torch.zeros(len(x), device="meta"), condition)
         counts[name] = counter.get_total_flops()
     return counts
-
-
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Wall-clock time of one call."""
-    started = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def matrix_rate(dtype: torch.dtype, device: str, n: int = 2048) -> float:
@@ -147,12 +133,8 @@ def main() -> None:
         print(f"  {name}: {size(denoiser) / 1e6:.1f}M, {work[name] / 1e12:.3f} TFLOP a call")
     rates = [matrix_rate(dtype, options.device)]
     for kind in timed["ours"]:
-        spent: dict[str, list[float]] = {name: [] for name in timed}
-        for repeat in range(options.repeats + 1):
-            for name in timed:  # in turn: a busy machine slows both
-                duration = seconds(timed[name][kind], options.device)
-                if repeat:  # the first call prepares
-                    spent[name].append(duration)
+        in_turn = {name: calls[kind] for name, calls in timed.items()}
+        spent = in_turns(in_turn, options.repeats, options.device)
         rates.append(matrix_rate(dtype, options.device))
         median = {name: statistics.median(values) for name, values in spent.items()}
         passes = 3 if kind == "train" else 1  # backward is twice the forward
