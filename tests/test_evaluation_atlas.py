@@ -34,6 +34,7 @@ def fill(home, *, labels=(1, 2, 3), names=(1, 2), table=None):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TEMPLATEFLOW_AUTOUPDATE", raising=False)
     return tmp_path / "home"
 
 
@@ -76,6 +77,15 @@ def test_without_network_the_answer_is_none_and_a_notice(home, no_network, caplo
     assert "no network" in caplog.text
     assert "TEMPLATEFLOW_HOME" in caplog.text
     assert not home.exists()  # the client, which fills it with stubs, was not even imported
+
+
+def test_the_network_is_not_asked_where_that_is_switched_off(home, monkeypatch, caplog):
+    monkeypatch.setenv("TEMPLATEFLOW_AUTOUPDATE", "0")
+    asked = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *words, **_: asked.append(words))
+    assert load_atlas("MNI152NLin2009cAsym") is None
+    assert not asked
+    assert "TEMPLATEFLOW_AUTOUPDATE is off" in caplog.text
 
 
 def test_a_network_that_swallows_everything_costs_seconds(home, monkeypatch, caplog):

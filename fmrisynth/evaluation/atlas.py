@@ -2,8 +2,9 @@
 
 The files are looked for in the TemplateFlow home first, without the client:
 importing it fills an empty home with stubs, and a query indexes all of them.
-Only when they are not there, and TemplateFlow's server answers within seconds,
-is the client asked to fetch them.
+Only when they are not there, TEMPLATEFLOW_AUTOUPDATE is not switched off (as it
+is in the containers), and TemplateFlow's server answers within seconds, is the
+client asked to fetch them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 _SPACES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 _SCHAEFER, _DESCRIPTION, _RESOLUTION = "Schaefer2018", "100Parcels7Networks", 2
 _SERVER = "https://templateflow.s3.amazonaws.com"
+_AUTOUPDATE, _OFF = "TEMPLATEFLOW_AUTOUPDATE", ("0", "false", "off", "no", "n")
 _PROBE_SECONDS, _FETCH_SECONDS = 4.0, 60.0
 
 T = TypeVar("T")
@@ -122,6 +124,8 @@ def _find(space: str) -> tuple[Path, Path] | None:
 
 def _fetch(space: str) -> tuple[Path, Path]:
     """Have the client fetch both files, once the server has been seen to answer."""
+    if os.environ.get(_AUTOUPDATE, "").lower() in _OFF:
+        raise ConnectionError(f"{_AUTOUPDATE} is off")
     _within(_PROBE_SECONDS, lambda: _probe(f"{_SERVER}/tpl-{space}/{_names(space)[0]}"))
 
     def ask() -> tuple[Path, Path]:
