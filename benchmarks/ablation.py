@@ -176,10 +176,14 @@ def main() -> None:
 
 def report(found: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> None:
     print(f"\n{options.seeds} seeds, {options.steps} steps, preset {options.preset}\n")
-    print("| row | " + " | ".join(METRICS) + " | s a step |")
-    print("|---|" + "---|" * (len(METRICS) + 1))
+    first = next(iter(found.values()))
+    print("| row | " + " | ".join(METRICS) + " | first row's Corr − its own | s a step |")
+    print("|---|" + "---|" * (len(METRICS) + 2))
     for name, values in found.items():
         cells = [interval(values[m]) if m in values else "n/a" for m in METRICS]
+        # the seeds differ in who is held out: compared within a seed, that drops out
+        pairs = zip(first["corr"], values["corr"], strict=True)
+        cells.append("" if values is first else interval([a - b for a, b in pairs]))
         step = f"{statistics.median(values['step']):.3f}" if "step" in values else ""
         print(f"| {name} | " + " | ".join(cells) + f" | {step} |")
 

@@ -234,15 +234,15 @@ def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int, fabric: Fa
     return Model.load(path)
 
 
-def _training_lock(path: Path) -> FileLock:
+def _training_lock(path: Path) -> AbstractContextManager[object]:
     """Take the lock of a training; the system frees a dead process's lock by itself."""
     lock = FileLock(path)
+    # what acquire returns gives it back once; entering the lock itself would take it twice
     try:
-        lock.acquire(timeout=LOCK_MESSAGE_SECONDS)
+        return lock.acquire(timeout=LOCK_MESSAGE_SECONDS)
     except Timeout:
         log.warning("another process is training the model (%s is locked); waiting for it", path)
-        lock.acquire()
-    return lock
+        return lock.acquire()
 
 
 def _copy_anatomy(settings: Settings, runs: Sequence[Run]) -> None:
