@@ -21,7 +21,6 @@ from fmrisynth.configuration import override
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
-from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.presets import PRESETS
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
@@ -50,14 +49,12 @@ def make(
     diffused = replace(config.denoiser, evoked=replace(config.denoiser.evoked, enabled=False))
     patch, channels = config.autoencoder.factor, config.autoencoder.latent_channels
     frames, n, batch = diffused.n_frames, options.grid, options.batch
-    shape = {"vocabulary": VOCABULARY, "n_frames": frames, "channels": channels}
+    chosen = replace(diffused, backbone=replace(diffused.backbone, architecture="monai"))
     length, edge = VOCABULARY.longest_history + frames, n * patch
     with torch.device(device):
         mask = torch.ones(n, n, n, dtype=torch.bool)
         ours = Denoiser(diffused, VOCABULARY, channels, mask, patch)
-        theirs = Denoiser(diffused, VOCABULARY, channels, mask, patch)
-        widths = matched(diffused.backbone, size(ours), anatomy_patch=patch, **shape)
-        theirs.backbone = MonaiBackbone(widths, anatomy_patch=patch, **shape)  # type: ignore[assignment]
+        theirs = Denoiser(chosen, VOCABULARY, channels, mask, patch)
         x = torch.randn(batch, frames, channels, n, n, n)
         condition = Condition(
             attributes=torch.ones(batch, 3, dtype=torch.int64) * torch.tensor([1, 1, 0]),

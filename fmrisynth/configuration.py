@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -99,32 +99,35 @@ def override(config: Config, assignments: Mapping[str, str]) -> Config:
     Raises
     ------
     UsageError
-        A name does not exist (those that do are listed) or a value has the
-        wrong type.
+        A name does not exist (those that do are listed), a value has the wrong
+        type, or the settings do not go together.
     """
-    for name, text in assignments.items():
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        config = _replaced(config, name.split("."), value, name)
-    return config
+    content = to_json(config)
+    try:
+        for name, text in assignments.items():
+            try:
+                value = json.loads(text)
+            except json.JSONDecodeError:
+                value = text
+            _assign(content, type(config), name.split("."), value, name)
+        # all at once: settings such as widths and blocks are right together only
+        return from_json(type(config), content, "--set")
+    except ModelError as error:
+        raise UsageError(str(error)) from None
 
 
-def _replaced(config: Any, path: list[str], value: Any, name: str) -> Any:
-    """Replace one field, however deep."""
-    known = [f.name for f in fields(config)]
+def _assign(content: dict[str, Any], kind: Any, path: list[str], value: Any, name: str) -> None:
+    """Put a value of the right type into the JSON of a configuration, however deep."""
+    known = [f.name for f in fields(kind)]
     if path[0] not in known:
         raise UsageError(
             f"--set {name}: there is no setting {path[0]!r}; expected one of {', '.join(known)}."
         )
-    current = getattr(config, path[0])
-    if len(path) > 1:
-        if not is_dataclass(current):
-            raise UsageError(f"--set {name}: {path[0]} is a single value and has no {path[1]!r}.")
-        return replace(config, **{path[0]: _replaced(current, path[1:], value, name)})
-    try:
-        new = _value(get_type_hints(type(config))[path[0]], value, f"--set {name}")
-        return replace(config, **{path[0]: new})
-    except (ModelError, ValueError, FmrisynthError) as error:
-        raise UsageError(str(error)) from None
+    hint = get_type_hints(kind)[path[0]]
+    if len(path) == 1:
+        _value(hint, value, f"--set {name}")
+        content[path[0]] = value
+        return
+    if not is_dataclass(hint):
+        raise UsageError(f"--set {name}: {path[0]} is a single value and has no {path[1]!r}.")
+    _assign(content[path[0]], hint, path[1:], value, name)

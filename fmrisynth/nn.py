@@ -17,6 +17,7 @@ __all__ = [
     "Attention",
     "FilmBlock",
     "TransformerBlock",
+    "channels_last",
     "modulate",
     "position_embedding",
     "sinusoid",
@@ -24,6 +25,11 @@ __all__ = [
 ]
 
 LARGEST_WEIGHTS = 2048**2  # attention weights per head that are written out on a CPU
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out weights as 3D convolution is fastest, in place."""
+    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:

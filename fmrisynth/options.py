@@ -27,7 +27,6 @@ Decorated = Callable[..., Any]
 _OPTIONS = (
     click.option(
         "--participant-label",
-        "--participant_label",
         cls=ListOption,
         multiple=True,
         metavar="LABEL...",
@@ -37,7 +36,6 @@ _OPTIONS = (
     click.option(
         "--session-id",
         "--session-label",
-        "--session_label",
         cls=ListOption,
         multiple=True,
         metavar="LABEL...",
@@ -46,7 +44,6 @@ _OPTIONS = (
     click.option(
         "-t",
         "--task-id",
-        "--task_id",
         cls=ListOption,
         multiple=True,
         metavar="LABEL...",
@@ -80,7 +77,6 @@ _OPTIONS = (
     ),
     click.option(
         "--skip-bids-validation",
-        "--skip_bids_validation",
         is_flag=True,
         help="Do not validate BIDS_DIR. [default: the participant level validates a raw dataset "
         "if bids-validator-deno is installed]",

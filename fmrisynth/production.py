@@ -141,7 +141,7 @@ def _make(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One synthetic run and its mask."""
     run = job.run
-    events = read_events(run.events, duration=run.n_volumes * run.t_r)
+    events = read_events(run.events, duration=run.duration)
     data, carrier = synthesiser.synthesise(run, bold, events, run_seed(seed, run.label, job.sample))
     return data, carrier.mask
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError

@@ -172,9 +172,21 @@ def test_settings_check_their_values(name, value, message):
         override(PRESETS["demo"], {name: value})
 
 
+def test_settings_that_are_right_together_may_be_given_in_any_order():
+    levels = {
+        "denoiser.backbone.widths": "[32, 64, 96]",
+        "denoiser.backbone.blocks": "[1, 1, 2]",
+        "denoiser.backbone.head_width": "16",
+    }
+    for assignments in (levels, dict(reversed(levels.items()))):
+        backbone = override(PRESETS["demo"], assignments).denoiser.backbone
+        assert (backbone.widths, backbone.blocks) == ((32, 64, 96), (1, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("denoiser.backbone.head_width", "50"),
         ("denoiser.backbone.architecture", "mlp"),
         ("preprocess.normalisation", "zscore"),
         ("denoiser.n_frames", "0"),

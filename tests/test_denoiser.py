@@ -26,7 +26,6 @@ from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig,
 from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.diffusion.sampler import euler
-from fmrisynth.errors import UsageError
 
 CHANNELS = 2
 MASK = torch.ones(LATENT, dtype=torch.bool)
@@ -139,8 +138,8 @@ def test_without_anatomy_there_is_none():
 
 
 def test_widths_that_heads_do_not_divide_are_refused():
-    with pytest.raises(UsageError, match="multiple of head_width"):
-        make(with_backbone(architecture="transformer", head_width=12))
+    with pytest.raises(ValueError, match="multiple of head_width"):
+        with_backbone(architecture="transformer", head_width=12)
 
 
 def test_unknown_architectures_are_refused():

@@ -7,9 +7,11 @@ so that what is not installed matters only to those who ask for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
 
 __all__ = ["BASELINES", "Writer"]
@@ -22,17 +24,23 @@ kept, the highest drift frequency (Hz) and a seed to the simulated runs, one for
 def _group_glm(
     training: Sequence[Run], imitated: Sequence[Run], out: Path, high_pass: float, seed: int
 ) -> tuple[Run, ...]:
-    from fmrisynth.baselines.group_glm import write_baseline
+    from fmrisynth.baselines.group_glm import fit_group_glm, simulate
 
-    return write_baseline(training, imitated, out, high_pass, seed)
+    def fit() -> Simulate:
+        return partial(simulate, fit_group_glm(training, high_pass, seed))
+
+    return write_simulated_runs("group-glm", fit, imitated, out, seed)
 
 
 def _fmrisim(
     training: Sequence[Run], imitated: Sequence[Run], out: Path, high_pass: float, seed: int
 ) -> tuple[Run, ...]:
-    from fmrisynth.baselines.fmrisim import write_baseline
+    from fmrisynth.baselines.fmrisim import fit_fmrisim, simulate
 
-    return write_baseline(training, imitated, out, high_pass, seed)
+    def fit() -> Simulate:
+        return partial(simulate, fit_fmrisim(training, high_pass, seed))
+
+    return write_simulated_runs("fmrisim", fit, imitated, out, seed)
 
 
 BASELINES: Mapping[str, Writer] = MappingProxyType({"group-glm": _group_glm, "fmrisim": _fmrisim})

@@ -30,15 +30,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
-from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
@@ -50,7 +47,6 @@ __all__ = [
     "estimate_noise",
     "fit_fmrisim",
     "simulate",
-    "write_baseline",
 ]
 
 NOISE_RUNS = 8  # training runs that the noise is estimated from, at most; a minute each
@@ -209,43 +205,6 @@ def _generated(
         )
     series = drawn[mask].T / mean[mask] * 100
     return series - series.mean(axis=0)
-
-
-def write_baseline(
-    training: Sequence[Run],
-    imitated: Sequence[Run],
-    out: Path,
-    high_pass: float,
-    seed: int,
-) -> tuple[Run, ...]:
-    """Fit the simulator and write one run for each of those imitated, as files.
-
-    Parameters
-    ----------
-    training, imitated : sequence of Run
-        Runs to fit, and runs to imitate (those of the held-out participants).
-    out : pathlib.Path
-        Scratch directory; finished runs in it are kept.
-    high_pass : float
-        Highest drift frequency, Hz.
-    seed : int
-        Of all noise.
-
-    Returns
-    -------
-    tuple of Run
-        The simulated runs.
-
-    Raises
-    ------
-    UsageError
-        BrainIAK is not installed and a run is missing.
-    """
-
-    def fit() -> Simulate:
-        return partial(simulate, fit_fmrisim(training, high_pass, seed))
-
-    return write_simulated_runs("fmrisim", fit, imitated, out, seed)
 
 
 def _library() -> Any:

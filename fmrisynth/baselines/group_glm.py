@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +22,6 @@ from fmrisynth.baselines.group_response import (
     fit_group_response,
     residual_series,
 )
-from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.noise import ColouredNoise
@@ -38,7 +35,7 @@ from fmrisynth.preprocess.volumes import (
     split,
 )
 
-__all__ = ["GroupGlm", "fit_group_glm", "simulate", "write_baseline"]
+__all__ = ["GroupGlm", "fit_group_glm", "simulate"]
 
 NOISE_RUNS = 48  # runs that the noise is estimated from, at most
 
@@ -124,35 +121,3 @@ def simulate(model: GroupGlm, run: Run, seed: int) -> tuple[np.ndarray, Carrier]
     residual = np.zeros((*shape, run.n_volumes), np.float32)
     residual[brain] = series.T + evoked[brain]
     return merge(carrier, residual, high_pass), carrier
-
-
-def write_baseline(
-    training: Sequence[Run],
-    imitated: Sequence[Run],
-    out: Path,
-    high_pass: float,
-    seed: int,
-) -> tuple[Run, ...]:
-    """Fit the simulator and write one run for each of those imitated, as files.
-
-    Parameters
-    ----------
-    training, imitated : sequence of Run
-        Runs to fit, and runs to imitate (those of the held-out participants).
-    out : pathlib.Path
-        Scratch directory; finished runs in it are kept.
-    high_pass : float
-        Highest drift frequency, Hz.
-    seed : int
-        Of all noise.
-
-    Returns
-    -------
-    tuple of Run
-        The simulated runs.
-    """
-
-    def fit() -> Simulate:
-        return partial(simulate, fit_group_glm(training, high_pass, seed))
-
-    return write_simulated_runs("group-glm", fit, imitated, out, seed)

@@ -99,7 +99,7 @@ def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
 
 def _design(run: Run, high_pass: float) -> tuple[list[str], np.ndarray]:
     """Trial types of a run and their regressors, (T, K, 2)."""
-    events = read_events(run.events, duration=run.n_volumes * run.t_r)
+    events = read_events(run.events, duration=run.duration)
     names = sorted(str(name) for name in events["trial_type"].unique())
     design = design_of(
         events, names, run.n_volumes, run.t_r, start_time=run.start_time, high_pass=high_pass

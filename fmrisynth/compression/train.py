@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import hinge_discriminator
@@ -21,6 +21,7 @@ from fmrisynth.compression.objective import AutoencoderObjective, AutoencoderTra
 from fmrisynth.compression.quantizer import CodebookAverage, Quantized
 from fmrisynth.compression.taming import load_taming_state_dict
 from fmrisynth.compression.vqgan import VQGAN, VQGANConfig, fold, latent_mask
+from fmrisynth.nn import channels_last
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["AutoencoderLearner", "Volumes", "principal_blocks"]
@@ -110,7 +111,7 @@ class AutoencoderLearner:
             self.net = VQGAN(config)
             self.critic = PatchDiscriminator(training.adversarial, config.in_channels)
         for module in (self.net, self.critic):
-            _channels_last(module).to(fabric.device)
+            channels_last(module).to(fabric.device)
         self._start(initial_state)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.net.parameters() if p.requires_grad],
@@ -289,11 +290,6 @@ class AutoencoderLearner:
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         if self.codebook is not None:
             self.codebook.load_state_dict(state["codebook"])
-
-
-def _channels_last(module: nn.Module) -> nn.Module:
-    """Lay out weights as 3D convolution is fastest."""
-    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

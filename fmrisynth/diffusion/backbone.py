@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
-from fmrisynth.errors import UsageError
-from fmrisynth.nn import FilmBlock, TransformerBlock, position_embedding, sinusoid, zero_
+from fmrisynth.nn import (
+    FilmBlock,
+    TransformerBlock,
+    channels_last,
+    position_embedding,
+    sinusoid,
+    zero_,
+)
 
 __all__ = ["Backbone", "BackboneConfig", "ConditionEncoder", "Encoded", "fold_anatomy"]
 
@@ -106,6 +112,15 @@ class BackboneConfig:
                 "expected as many, at least one"
             )
 
+        if self.architecture == "monai":  # which has widths of its own
+            return
+        for level, width in enumerate(self.widths):
+            if not self.is_convolutional(level) and width % self.head_width:
+                raise ValueError(
+                    f"a level of Transformer blocks has the width {width}; expected a multiple of "
+                    f"head_width, which is {self.head_width}"
+                )
+
     def is_convolutional(self, level: int) -> bool:
         """Whether a level is made of convolutional blocks."""
         levels = {"cnn": len(self.widths), "transformer": 0}
@@ -182,11 +197,6 @@ class Stage(nn.Module):
         width, condition_width = config.widths[level], config.condition_width
         token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.convolutional = config.is_convolutional(level)
-        if not self.convolutional and width % config.head_width:
-            raise UsageError(
-                f"denoiser.backbone: a level of Transformer blocks has the width {width}; expected "
-                f"a multiple of head_width, which is {config.head_width}."
-            )
         depth = config.blocks[level] * (1 if self.convolutional else config.transformer_depth)
         self.blocks = nn.ModuleList(
             FilmBlock(width, condition_width)
@@ -253,8 +263,7 @@ class Backbone(nn.Module):
         self.norm = nn.GroupNorm(min(32, widths[0]), widths[0])
         self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
 
-        # the layout in which 3D convolution is fastest, and tokens are a view
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        channels_last(self)  # in which tokens are a view, too
 
     def encode(self, condition: Condition) -> Encoded:
         """Encode the condition of B windows."""

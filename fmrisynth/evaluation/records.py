@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from nibabel.affines import voxel_sizes
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from fmrisynth.bids.atomic import make_folder, writing

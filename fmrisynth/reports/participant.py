@@ -136,7 +136,7 @@ def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
     shown = {"real": partner, "synthetic": record} if partner else {"synthetic": record}
     series = {name: r.array("block_series") for name, r in shown.items()}
     limit = 2.0 * float(np.std(next(iter(series.values()))))
-    length = run.n_volumes * run.t_r
+    length = run.duration
     return {
         "label": run.label,
         "limit": limit,
