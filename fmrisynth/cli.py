@@ -1,4 +1,8 @@
-"""The command line, after the BIDS-App convention: options in, exit code out."""
+"""The command line, after the BIDS-App convention: options in, exit code out.
+
+What does the work is imported once it is known that there is work: help, the
+version and wrong input are answered without loading the networks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,23 +20,20 @@ from fmrisynth import __version__
 from fmrisynth.bids.locations import check_output_dir
 from fmrisynth.bids.selection import Selection, read_filter_file
 from fmrisynth.bids.sources import require_dataset
-from fmrisynth.devices import available_cpus
 from fmrisynth.errors import FmrisynthError, InputOutputError, UsageError
-from fmrisynth.generators import baseline_names
 from fmrisynth.interruption import ending_on_sigterm
 from fmrisynth.logs import has_started, start_log
 from fmrisynth.options import app_options
 from fmrisynth.parsing import BidsAppCommand
-from fmrisynth.pipeline import run_group, run_participant
-from fmrisynth.preview import preview
-from fmrisynth.resources import limit_threads
-from fmrisynth.settings import Settings
+
+if TYPE_CHECKING:
+    from fmrisynth.settings import Settings
 
 __all__ = ["command", "main"]
 
 UNKNOWN_LEVEL = 17  # exit code of the BIDS execution specification
 USAGE = 64
-LEVELS = {"participant": run_participant, "group": run_group}
+LEVELS = ("participant", "group")
 
 log = logging.getLogger("fmrisynth")
 
@@ -41,7 +42,8 @@ def _level(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     """Refuse an unknown analysis level with the exit code that the specification has for it."""
     if value not in LEVELS:
         click.echo(
-            f"fmrisynth: unknown analysis level {value!r}; expected participant or group.", err=True
+            f"fmrisynth: unknown analysis level {value!r}; expected {' or '.join(LEVELS)}.",
+            err=True,
         )
         sys.exit(UNKNOWN_LEVEL)
     return value
@@ -59,36 +61,47 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     ANALYSIS_LEVEL participant learns (or loads) a model and writes synthetic runs;
     group compares them with held-out real runs and writes a report.
     """
-    settings = _settings(bids_dir, output_dir, analysis_level, options)
+    if analysis_level != "group" and options["reports_only"]:
+        raise UsageError("--reports-only belongs to the group level, which writes the reports.")
+    filters = options["bids_filter_file"]
+    selection = Selection(
+        participants=options["participant_label"],
+        sessions=options["session_id"],
+        tasks=options["task_id"],
+        space=options["space"],
+        filters=read_filter_file(filters) if filters else {},
+    )
     require_dataset(bids_dir)  # before anything is created
-    check_output_dir(bids_dir, output_dir, settings.derivatives.values())
+    check_output_dir(bids_dir, output_dir, options["derivatives"].values())
+    settings = _settings(bids_dir, output_dir, selection, options)
     if options["dry_run"]:
+        from fmrisynth.preview import preview
+
         click.echo(preview(settings, analysis_level))
         return
     start_log(output_dir, verbose=options["verbose"] > 0)
     log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
     started = time.monotonic()
-    LEVELS[analysis_level](settings)
+    from fmrisynth.pipeline import run_group, run_participant
+
+    run = run_participant if analysis_level == "participant" else run_group
+    run(settings)
     log.info("%s level done in %.0f s", analysis_level, time.monotonic() - started)
 
 
-def _settings(bids_dir: Path, output_dir: Path, level: str, options: Mapping[str, Any]) -> Settings:
+def _settings(
+    bids_dir: Path, output_dir: Path, selection: Selection, options: Mapping[str, Any]
+) -> Settings:
     """Resolve the options."""
+    from fmrisynth.resources import available_cpus, limit_threads
+    from fmrisynth.settings import Settings
+
     nprocs = options["nprocs"] or available_cpus()
     limit_threads(options["omp_nthreads"] or nprocs, options["omp_nthreads"] or 1)
-    if level != "group" and options["reports_only"]:
-        raise UsageError("--reports-only belongs to the group level, which writes the reports.")
-    filters = options["bids_filter_file"]
     return Settings(
         bids_dir=bids_dir,
         output_dir=output_dir,
-        selection=Selection(
-            participants=options["participant_label"],
-            sessions=options["session_id"],
-            tasks=options["task_id"],
-            space=options["space"],
-            filters=read_filter_file(filters) if filters else {},
-        ),
+        selection=selection,
         derivatives=options["derivatives"],
         database_dir=options["bids_database_dir"],
         skip_validation=options["skip_bids_validation"],
@@ -110,7 +123,7 @@ def _settings(bids_dir: Path, output_dir: Path, level: str, options: Mapping[str
         nprocs=nprocs,
         memory=options["mem"],
         skip_bad_runs=options["skip_bad_runs"],
-        baselines=baseline_names(options["baselines"]),
+        baselines=options["baselines"],
         compare=options["compare"],
         contrasts=options["contrasts"],
         reports_only=options["reports_only"],

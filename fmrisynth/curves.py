@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from torch import Tensor
 
-from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.bids.atomic import atomic_path, make_folder, writing
 
 __all__ = ["TrainingLog", "draw_curves"]
 
@@ -30,7 +33,7 @@ class TrainingLog:
 
     path: Path
     pending: list[dict[str, float]] = field(default_factory=list)
-    _writer: SummaryWriter | None = None
+    _events: EventsWriter | None = None
 
     def open(self, step: int) -> None:
         """Go on after `step`: what an unbroken run would not have after it is dropped."""
@@ -41,8 +44,13 @@ class TrainingLog:
             kept = rows[:1] + [r for r in rows[1:] if len(r) == len(rows[0]) and int(r[0]) <= step]
             with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
                 csv.writer(stream).writerows(kept)
-        folder = self.path.with_name("tensorboard")
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1, write_to_disk=True)
+        # tensorboardX's own SummaryWriter writes in a thread, where an error such as a full disk
+        # ends in a traceback and the training goes on without it
+        folder = make_folder(self.path.with_name("tensorboard"))
+        with writing(folder):
+            self._events = EventsWriter(str(folder / f"from-{step}"))
+        restart = SessionLog(status=SessionLog.START)
+        self._write_event(Event(step=step + 1, session_log=restart))  # drops what came after
 
     def add(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
         """Note the losses of one step; return them as numbers."""
@@ -63,15 +71,23 @@ class TrainingLog:
             if new:
                 writer.writerow(["step", "seconds", *means])
             writer.writerow([step, f"{elapsed:.1f}", *(f"{v:.6g}" for v in means.values())])
-        if self._writer is not None:
-            for name, value in means.items():
-                self._writer.add_scalar(name, value, step)
+        for name, value in means.items():
+            self._write_event(Event(step=step, summary=scalar(name, value)))
         self.pending.clear()
 
     def close(self) -> None:
-        """Flush what TensorBoard reads."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close what TensorBoard reads."""
+        if self._events is not None:
+            self._events.close()
+
+    def _write_event(self, event: Event) -> None:
+        """Append to TensorBoard's file, at once: a row of losses comes every few seconds."""
+        if self._events is None:
+            return
+        event.wall_time = time.time()
+        with writing(self.path.with_name("tensorboard")):
+            self._events.write_event(event)
+            self._events.flush()
 
 
 def draw_curves(log: Path, target: Path, title: str) -> None:

@@ -1,8 +1,7 @@
-"""Which device, which precision, how many threads: what there is, and what was asked for."""
+"""Which device, which precision: what there is, and what was asked for."""
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from pathlib import Path
@@ -18,25 +17,7 @@ from lightning_fabric.plugins.environments import (
 
 from fmrisynth.errors import UsageError
 
-__all__ = ["available_cpus", "make_fabric", "resolve_precision"]
-
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use: affinity, SLURM's allocation and the cgroup's quota.
-
-    The host's count is not it: a container or a job has a part of the host.
-    """
-    count = len(os.sched_getaffinity(0))
-    if (slurm := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdigit():
-        count = min(count, int(slurm))
-    try:
-        quota, period = CGROUP_QUOTA.read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or no quota ("max")
-    return max(1, count)
+__all__ = ["make_fabric", "resolve_precision"]
 
 
 def _fast_bfloat16() -> bool:

@@ -15,34 +15,11 @@ from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, NoInputError, NoMatchError, UsageError
 from fmrisynth.evaluation.result import REAL, TRAINING
 
-__all__ = ["MODEL_NAME", "baseline_names", "find_compared", "own_runs", "write_baselines"]
+__all__ = ["MODEL_NAME", "find_compared", "own_runs", "write_baselines"]
 
 MODEL_NAME = "fmrisynth"
-NO_BASELINE = "none"
 
 log = logging.getLogger(__name__)
-
-
-def baseline_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Resolve ``--baselines``: names without repeats; none for ``none``.
-
-    Raises
-    ------
-    UsageError
-        A name is unknown, or ``none`` stands beside another.
-    """
-    unknown = [name for name in asked if name not in (*BASELINES, NO_BASELINE)]
-    if unknown:
-        raise UsageError(
-            f"--baselines {unknown[0]}: expected one or more of {', '.join(BASELINES)}, "
-            f"or {NO_BASELINE}."
-        )
-    names = tuple(dict.fromkeys(asked))
-    if NO_BASELINE not in names:
-        return names
-    if len(names) > 1:
-        raise UsageError(f"--baselines {' '.join(asked)}: {NO_BASELINE} means no other baseline.")
-    return ()
 
 
 def own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:

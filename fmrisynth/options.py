@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from fmrisynth.diffusion.sampler import SAMPLERS
+from fmrisynth.choices import BASELINE_NAMES, GROUP_GLM, NO_BASELINE, PRESET_NAMES, SAMPLER_NAMES
 from fmrisynth.parsing import (
     ListOption,
     assignments,
+    baselines,
     config_file,
     gigabytes,
     named_paths,
     seconds,
 )
-from fmrisynth.presets import PRESETS
-from fmrisynth.settings import GROUP_GLM
 
 __all__ = ["app_options"]
 
@@ -99,7 +98,7 @@ _OPTIONS = (
     click.option("--train-only", is_flag=True, help="Train the model and write no runs."),
     click.option(
         "--preset",
-        type=click.Choice(list(PRESETS)),
+        type=click.Choice(PRESET_NAMES),
         default="demo",
         show_default=True,
         help="Size and form of the model.",
@@ -140,7 +139,7 @@ _OPTIONS = (
         metavar="W",
         help="Amplitude of the evoked response (1: as learned). [default: the model's]",
     ),
-    click.option("--sampler", type=click.Choice(list(SAMPLERS)), help="[default: the model's]"),
+    click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="[default: the model's]"),
     click.option(
         "--sampling-steps",
         type=click.IntRange(1),
@@ -159,10 +158,11 @@ _OPTIONS = (
         cls=ListOption,
         multiple=True,
         default=[GROUP_GLM],
+        callback=baselines,
         show_default=True,
         metavar="NAME...",
-        help="Group level: simulators to compare with, group-glm and fmrisim; none for no "
-        "baseline.",
+        help=f"Group level: simulators to compare with ({', '.join(BASELINE_NAMES)}), or "
+        f"{NO_BASELINE}.",
     ),
     click.option(
         "--compare",

@@ -13,10 +13,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from fmrisynth.choices import BASELINE_NAMES, NO_BASELINE
+
 __all__ = [
     "BidsAppCommand",
     "ListOption",
     "assignments",
+    "baselines",
     "config_file",
     "gigabytes",
     "named_paths",
@@ -151,6 +154,23 @@ def assignments(
         raise click.BadParameter(f"{wrong[0]!r} has no '='; expected NAME=VALUE.")
     kept: dict[str, str] = context.meta.get(CONFIG_SETTINGS, {})
     return kept | {name: value for name, _, value in pairs}
+
+
+def baselines(
+    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Read names of baselines, without repeats; none for ``none``."""
+    if unknown := [name for name in values if name not in (*BASELINE_NAMES, NO_BASELINE)]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is no baseline; expected one or more of {', '.join(BASELINE_NAMES)}, "
+            f"or {NO_BASELINE}."
+        )
+    names = tuple(dict.fromkeys(values))
+    if NO_BASELINE not in names:
+        return names
+    if len(names) > 1:
+        raise click.BadParameter(f"{' '.join(values)!r}: {NO_BASELINE} stands alone.")
+    return ()
 
 
 def named_paths(

@@ -1,10 +1,12 @@
-"""How many threads and processes the work may take, and what fits into the memory it was given."""
+"""How many processors there are for the work, and what fits into the memory it was given."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -12,8 +14,9 @@ from threadpoolctl import threadpool_limits
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError
 
-__all__ = ["fitting_processes", "limit_threads"]
+__all__ = ["available_cpus", "fitting_processes", "limit_threads"]
 
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # Measured at their peak, in the size of the run's volumes as float32 (X·Y·Z·T·4 bytes): 3.2 to
@@ -23,6 +26,22 @@ WORKER_RUNS, WORKER_GB = 6.0, 0.4
 MAIN_RUNS, SIMULATOR_RUNS, MAIN_GB = 6.0, 10.0, 1.0
 
 log = logging.getLogger(__name__)
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: affinity, SLURM's allocation and the cgroup's quota.
+
+    The host's count is not it: a container or a job has a part of the host.
+    """
+    count = len(os.sched_getaffinity(0))
+    if (slurm := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdigit():
+        count = min(count, int(slurm))
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2, or no quota ("max")
+    return max(1, count)
 
 
 def limit_threads(threads: int, worker_threads: int) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from fmrisynth.bids.dataset_files import Layout
 from fmrisynth.bids.selection import Selection
+from fmrisynth.choices import GROUP_GLM
 from fmrisynth.configuration import override
 from fmrisynth.errors import UsageError
 from fmrisynth.model import ModelConfig, SamplingConfig
 from fmrisynth.presets import PRESETS
 
-__all__ = ["GROUP_GLM", "Settings"]
-
-GROUP_GLM = "group-glm"  # the baseline that stands in every table unless it is switched off
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ def test_every_option_can_stand_in_the_file(config):
         if name is None or option.name in without or not option.expose_value:
             continue
         values = {
+            "baselines": '"fmrisim"',
             "mem": "4",
             "max-time": '"00:10:00"',
             "n-samples": "2",

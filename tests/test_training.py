@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from tensorboardX.proto.event_pb2 import Event
 from tiny_model import (
     DENOISER,
     N_FRAMES,
@@ -226,9 +228,28 @@ def test_a_torn_row_of_the_log_is_dropped(tmp_path):
 
 def test_tensorboard_reads_the_same_losses(tmp_path):
     train(Regression(), tmp_path)
-    events = list((tmp_path / "tensorboard").iterdir())
-    assert len(events) == 1
-    assert b"loss" in events[0].read_bytes()
+    assert logged(tmp_path) == pytest.approx(
+        [float(row["loss"]) for row in rows(tmp_path)], rel=1e-5
+    )
+
+
+def logged(folder):
+    """Losses that TensorBoard shows: what a later start's mark drops is left out."""
+    shown = {}
+    for path in sorted(
+        (folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns
+    ):
+        content, position = path.read_bytes(), 0
+        while position < len(content):  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack_from("<Q", content, position)
+            event = Event.FromString(content[position + 12 : position + 12 + length])
+            position += 16 + length
+            if event.HasField("session_log"):
+                shown = {step: loss for step, loss in shown.items() if step < event.step}
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    shown[event.step] = value.simple_value
+    return [shown[step] for step in sorted(shown)]
 
 
 @pytest.mark.parametrize("stop", [0, 3, 12, 23])
@@ -258,6 +279,9 @@ def test_rows_past_the_last_checkpoint_leave_the_log(tmp_path):
     assert found[0] == 10
     assert found[-1] == 40
     assert "9" not in {row["loss"] for row in rows(tmp_path / "broken")}
+    assert logged(tmp_path / "broken") == pytest.approx(
+        [float(row["loss"]) for row in rows(tmp_path / "broken")], rel=1e-5
+    )
     assert_same(resumed.state_dict(), whole.state_dict())
 
 
