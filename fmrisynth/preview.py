@@ -53,7 +53,7 @@ def preview(settings: Settings, level: str) -> str:
     FmrisynthError
         As the call would, as far as it can be known beforehand.
     """
-    settings = replace(settings, database_dir=None)  # a database would be written
+    settings = replace(settings, database_dir=None)  # an index would be written
     dataset = find_dataset(settings)
     described = _participant if level == "participant" else _group
     content = {

@@ -400,6 +400,19 @@ def test_all_runs_bad(tiny_bids_copy: Path) -> None:
         find_runs(tiny_bids_copy)
 
 
+def test_a_damaged_database_is_made_anew(tiny_bids: Path, tmp_path: Path) -> None:
+    first = find_runs(tiny_bids, database_dir=tmp_path)
+    files = sorted(tmp_path.rglob("*.json"))
+    assert {path.name for path in files} == {"images.json", "headers.json"}
+    whole = [path.read_bytes() for path in files]
+    for content in (b"", b"{", b"[]", b"{}", b"\xff"):
+        for path in files:
+            path.write_bytes(content)
+        found = find_runs(tiny_bids, database_dir=tmp_path)
+        assert [run.bold for run in found.runs] == [run.bold for run in first.runs]
+        assert [path.read_bytes() for path in files] == whole
+
+
 def test_database_follows_the_disk(tiny_bids_copy: Path, tmp_path: Path) -> None:
     database = tmp_path / "db"
     first = find_runs(tiny_bids_copy, database_dir=database)

@@ -171,7 +171,7 @@ def find_runs(
     selection : Selection, optional
         What to keep; by default everything.
     database_dir : Path, optional
-        Folder for pybids databases and headers, which make the next call fast.
+        Folder for lists of images and headers, which make the next call fast.
 
     Raises
     ------
