@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from fmrisynth.evaluation.grids import labels_on
 from fmrisynth.evaluation.overlap import dice, significant
 from fmrisynth.evaluation.second_level import one_sample_t, z_map
 from fmrisynth.evaluation.similarity import shifted_correlation
+from fmrisynth.evaluation.timeseries import compare_time_series
 from fmrisynth.evaluation.variance import RunVectors
 
 
@@ -103,3 +106,19 @@ def test_a_participant_drawn_twice_is_two_participants():
     weights = np.array([2.0, 2.0, 1.0, 1.0])
     for factor in ("participant", "task"):
         assert whole.share(factor, weights=weights) == pytest.approx(copied.share(factor))
+
+
+def test_a_figure_that_is_zero_for_real_runs_has_no_ratio():
+    """Runs without any smoothness, of which the width of a Gaussian cannot be told."""
+    record = SimpleNamespace(
+        temporal_sd=2.0, tsnr=50.0, autocorrelation=np.full(5, 0.2), fwhm=np.zeros(3),
+        spectrum=np.full(24, 1 / 24), run=None,
+    )  # fmt: skip
+    runs = [
+        SimpleNamespace(**vars(record) | {"run": SimpleNamespace(participant=p, task="a", label=p)})
+        for p in ("01", "02")
+    ]
+    figures = compare_time_series(runs, runs, runs, np.random.default_rng(0))
+    assert figures["fwhm"].value == 0
+    assert np.isnan(figures["fwhm_ratio"].value)
+    assert figures["temporal_sd_ratio"].value == figures["lag1_ratio"].ceiling == 1

@@ -77,12 +77,19 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `target`, renamed to it when the block ends well.
 
     The file is flushed to the disk before it gets its name, so that a file
     which has its name is whole even after a power cut. On any exception the
     temporary file is removed and `target` stays as it was.
+
+    Parameters
+    ----------
+    target : Path
+        The file; its folder is made where it is missing.
+    durable : bool
+        Wait for the disk; not worth it for a cache that is made again when it is damaged.
 
     Raises
     ------
@@ -95,15 +102,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         with writing(target):
             yield temporary
-            descriptor = os.open(temporary, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            if durable:
+                _flush(temporary)
             os.replace(temporary, target)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(target: Path, content: bytes) -> Path:

@@ -11,7 +11,6 @@ blocks of the coarse grid.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from nibabel.affines import voxel_sizes
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from fmrisynth.bids.atomic import make_folder, writing
+from fmrisynth.bids.atomic import atomic_path, make_folder
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
@@ -214,12 +213,9 @@ def _summarise(
     # Each process is one worker of the pool: threads of BLAS would only fight.
     with threadpool_limits(1):
         arrays = _measure(run, grid, settings, rois)
-    # A cache needs no more than a rename: waiting for the disk would cost more than the model.
-    partial_path = path.with_name(f".{os.getpid()}_{path.name}")
-    with writing(path):
-        with partial_path.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-        partial_path.replace(path)
+    # Waiting for the disk would cost more than the model.
+    with atomic_path(path, durable=False) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
     return _read(run, path, rois)
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fmrisynth.evaluation.maps import ordered_runs
 from fmrisynth.evaluation.noise import N_LAGS, band_quarters
@@ -93,13 +94,18 @@ def compare_time_series(
         figures[name] = Figure(value, *interval(value, samples), float(reference[f]), floor)
         if name in _WITH_RATIO:
             base = float(np.nanmean(found[:, f]))
-            ratios = np.array(
-                [_weighted_mean(made[:, f], c) / _weighted_mean(found[:, f], c) for c in counts]
-            )
-            limits = interval(value / base, ratios)
-            ceiling = float(reference[f] / base)
-            figures[f"{name}_ratio"] = Figure(value / base, *limits, ceiling, floor / base)
+            drawn = np.array([_weighted_mean(found[:, f], c) for c in counts])
+            ratio = _over(value, base)
+            limits = interval(float(ratio), _over(samples, drawn))
+            best, worst = _over(reference[f], base), _over(floor, base)
+            figures[f"{name}_ratio"] = Figure(float(ratio), *limits, float(best), float(worst))
     return figures
+
+
+def _over(above: ArrayLike, below: ArrayLike) -> np.ndarray:
+    """Ratio, NaN over zero: runs without any smoothness have an FWHM of 0."""
+    unit = np.where(np.equal(below, 0), NAN, below)
+    return np.asarray(above) / unit
 
 
 def real_time_series(

@@ -29,7 +29,7 @@ TINY = [
 ]
 GROUP = ["--nprocs", "1"]
 # names under which files and folders are prepared before they get their own
-_UNFINISHED = re.compile(r"~|\.writing$|\.new$|\.tmp$|\.part$|^\.\d+_")
+_UNFINISHED = re.compile(r"~|\.writing$|\.new$|\.tmp$|\.part$")
 
 
 def tiny_dataset(root: Path, **options: Any) -> Path:

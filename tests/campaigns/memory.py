@@ -1,86 +1,130 @@
-"""Peak memory of `participant` on one run of HCP size, besides the model.
+"""Peak memory of each stage on runs of HCP size.
 
-    python tests/campaigns/memory.py --shape 91 109 91 --volumes 284
+    python tests/campaigns/memory.py --shape 91 109 91 --volumes 284 --nprocs 2
 
-The run is noise in an ellipsoid. What is measured is the largest resident set of a
-process of its own that synthesises it, with a small trained model, and how long
-reading, making and writing it takes. Exit code 1 above the limit (8 GiB).
+The runs (3 participants, 2 tasks) are noise in an ellipsoid. Each stage is a call of its
+own: training, synthesis of the runs of the participant who was held out, and the group
+level with its simulator. What is measured is the largest memory that the call and all of
+its processes take together, pages that they share counted once. Exit code 1 when one of
+them takes more than the limit (8 GiB).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from conftest import brain_of, write_nifti
-from tiny_model import make_model
 
 from campaigns.common import start, tiny_dataset
 
 LIMIT = 8.0  # GiB
+INTERVAL = 0.1  # s between two looks
+TRAINING = ["--preset", "demo", "--max-steps", 3, "--device", "cpu", "--train-only"]
 
 
-def large_run(dataset: Path, shape: tuple[int, int, int], n_volumes: int) -> None:
-    """Give the only run of a tiny dataset another size, and events that fit it."""
-    image = next(dataset.rglob("*preproc_bold.nii.gz"))
+def large_dataset(root: Path, shape: tuple[int, int, int], n_volumes: int) -> Path:
+    """Give the runs of a tiny dataset another size; all of them are one file under many names."""
+    dataset = tiny_dataset(root)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -(np.array(shape) - 1.0)
     brain = brain_of(shape)
     rng = np.random.default_rng(0)
     data = np.zeros((*shape, n_volumes), np.int16)
+    anatomy = rng.uniform(800, 1200, int(brain.sum()))
     for volume in range(n_volumes):
-        data[brain, volume] = rng.normal(1000, 10, int(brain.sum()))
-    write_nifti(image, data, affine, t_r=2.0)
-    mask = next(dataset.rglob("*brain_mask.nii.gz"))
-    write_nifti(mask, brain.astype("u1"), affine)
+        data[brain, volume] = rng.normal(anatomy, 10)
+    for pattern, content in (
+        ("*preproc_bold.nii.gz", data),
+        ("*brain_mask.nii.gz", brain.astype("u1")),
+    ):
+        first, *others = sorted(dataset.rglob(pattern))
+        write_nifti(first, content, affine, t_r=2.0)
+        for other in others:
+            other.unlink()
+            os.link(first, other)
+    return dataset
 
 
-def measure(words: list[object]) -> tuple[float, float, str]:
-    """Run to the end; peak resident set (GiB), seconds, and the messages."""
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and all that it has started, as far as they still live."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))
+
+
+def resident(pid: int) -> float:
+    """GiB of a process, its share of shared pages included."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0.0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) / 2**20
+
+
+def measure(*words: object) -> tuple[float, float]:
+    """Run a call to its end; peak memory of all its processes (GiB) and seconds."""
     began = time.monotonic()
     process = start(*words)
-    assert process.stderr is not None
-    messages = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    peak, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(INTERVAL):
+            peak = max(peak, sum(map(resident, family(process.pid))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, messages = process.communicate()
+    ended.set()
+    watcher.join()
     if process.returncode:
         raise SystemExit(messages[-4000:])
-    return usage.ru_maxrss / 2**20, time.monotonic() - began, messages
+    return peak, time.monotonic() - began
 
 
-def campaign(folder: Path, shape: tuple[int, int, int], n_volumes: int) -> float:
-    """Measure a small run and a large one; return the large one's peak in GiB."""
-    make_model().save(folder / "model")
-    options = ["--model", folder / "model", "--sampling-steps", 2, "--nprocs", 1, "--device", "cpu"]
-    options += ["--n-samples", 3]  # one is read and one is written while one is made
-    dataset = tiny_dataset(folder / "bids", participants=("01",), tasks=("motor",))
-    small, *_ = measure([dataset, folder / "small", "participant", *options])
-    large_run(dataset, shape, n_volumes)
-    large, seconds, _ = measure([dataset, folder / "large", "participant", *options])
-    made = next((folder / "large").rglob("*_desc-synth_bold.nii.gz"))
-    assert nib.load(made).shape == (*shape, n_volumes)
-    print(
-        f"{'×'.join(map(str, (*shape, n_volumes)))}: {large:.2f} GiB in {seconds:.0f} s "
-        f"({made.stat().st_size / 1e6:.0f} MB written); a run of 8×9×8×20: {small:.2f} GiB"
-    )
-    return large
+def campaign(folder: Path, shape: tuple[int, int, int], n_volumes: int, nprocs: int) -> float:
+    """Measure all stages; return the largest peak in GiB."""
+    dataset = large_dataset(folder / "bids", shape, n_volumes)
+    out = folder / "out"
+    call = (dataset, out)
+    common = ("--nprocs", nprocs, "--work-dir", folder / "work", "--skip-bids-validation")
+    largest = 0.0
+
+    def stage(name: str, level: str, *options: object) -> None:
+        nonlocal largest
+        peak, seconds = measure(*call, level, *common, *options)
+        print(f"{name}: {peak:.2f} GiB, {seconds:.0f} s", flush=True)
+        largest = max(largest, peak)
+
+    stage("training", "participant", *TRAINING)
+    split = json.loads((out / "model" / "config.json").read_text())["split"]
+    stage("synthesis", "participant", "--participant-label", *split["held_out"])
+    stage("group", "group")
+    return largest
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, default=(91, 109, 91), metavar="N")
     parser.add_argument("--volumes", type=int, default=284, metavar="N")
+    parser.add_argument("--nprocs", type=int, default=2, metavar="N")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fmrisynth-memory-") as temporary:
         x, y, z = given.shape
-        peak = campaign(Path(temporary), (x, y, z), given.volumes)
-    sys.exit(1 if peak > LIMIT else 0)
+        found = campaign(Path(temporary), (x, y, z), given.volumes, given.nprocs)
+    sys.exit(1 if found > LIMIT else 0)
