@@ -113,6 +113,7 @@ def _settings(
         max_steps=options["max_steps"],
         max_seconds=options["max_time"],
         n_samples=options["n_samples"],
+        events=options["events"],
         guidance=options["guidance"],
         sampler=options["sampler"],
         sampling_steps=options["sampling_steps"],

@@ -27,6 +27,7 @@ from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
 from fmrisynth.model import Model, ModelConfig, ModelInfo
+from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
@@ -288,13 +289,16 @@ def _fit_noise(
     if isinstance(model.noise, WhiteNoise):
         return
     device = model.space.mask.device
-    model.noise.fit(
-        (
-            model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
-            for i in tqdm(some_of(len(latents), seed), desc="Noise", unit="run")
-        ),
-        typical_basis(model, data),
+    chosen = some_of(len(latents), seed)
+    fields = (
+        model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
+        for i in tqdm(chosen, desc="Noise", unit="run")
     )
+    basis = typical_basis(model, data)
+    if isinstance(model.noise, ModalNoise):
+        model.noise.fit(fields, basis, [data[i].run.participant for i in chosen])
+    else:
+        model.noise.fit(fields, basis)
 
 
 def _condition(

@@ -47,7 +47,7 @@ from fmrisynth.preprocess.store import PreprocessConfig
 
 __all__ = ["Model", "ModelConfig", "ModelInfo", "ObservationNoise", "SamplingConfig", "read_info"]
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
 
 
@@ -345,7 +345,7 @@ def _make_noise(
         return WhiteNoise(channels, mask)
     if config.noise_modes == 0:
         return ColouredNoise(channels, mask)
-    return ModalNoise(channels, mask, config.noise_modes)
+    return ModalNoise(channels, mask, config.noise_modes, config.noise_people)
 
 
 def _grid_of(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:

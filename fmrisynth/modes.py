@@ -7,7 +7,17 @@ over time. They are found in one half of the runs, and their variance and colour
 measured in the other, since the sample variance of the runs that a pattern was
 fitted to is too large.
 
-Legend: K modes, N frames, C channels, P voxels of the brain.
+People differ in how their modes fluctuate together. Each synthetic person has
+networks of its own, the same in all of its runs: with W the covariance of the
+modes' courses, each scaled to unit variance,
+
+    W(person) = I + Σ_q g_q · D_q,  g_q ~ N(0, 1)
+
+where D_q are the principal components of how the training people's W differ,
+cut to the share of it that is found again in other runs of the same person.
+Nobody's own networks are copied.
+
+Legend: K modes, N frames, C channels, P voxels of the brain, Q components.
 """
 
 from __future__ import annotations
@@ -17,6 +27,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fmrisynth.noise import ColouredNoise, colour, factors_in_time
 
@@ -24,6 +35,8 @@ __all__ = ["ModalNoise"]
 
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
 LEAST_REMAINDER = 0.05  # share of a voxel's variance that is no mode's
+MODES_TOGETHER = 8  # neighbours in the order of variance whose reliability is told together
+LEAST_PERSONAL = 0.1  # least eigenvalue of a person's W
 
 
 class ModalNoise(nn.Module):
@@ -37,6 +50,8 @@ class ModalNoise(nn.Module):
         (X, Y, Z) bool, the brain.
     modes : int
         Modes K, at most.
+    people : int
+        Components Q of what distinguishes people, at most; 0 makes all alike.
     order : int
         Order of the autoregressions.
     """
@@ -44,21 +59,27 @@ class ModalNoise(nn.Module):
     mask: Tensor
     modes: Tensor
     autocovariance: Tensor
+    differences: Tensor
     remainder_sd: Tensor
 
-    def __init__(self, channels: int, mask: Tensor, modes: int, *, order: int = 8) -> None:
+    def __init__(
+        self, channels: int, mask: Tensor, modes: int, people: int = 32, *, order: int = 8
+    ) -> None:
         super().__init__()
         self.order, voxels = order, int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
+        self.register_buffer("differences", torch.zeros(people, count, count))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
         self.remainder = ColouredNoise(channels, mask, order=order)
 
     @torch.no_grad()
-    def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ModalNoise:
-        """Estimate modes, variances and colours from standardised fields.
+    def fit(
+        self, fields: Iterable[Tensor], basis: np.ndarray, people: Sequence[str] = ()
+    ) -> ModalNoise:
+        """Estimate modes, variances, colours and differences from standardised fields.
 
         Parameters
         ----------
@@ -69,6 +90,8 @@ class ModalNoise(nn.Module):
             (N, D) orthonormal: mean and drift, which were taken out of the
             fields, for a run of typical length. The noise has them, see
             `fmrisynth.noise.unfiltered`.
+        people : sequence of str
+            Whose run each field is; without it people are all alike.
 
         Returns
         -------
@@ -79,10 +102,13 @@ class ModalNoise(nn.Module):
         half = max(1, len(runs) // 2)
         second = runs[half:] or runs
         axes = _principal_axes(torch.cat(runs[:half]), len(self.modes))  # C·P K
-        courses = [run @ axes for run in second]  # N K
+        every = [run @ axes for run in runs]  # N K
+        courses = every[half:] or every
         rest = [run - course @ axes.T for run, course in zip(second, courses, strict=True)]
         self.modes.copy_(axes.T.reshape(self.modes.shape))
         self.autocovariance.copy_(_autocovariances(courses, self.order, basis))
+        if people:
+            self.differences.copy_(_differences(every, half, people, len(self.differences)))
         power = torch.cat(courses).square().mean(0)
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         # whatever share the modes have of a voxel, its variance is one in all
@@ -94,12 +120,36 @@ class ModalNoise(nn.Module):
         )
         return self
 
-    def sample(self, n_frames: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed."""
+    def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed.
+
+        Parameters
+        ----------
+        n_frames : int
+            Frames N.
+        generator : torch.Generator
+            Of all that is new in every draw.
+        person : int
+            Seed of all that one person's draws have in common.
+        """
         rest = self.remainder.sample(n_frames, generator)[..., self.mask] * self.remainder_sd
         white = torch.randn(len(self.modes), n_frames, 1, generator=generator)
         courses = (factors_in_time(self.autocovariance, n_frames) @ white)[..., 0]  # K N
-        return self._field(rest + torch.einsum("kn,kcp->ncp", courses.to(rest), self.modes))
+        courses = self._networks(person) @ courses.to(rest)
+        return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
+
+    def _networks(self, person: int) -> Tensor:
+        """Mix the modes' courses as one person's are, (K, K): the root of W on their own scales."""
+        weights = torch.randn(
+            len(self.differences), generator=torch.Generator().manual_seed(person)
+        ).to(self.differences)
+        own = torch.eye(len(self.modes)).to(weights)
+        own = own + torch.einsum("q,qjk->jk", weights, self.differences)
+        values, vectors = torch.linalg.eigh(own)
+        values = values.clamp(min=LEAST_PERSONAL)
+        root = vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
+        scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
+        return scale[:, None] * root / scale
 
     def _field(self, values: Tensor) -> Tensor:
         """(N, C, P) to (N, C, X, Y, Z), zero outside the brain."""
@@ -121,6 +171,66 @@ def _principal_axes(rows: Tensor, count: int) -> Tensor:
     padded = rows.new_zeros(rows.shape[1], count)
     padded[:, :available] = axes[:, :available]
     return padded
+
+
+def _differences(courses: Sequence[Tensor], half: int, people: Sequence[str], count: int) -> Tensor:
+    """Principal components of how people's covariances of the modes differ, (count, K, K).
+
+    Components that there are too few people for are zero.
+
+    Parameters
+    ----------
+    courses : sequence of torch.Tensor
+        (N, K) per run. The modes were fitted to the first `half` of the runs,
+        in which their variance is too large: each half has scales of its own.
+    half : int
+        See there.
+    people : sequence of str
+        Whose run each is.
+    count : int
+        Components, at most.
+    """
+    n_modes = courses[0].shape[1]
+    components = courses[0].new_zeros(count, n_modes, n_modes)
+    scaled: dict[str, list[Tensor]] = {}
+    for part in (slice(None, half), slice(half, None)):
+        if not courses[part]:
+            continue
+        scale = torch.cat(list(courses[part])).square().mean(0).sqrt().clamp(min=1e-6)
+        for course, person in zip(courses[part], people[part], strict=True):
+            scaled.setdefault(person, []).append(course / scale)
+    if len(scaled) < 3 or not count:
+        return components
+    # two halves of what there is of each person, of which one foretells the other
+    halves = [h for runs in scaled.values() for h in _in_two(runs)]
+    first = torch.stack([_covariance(runs) for runs in halves[::2]])
+    second = torch.stack([_covariance(runs) for runs in halves[1::2]])
+    first, second = first - first.mean(0), second - second.mean(0)
+    whole = (first + second) / 2  # people K K
+    group = torch.arange(n_modes) // MODES_TOGETHER
+    members = F.one_hot(group).to(whole)  # K groups
+    true = members.T @ (first * second).sum(0) @ members
+    found = members.T @ whole.square().sum(0) @ members
+    reliable = (true / found.clamp(min=1e-12)).clamp(0, 1).sqrt()
+    own = whole * (members @ reliable @ members.T) / (len(scaled) - 1) ** 0.5
+    _, sizes, axes = torch.linalg.svd(own.flatten(1), full_matrices=False)
+    kept = min(count, len(scaled) - 1)
+    components[:kept] = (sizes[:kept, None] * axes[:kept]).view(kept, n_modes, n_modes)
+    return components
+
+
+def _in_two(runs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Split a person's runs in two, or its only run."""
+    if len(runs) > 1:
+        return runs[0::2], runs[1::2]
+    middle = len(runs[0]) // 2
+    return [runs[0][:middle]], [runs[0][middle:]]
+
+
+def _covariance(courses: Sequence[Tensor]) -> Tensor:
+    """Covariance of scaled courses (N, K), with a trace of K: how large they are is no network."""
+    total = torch.stack([course.T @ course for course in courses]).sum(0)
+    return total * (len(total) / total.trace().clamp(min=1e-12))
 
 
 def _autocovariances(courses: Sequence[Tensor], order: int, basis: np.ndarray) -> Tensor:

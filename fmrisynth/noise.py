@@ -51,8 +51,8 @@ class WhiteNoise(nn.Module):
         self.channels = channels
         self.register_buffer("mask", mask.bool(), persistent=False)
 
-    def sample(self, n_frames: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32."""
+    def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw (N, C, X, Y, Z) float32; everybody's is alike."""
         white = torch.randn(n_frames, self.channels, *self.mask.shape, generator=generator)
         return white.to(self.mask.device) * self.mask
 
@@ -125,8 +125,11 @@ class ColouredNoise(nn.Module):
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
-    def sample(self, n_frames: int, generator: torch.Generator) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed."""
+    def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed.
+
+        Everybody's is alike: where it has no places, there are none to differ in.
+        """
         # one frame more, for the filter to reach back to
         white = torch.randn(n_frames + 1, self.channels, *self.box, generator=generator)
         spectrum = torch.fft.rfftn(white.to(self.mask.device), dim=(-3, -2, -1))

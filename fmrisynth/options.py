@@ -14,6 +14,7 @@ from fmrisynth.parsing import (
     assignments,
     baselines,
     config_file,
+    events_tables,
     gigabytes,
     named_paths,
     seconds,
@@ -132,6 +133,15 @@ _OPTIONS = (
         show_default=True,
         metavar="N",
         help="Synthetic copies of each run, told apart by run-.",
+    ),
+    click.option(
+        "--events",
+        cls=ListOption,
+        multiple=True,
+        callback=events_tables,
+        metavar="[TASK=]FILE...",
+        help="Write runs with the events of this table instead of their own: a design that nobody "
+        "was scanned with.",
     ),
     click.option(
         "--guidance",

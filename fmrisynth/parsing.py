@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from fmrisynth.choices import BASELINE_NAMES, NO_BASELINE
+from fmrisynth.choices import ANY_TASK, BASELINE_NAMES, NO_BASELINE
 
 __all__ = [
     "BidsAppCommand",
@@ -21,6 +21,7 @@ __all__ = [
     "assignments",
     "baselines",
     "config_file",
+    "events_tables",
     "gigabytes",
     "named_paths",
     "seconds",
@@ -190,6 +191,24 @@ def named_paths(
     return named
 
 
+def events_tables(
+    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
+) -> dict[str, Path]:
+    """Read ``[TASK=]FILE`` words; without a task, the file is for the only one there is."""
+    tables: dict[str, Path] = {}
+    for value in values:
+        task, equals, path = value.rpartition("=")
+        task = task.removeprefix("task-")
+        if task in tables:
+            raise click.BadParameter(
+                f"{value!r} is a second table for {f'the task {task}' if equals else 'every task'}."
+            )
+        tables[task] = Path(path)
+    if len(tables) > 1 and ANY_TASK in tables:
+        raise click.BadParameter(f"say which task {str(tables[ANY_TASK])!r} is for: TASK=FILE.")
+    return tables
+
+
 def config_file(
     context: click.Context, parameter: click.Parameter, value: Path | None
 ) -> Path | None:
@@ -256,7 +275,7 @@ def _checked(entry: Any, option: click.Option, where: str) -> Any:
         if not isinstance(entry, bool):
             raise click.BadParameter(f"{where} is {entry!r}; expected true or false.")
         return int(entry) if option.count else entry
-    if isinstance(entry, dict) and option.callback in (assignments, named_paths):
+    if isinstance(entry, dict) and option.callback in (assignments, events_tables, named_paths):
         return [f"{name}={value}" for name, value in _flattened(entry)]
     entries = entry if isinstance(entry, list) and option.multiple else [entry]
     for item in entries:

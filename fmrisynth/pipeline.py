@@ -24,7 +24,9 @@ from fmrisynth.bids.derivatives import (
     write_dataset_files,
     write_participants,
 )
+from fmrisynth.bids.events import read_events
 from fmrisynth.bids.locations import check_output_dir, check_work_dir
+from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.selection import require_labels
 from fmrisynth.bids.validation import validation
 from fmrisynth.devices import make_fabric
@@ -67,6 +69,7 @@ def run_participant(settings: Settings) -> None:
     with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
         dataset = find_dataset(settings)
         selected = select_runs(dataset, settings.selection.participants)
+        asked = with_events(selected, settings.events, dataset.root)
     nprocs = fitting_processes(dataset.runs, settings.nprocs, settings.memory)
     sources = write_dataset_files(
         settings.output_dir, dataset.root, dataset.derivatives, settings.layout
@@ -79,6 +82,7 @@ def run_participant(settings: Settings) -> None:
         if fabric.is_global_zero:
             _clean(settings)
         return
+    _check_designs(selected, asked, model.info)
     failed = write_synthetic_runs(
         Production(
             out=settings.output_dir,
@@ -88,13 +92,20 @@ def run_participant(settings: Settings) -> None:
             sources=sources,
         ),
         model,
-        selected,
+        asked,
         fabric,
     )
     fabric.barrier()
     if fabric.is_global_zero:
         _finish_participants(settings, selected, model.info)
     _report_failures(dict(dataset.skipped) | failed, settings, "written")
+
+
+def _check_designs(selected: Sequence[Run], asked: Sequence[Run], info: ModelInfo) -> None:
+    """Refuse new events with trial types that the model has not learned, before anything else."""
+    changed = {n.task: n.events for o, n in zip(selected, asked, strict=True) if n is not o}
+    for task, path in changed.items():
+        info.vocabulary.check(task, read_events(path), str(path))
 
 
 def _finish_participants(settings: Settings, selected: Sequence[Run], info: ModelInfo) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import planned_files
+from fmrisynth.bids.redesign import with_events
 from fmrisynth.configuration import to_json
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.contrasts import read_contrasts
@@ -55,13 +56,16 @@ def preview(settings: Settings, level: str) -> str:
     """
     settings = replace(settings, database_dir=None)  # an index would be written
     dataset = find_dataset(settings)
+    asked = select_runs(dataset, settings.selection.participants)
+    if level == "participant":
+        asked = with_events(asked, settings.events, dataset.root)
     described = _participant if level == "participant" else _group
     content = {
         "fmrisynth": __version__,
         "level": level,
         "settings": _settings(settings, dataset.runs, level),
         "skipped": {str(path): reason for path, reason in dataset.skipped},
-        **described(settings, dataset.runs, select_runs(dataset, settings.selection.participants)),
+        **described(settings, dataset.runs, asked),
     }
     return json.dumps(content, indent=2, default=str, ensure_ascii=False)
 

@@ -21,7 +21,7 @@ from fmrisynth.bids.images import Bold, load_bold
 from fmrisynth.configuration import to_json
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model import Model, SamplingConfig
-from fmrisynth.synthesis import Synthesiser, run_seed
+from fmrisynth.synthesis import Synthesiser, person_seed, run_seed
 
 __all__ = ["Production", "write_synthetic_runs"]
 
@@ -142,7 +142,13 @@ def _make(
     """One synthetic run and its mask."""
     run = job.run
     events = read_events(run.events, duration=run.duration)
-    data, carrier = synthesiser.synthesise(run, bold, events, run_seed(seed, run.label, job.sample))
+    data, carrier = synthesiser.synthesise(
+        run,
+        bold,
+        events,
+        run_seed(seed, run.label, job.sample),
+        person_seed(seed, run.participant),
+    )
     return data, carrier.mask
 
 

@@ -35,6 +35,7 @@ class Settings:
     max_steps: int | None = None
     max_seconds: float | None = None
     n_samples: int = 1
+    events: Mapping[str, Path] = field(default_factory=dict)
     guidance: float | None = None
     sampler: str | None = None
     sampling_steps: int | None = None

@@ -25,7 +25,7 @@ from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import Carrier, drift_basis, merge, remove_drift, split
 from fmrisynth.preprocess.windows import joining_weights, window_starts
 
-__all__ = ["Synthesiser", "run_seed", "sample_latents"]
+__all__ = ["Synthesiser", "person_seed", "run_seed", "sample_latents"]
 
 WINDOWS_AT_ONCE = 16
 VOLUMES_AT_ONCE = 16
@@ -33,8 +33,16 @@ VOLUMES_AT_ONCE = 16
 
 def run_seed(seed: int, label: str, sample: int) -> int:
     """Seed of one synthetic run, independent of which other runs are made, and in what order."""
-    digest = hashlib.sha256(f"{seed}/{label}/{sample}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
+    return _hashed(f"{seed}/{label}/{sample}")
+
+
+def person_seed(seed: int, participant: str) -> int:
+    """Seed of what all synthetic runs of one participant have in common."""
+    return _hashed(f"{seed}/sub-{participant}")
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 @torch.no_grad()
@@ -43,6 +51,7 @@ def sample_latents(
     condition: RunCondition,
     sampling: SamplingConfig,
     generator: torch.Generator,
+    person: int,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Tensor:
     """Draw a whole run's standardised latents from overlapping windows at once.
@@ -61,6 +70,8 @@ def sample_latents(
         Sampler, steps, guidance, stride.
     generator : torch.Generator
         CPU generator of all noise.
+    person : int
+        Seed of what all runs of a person have in common.
     steps : callable
         Wraps the iteration over steps, for a progress bar.
 
@@ -96,7 +107,7 @@ def sample_latents(
         return joined
 
     def draw() -> Tensor:
-        return model.noise.sample(total, generator)
+        return model.noise.sample(total, generator, person)
 
     angles = config.schedule.sampling_angles(sampling.steps)
     sampler = SAMPLERS[sampling.sampler]
@@ -122,7 +133,7 @@ class Synthesiser:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def synthesise(
-        self, run: Run, bold: Bold, events: pd.DataFrame, seed: int
+        self, run: Run, bold: Bold, events: pd.DataFrame, seed: int, person: int
     ) -> tuple[np.ndarray, Carrier]:
         """Make one synthetic run: same length, same events, own carrier.
 
@@ -136,6 +147,8 @@ class Synthesiser:
             What happens, as `read_events` returns it.
         seed : int
             Of all noise.
+        person : int
+            Seed of what all runs of the participant have in common.
 
         Returns
         -------
@@ -154,7 +167,7 @@ class Synthesiser:
         )
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode(), self.autocast():
-            latents = sample_latents(self.model, condition, self.sampling, generator)
+            latents = sample_latents(self.model, condition, self.sampling, generator, person)
             decoded = self.decode(latents)
         if info.config.preprocess.normalisation == "volume":
             return self._whole_volumes(decoded, carrier), carrier

@@ -31,7 +31,8 @@ def copied(saved, tmp_path):
 
 def synthesis(model, seed=1):
     maker = Synthesiser(model, model.info.config.sampling)
-    return maker.synthesise(make_run(n_volumes=20), make_bold(20), blocks("hand", "foot"), seed)[0]
+    events = blocks("hand", "foot")
+    return maker.synthesise(make_run(n_volumes=20), make_bold(20), events, seed, person=0)[0]
 
 
 def change_json(directory, change):
@@ -130,10 +131,10 @@ def test_weights_of_another_configuration_are_refused(copied):
     refused(copied, "denoiser.safetensors", "expected (24")
 
 
-@pytest.mark.parametrize("found", [0, 2, "1", None])
+@pytest.mark.parametrize("found", [0, 1, 3, "2", None])
 def test_another_format_is_refused(copied, found):
     change_json(copied, lambda c: c.update(format=found))
-    refused(copied, str(copied / "config.json"), repr(found), "format 1")
+    refused(copied, str(copied / "config.json"), repr(found), "format 2")
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,15 @@ def network_fields(runs=12, share=0.6, lag1=0.8, seed=0):
     return fields
 
 
-def draws(noise, count, n_frames=FRAMES, seed=0):
+def fitted(fields, modes, basis=NOTHING, people=None):
+    """Noise fitted to the runs of people who all have as many, or of one."""
+    labels = people or ["01"] * len(fields)
+    return ModalNoise(1, MASK, modes).fit(iter(fields), basis, labels)
+
+
+def draws(noise, count, n_frames=FRAMES, seed=0, person=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([noise.sample(n_frames, generator) for _ in range(count)])
+    return torch.stack([noise.sample(n_frames, generator, person) for _ in range(count)])
 
 
 def courses(fields, region):
@@ -54,7 +60,7 @@ def fields():
 
 @pytest.fixture(scope="module")
 def modal(fields):
-    return ModalNoise(1, MASK, 4).fit(fields, NOTHING)
+    return fitted(fields, 4)
 
 
 def test_distant_regions_fluctuate_together_as_in_the_data(fields, modal):
@@ -85,19 +91,113 @@ def test_the_variance_is_one_inside_the_brain_and_zero_outside(modal):
 def test_modes_of_noise_alone_take_nothing_that_is_not_there():
     """Without networks, the modes' variance is measured in runs they were not fitted to."""
     fields = network_fields(share=0.0)
-    noise = ModalNoise(1, MASK, 16).fit(fields, NOTHING)
+    noise = fitted(fields, 16)
     assert float(noise.autocovariance[:, 0].mean()) == pytest.approx(1, abs=0.1)
 
 
 def test_one_short_run_is_enough(fields):
-    noise = ModalNoise(1, MASK, 64).fit([fields[0][:20]], NOTHING[:20])
+    noise = fitted([fields[0][:20]], 64, NOTHING[:20])
     assert torch.isfinite(draws(noise, 2)).all()
 
 
 def test_the_state_is_all_that_a_draw_depends_on(fields, modal):
-    again = ModalNoise(1, MASK, 4).fit(iter(fields), NOTHING)
+    again = fitted(fields, 4)
     loaded = ModalNoise(1, MASK, 4)
     loaded.load_state_dict(modal.state_dict())
     one = draws(modal, 1)
     assert torch.equal(one, draws(again, 1))
     assert torch.equal(one, draws(loaded, 1))
+
+
+# People
+
+
+REGIONS = [
+    (slice(x, x + 2), slice(y, y + 2), slice(z, z + 2))
+    for x in (1, 4, 6)
+    for y in (1, 4, 7)
+    for z in (0, 3)
+]
+
+
+def people_fields(n_people=16, runs=4, personal=1.0, seed=0):
+    """Regions whose courses are mixed by a matrix of the person's own; (fields, labels)."""
+    generator = torch.Generator().manual_seed(seed)
+    fields, labels = [], []
+    for person in range(n_people):
+        mixing = torch.eye(len(REGIONS))
+        mixing = mixing + personal * 0.3 * torch.randn(mixing.shape, generator=generator)
+        mixing = mixing / mixing.norm(dim=1, keepdim=True)
+        for _ in range(runs):
+            field = 0.3 * torch.randn(FRAMES, 1, *MASK.shape, generator=generator)
+            course = torch.randn(FRAMES, len(REGIONS), generator=generator) @ mixing.T
+            for index, region in enumerate(REGIONS):
+                field[:, 0, *region] += course[:, index].view(-1, 1, 1, 1)
+            fields.append(field * MASK)
+            labels.append(f"{person:02d}")
+    spread = torch.cat(fields).square().mean(0).sqrt().clamp(min=1e-6)
+    return [field / spread * MASK for field in fields], labels
+
+
+def edges(field):
+    """Fisher-transformed correlations of the regions' courses."""
+    courses = torch.stack([field[:, 0, *region].mean((1, 2, 3)) for region in REGIONS])
+    values = torch.corrcoef(courses)[*torch.triu_indices(len(REGIONS), len(REGIONS), 1)]
+    return torch.atanh(values.clamp(-0.99, 0.99))
+
+
+def fingerprint(fields, labels):
+    """Similarity of runs of one person less that of different people's."""
+    deviations = torch.stack([edges(field) for field in fields])
+    similar = torch.corrcoef(deviations - deviations.mean(0))
+    same = torch.tensor([[a == b for a in labels] for b in labels])
+    other = ~torch.eye(len(labels), dtype=torch.bool)
+    return float(similar[same & other].mean() - similar[~same].mean())
+
+
+def synthetic_people(noise, count=12, runs=3):
+    generator = torch.Generator().manual_seed(5)
+    made = [noise.sample(FRAMES, generator, person) for person in range(count) for _ in range(runs)]
+    return made, [str(person) for person in range(count) for _ in range(runs)]
+
+
+def test_runs_of_one_synthetic_person_have_networks_in_common_as_real_ones_do():
+    fields, labels = people_fields()
+    noise = fitted(fields, len(REGIONS), people=labels)
+    real = fingerprint(fields, labels)
+    assert real > 0.7
+    assert fingerprint(*synthetic_people(noise)) == pytest.approx(real, rel=0.25)
+
+
+def test_nobodys_networks_are_found_again():
+    """No synthetic person is as like a real one as two runs of a real one are."""
+    fields, labels = people_fields()
+    noise = fitted(fields, len(REGIONS), people=labels)
+    made = torch.stack([edges(field) for field in synthetic_people(noise, 40, 1)[0]])
+    real = torch.stack([edges(field) for field in fields])
+    real = torch.stack([real[i : i + 4].mean(0) for i in range(0, len(real), 4)])
+    both = torch.corrcoef(torch.cat([made - made.mean(0), real - real.mean(0)]))
+    assert float(both[: len(made), len(made) :].max()) < fingerprint(fields, labels)
+
+
+def test_people_who_do_not_differ_are_all_alike():
+    fields, labels = people_fields(personal=0.0)
+    noise = fitted(fields, len(REGIONS), people=labels)
+    assert abs(fingerprint(*synthetic_people(noise))) < 0.06
+    one, other = draws(noise, 1, person=1), draws(noise, 1, person=2)
+    assert float((one - other).square().mean() / one.square().mean()) < 0.05
+
+
+def test_a_person_has_unit_variance_on_average():
+    fields, labels = people_fields()
+    noise = fitted(fields, len(REGIONS), people=labels)
+    variance = torch.stack(synthetic_people(noise, 30, 1)[0]).square().mean((0, 1))[0]
+    assert float(variance[MASK].mean()) == pytest.approx(1, abs=0.06)
+
+
+def test_without_components_everybody_is_the_same():
+    fields, labels = people_fields(n_people=4)
+    noise = ModalNoise(1, MASK, len(REGIONS), people=0).fit(fields, NOTHING, labels)
+    assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2))
+    noise = ModalNoise(1, MASK, len(REGIONS), people=2).fit(fields, NOTHING, labels)
+    assert not torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2))

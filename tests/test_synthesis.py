@@ -51,7 +51,7 @@ def synthesise(model, events=EVENTS, *, seed=1, n_volumes=40, bold=None, samplin
     bold = make_bold(n_volumes) if bold is None else bold
     run = make_run(n_volumes=bold.data.shape[3], t_r=bold.t_r, **run)
     maker = Synthesiser(model, sampling or model.info.config.sampling)
-    return maker.synthesise(run, bold, events, seed)
+    return maker.synthesise(run, bold, events, seed, person=0)
 
 
 def percent(made, carrier):
@@ -250,8 +250,8 @@ def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
     found, cut = [], []
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        found.append(differences(sample_latents(model, condition, sampling, generator)))
-        pieces = [sample_latents(model, alone, sampling, generator) for _ in range(3)]
+        found.append(differences(sample_latents(model, condition, sampling, generator, 0)))
+        pieces = [sample_latents(model, alone, sampling, generator, 0) for _ in range(3)]
         cut.append(differences(torch.cat(pieces)))
     for row in found:
         others = row[~at_joints]
@@ -273,7 +273,7 @@ def test_a_long_run_has_the_variance_and_the_colour_of_its_windows(stride, signa
     condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)
     drawn = torch.stack(
         [
-            sample_latents(model, condition, sampling, torch.Generator().manual_seed(seed))
+            sample_latents(model, condition, sampling, torch.Generator().manual_seed(seed), 0)
             for seed in range(8)
         ]
     )[..., model.space.mask][:, :, 0]  # draws, frames, voxels

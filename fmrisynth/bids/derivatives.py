@@ -183,12 +183,14 @@ def is_finished(
     sample: int | None = None,
     n_samples: int = 1,
 ) -> bool:
-    """Whether this sample lies in `out`, complete and made with the same `provenance`."""
+    """Whether this sample lies in `out`, complete, made with these events and this `provenance`."""
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
     files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
     if not files.complete():
         return False
     with contextlib.suppress(DataError):
+        if files.events.read_bytes() != events_table_bytes(run.events):
+            return False
         kept = read_json(files.bold_json).get(PROVENANCE_KEY, {})
         return all(kept.get(key) == value for key, value in as_json(provenance).items())
     return False

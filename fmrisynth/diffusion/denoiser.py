@@ -74,6 +74,9 @@ class DenoiserConfig:
     noise_modes : int
         Large-scale modes (networks) of coloured noise, see `fmrisynth.modes`; 0
         leaves it stationary in space.
+    noise_people : int
+        Components of how people's networks differ, at most; 0 gives everybody
+        the same.
     backbone : BackboneConfig
         Its shape.
     evoked : EvokedConfig
@@ -84,6 +87,7 @@ class DenoiserConfig:
     prediction: str = "v"
     noise: str = "coloured"
     noise_modes: int = 64
+    noise_people: int = 32
     schedule: Schedule = field(default_factory=Schedule)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     evoked: EvokedConfig = field(default_factory=EvokedConfig)
@@ -96,8 +100,9 @@ class DenoiserConfig:
             raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
         if self.noise not in ("coloured", "white"):
             raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
-        if self.noise_modes < 0:
-            raise ValueError(f"noise_modes is {self.noise_modes}; expected 0 or more")
+        for name in ("noise_modes", "noise_people"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 class EvokedResponse(nn.Module):

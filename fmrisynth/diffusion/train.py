@@ -246,7 +246,8 @@ class DiffusionLearner:
                 anatomy_kept=(uniform[2:3] >= self.training.anatomy_dropout).float(),
             )
             drawn.append((latents, condition))
-            noises.append(self.noise.sample(self.config.n_frames, generator))
+            person = int(torch.randint(2**62, (), generator=generator))  # of the noise, nobody
+            noises.append(self.noise.sample(self.config.n_frames, generator, person))
             uniforms.append(uniform[:1])
         device = self.fabric.device
         theta = self.config.schedule.training_angles(torch.cat(uniforms)).to(device)
