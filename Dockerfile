@@ -26,22 +26,32 @@ RUN version="$(sed -n 's/^torch==//p' constraints.txt)" \
 COPY pyproject.toml README.md LICENSE ./
 COPY fmrisynth fmrisynth
 # a project that only runs needs no installer: pip is removed at the end
-RUN pip install --constraint constraints.txt . \
+RUN pip install --constraint constraints.txt ".[validator]" \
     && python -m pip uninstall --yes pip \
     && cp LICENSE /opt/fmrisynth/LICENSE
+# TemplateFlow's atlas where the network has it: two files for each space. 69 says that it does not
+# answer; the app works without. What its client makes besides, thousands of stubs, stays here.
+RUN { TEMPLATEFLOW_HOME=/src/templateflow python -P -m fmrisynth.evaluation.atlas /opt/templateflow \
+        || [ $? -eq 69 ]; } \
+    && chmod -R a+rX /opt/templateflow
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="fmrisynth" \
       org.opencontainers.image.description="Learns task fMRI from a BIDS dataset and writes synthetic runs" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/fmrisynth /opt/fmrisynth
+COPY --from=build /opt/templateflow /opt/templateflow
 # Nothing in HOME counts, since any user may run this and Apptainer brings the host's HOME along.
-# Caches go to /tmp, the one place that is writable when the root is not.
+# Caches go to /tmp, the one place that is writable when the root is not. Not so that of deno, which
+# runs the BIDS validator: it holds code, and Apptainer's /tmp is open to all users of the host. It
+# has to be named, or deno stops where there is no HOME; where nobody can write, deno does without.
 ENV PATH=/opt/fmrisynth/bin:${PATH} \
     PYTHONNOUSERSITE=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
-    TEMPLATEFLOW_HOME=/tmp/templateflow \
+    DENO_DIR=/opt/fmrisynth/deno \
+    DENO_NO_UPDATE_CHECK=1 \
+    TEMPLATEFLOW_HOME=/opt/templateflow \
     TEMPLATEFLOW_AUTOUPDATE=0
 ENTRYPOINT ["/opt/fmrisynth/bin/fmrisynth"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -133,6 +134,7 @@ def _settings(
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with a code of the BIDS execution specification."""
+    _have_home()
     try:
         with ending_on_sigterm():
             command.main(args=None if args is None else list(args), standalone_mode=False)
@@ -153,6 +155,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             )
         raise
     sys.exit(0)
+
+
+def _have_home() -> None:
+    """Give a user without HOME and without an entry in passwd one: libraries ask for it."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.sep
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -23,7 +23,7 @@ from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.configuration import to_json
 from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
+from fmrisynth.diffusion.train import DiffusionLearner, Windows, fit_people, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
 from fmrisynth.model import Model, ModelConfig, ModelInfo
@@ -140,7 +140,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         for d, e in zip(data, events, strict=True)
     ]
     model.observation = observe(model, data, latents, conditions, plan.seed, fabric)
-    model.denoiser = _train_denoiser(model, latents, conditions, plan, diffusion_folder, fabric)
+    model.denoiser = _train_denoiser(
+        model, latents, conditions, training, plan, diffusion_folder, fabric
+    )
     for stage, folder in (("autoencoder", autoencoder_folder), ("diffusion", diffusion_folder)):
         for name in (LOG_NAME, CURVES_NAME):
             stem, _, suffix = name.partition(".")
@@ -313,6 +315,7 @@ def _train_denoiser(
     model: Model,
     latents: Sequence[np.ndarray],
     conditions: Sequence[RunCondition],
+    runs: Sequence[Run],
     plan: TrainingPlan,
     folder: Path,
     fabric: Fabric,
@@ -341,4 +344,6 @@ def _train_denoiser(
     )
     budget = plan.budget(config.diffusion_steps, DIFFUSION_SHARE)
     run_learner(learner, budget, fabric=fabric, directory=folder, title="Diffusion")
-    return learner.averaged
+    denoiser = learner.averaged.to("cpu")
+    fit_people(denoiser, windows, [run.participant for run in runs])
+    return denoiser

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fmrisynth.bids.atomic import make_folder
+from fmrisynth.bids.atomic import make_folder, writing
 
 __all__ = ["has_started", "start_log"]
 
@@ -40,7 +40,9 @@ def start_log(output_dir: Path, *, verbose: bool) -> None:
     folder = make_folder(output_dir / "logs")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"fmrisynth_{stamp}_{time.monotonic_ns() % 10**6:06d}.log"
-    shown, kept = _BesideBars(), logging.FileHandler(folder / name, encoding="utf-8")
+    with writing(folder / name):
+        kept = logging.FileHandler(folder / name, encoding="utf-8")
+    shown = _BesideBars()
     shown.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     shown.setLevel(logging.DEBUG if verbose else logging.INFO)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -27,9 +27,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fmrisynth.noise import ColouredNoise, colour, factors_in_time
+from fmrisynth.people import between_people, difference, in_two
 
 __all__ = ["ModalNoise"]
 
@@ -140,12 +140,8 @@ class ModalNoise(nn.Module):
 
     def _networks(self, person: int) -> Tensor:
         """Mix the modes' courses as one person's are, (K, K): the root of W on their own scales."""
-        weights = torch.randn(
-            len(self.differences), generator=torch.Generator().manual_seed(person)
-        ).to(self.differences)
-        own = torch.eye(len(self.modes)).to(weights)
-        own = own + torch.einsum("q,qjk->jk", weights, self.differences)
-        values, vectors = torch.linalg.eigh(own)
+        differing = difference(self.differences, person)
+        values, vectors = torch.linalg.eigh(torch.eye(len(differing)).to(differing) + differing)
         values = values.clamp(min=LEAST_PERSONAL)
         root = vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
         scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
@@ -176,8 +172,6 @@ def _principal_axes(rows: Tensor, count: int) -> Tensor:
 def _differences(courses: Sequence[Tensor], half: int, people: Sequence[str], count: int) -> Tensor:
     """Principal components of how people's covariances of the modes differ, (count, K, K).
 
-    Components that there are too few people for are zero.
-
     Parameters
     ----------
     courses : sequence of torch.Tensor
@@ -191,7 +185,6 @@ def _differences(courses: Sequence[Tensor], half: int, people: Sequence[str], co
         Components, at most.
     """
     n_modes = courses[0].shape[1]
-    components = courses[0].new_zeros(count, n_modes, n_modes)
     scaled: dict[str, list[Tensor]] = {}
     for part in (slice(None, half), slice(half, None)):
         if not courses[part]:
@@ -199,32 +192,10 @@ def _differences(courses: Sequence[Tensor], half: int, people: Sequence[str], co
         scale = torch.cat(list(courses[part])).square().mean(0).sqrt().clamp(min=1e-6)
         for course, person in zip(courses[part], people[part], strict=True):
             scaled.setdefault(person, []).append(course / scale)
-    if len(scaled) < 3 or not count:
-        return components
-    # two halves of what there is of each person, of which one foretells the other
-    halves = [h for runs in scaled.values() for h in _in_two(runs)]
-    first = torch.stack([_covariance(runs) for runs in halves[::2]])
-    second = torch.stack([_covariance(runs) for runs in halves[1::2]])
-    first, second = first - first.mean(0), second - second.mean(0)
-    whole = (first + second) / 2  # people K K
-    group = torch.arange(n_modes) // MODES_TOGETHER
-    members = F.one_hot(group).to(whole)  # K groups
-    true = members.T @ (first * second).sum(0) @ members
-    found = members.T @ whole.square().sum(0) @ members
-    reliable = (true / found.clamp(min=1e-12)).clamp(0, 1).sqrt()
-    own = whole * (members @ reliable @ members.T) / (len(scaled) - 1) ** 0.5
-    _, sizes, axes = torch.linalg.svd(own.flatten(1), full_matrices=False)
-    kept = min(count, len(scaled) - 1)
-    components[:kept] = (sizes[:kept, None] * axes[:kept]).view(kept, n_modes, n_modes)
-    return components
-
-
-def _in_two(runs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Split a person's runs in two, or its only run."""
-    if len(runs) > 1:
-        return runs[0::2], runs[1::2]
-    middle = len(runs[0]) // 2
-    return [runs[0][:middle]], [runs[0][middle:]]
+    halves = [in_two(runs if len(runs) > 1 else runs[0].chunk(2)) for runs in scaled.values()]
+    first, second = (torch.stack([_covariance(half[which]) for half in halves]) for which in (0, 1))
+    rank = torch.arange(n_modes) // MODES_TOGETHER
+    return between_people(first, second, rank[:, None] * n_modes + rank, count)
 
 
 def _covariance(courses: Sequence[Tensor]) -> Tensor:

@@ -94,7 +94,9 @@ def sample_latents(
 
     parts = [slice(i, i + WINDOWS_AT_ONCE) for i in range(0, len(starts), WINDOWS_AT_ONCE)]
     guided = [
-        GuidedVelocity(model.denoiser, conditions[part], guidance, sampling.guidance_rescale)
+        GuidedVelocity(
+            model.denoiser, conditions[part], guidance, sampling.guidance_rescale, person
+        )
         for part in parts
     ]
 

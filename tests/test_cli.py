@@ -5,6 +5,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import click
 import nibabel as nib
@@ -378,3 +379,18 @@ def test_an_output_of_another_program(call, tiny_bids, tmp_path):
     assert "did not write" in err
     image = next((tmp_path / "out").rglob("*preproc_bold.nii.gz"))
     assert np.isfinite(nib.load(image).dataobj[..., 0]).all()
+
+
+def test_a_user_without_a_home_gets_one(monkeypatch, call, tmp_path):
+    """As in a container without HOME, for a user that passwd does not know."""
+
+    def unknown(_uid):
+        raise KeyError("no such user")
+
+    monkeypatch.setenv("HOME", "")  # so that what the call sets is undone afterwards
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert call(tmp_path / "none", tmp_path / "out", "participant")[0] == 66
+    assert Path.home() == Path("/")

@@ -163,6 +163,7 @@ def test_wrong_overrides_say_what_is_expected(name, value, message):
         ("denoiser.noise", "pink", "expected coloured or white"),
         ("denoiser.noise_modes", "-1", "expected 0 or more"),
         ("denoiser.noise_people", "-1", "expected 0 or more"),
+        ("denoiser.evoked.people", "-1", "expected 0 or more"),
         ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
         ("denoiser.evoked.start", "one", "expected regression or zero"),
         ("autoencoder.norm_groups", "7", "norm_groups=7 does not divide"),

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
+import types
 import urllib.request
 
 import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from fmrisynth.evaluation import atlas
-from fmrisynth.evaluation.atlas import load_atlas
+from fmrisynth.evaluation.atlas import load_atlas, save_atlases
 
 SPACE = "MNI152NLin2009cAsym"
+OTHER_SPACE = "MNI152NLin6Asym"
 
 
-def fill(home, *, labels=(1, 2, 3), names=(1, 2), table=None):
-    folder = home / f"tpl-{SPACE}"
+def fill(home, *, labels=(1, 2, 3), names=(1, 2), table=None, space=SPACE):
+    folder = home / f"tpl-{space}"
     folder.mkdir(parents=True)
     volume = np.zeros((4, 5, 6))
     volume.flat[: len(labels)] = labels
     tail = "atlas-Schaefer2018_desc-100Parcels7Networks_dseg"
     nib.save(
         nib.Nifti1Image(volume, np.diag([2, 2, 2, 1])),
-        folder / f"tpl-{SPACE}_res-02_{tail}.nii.gz",
+        folder / f"tpl-{space}_res-02_{tail}.nii.gz",
     )
     rows = "index\tname\tcolor\n" + "".join(f"{n}\tregion {n}\t#000000\n" for n in names)
-    (folder / f"tpl-{SPACE}_{tail}.tsv").write_text(rows if table is None else table)
+    (folder / f"tpl-{space}_{tail}.tsv").write_text(rows if table is None else table)
     return folder
 
 
@@ -121,9 +125,10 @@ def test_a_truncated_image_is_a_notice(home, no_network, caplog):
     assert "cannot be had" in caplog.text
 
 
-def test_the_client_fetches_what_the_server_has(home, monkeypatch):
-    import sys
-    import types
+@pytest.fixture
+def client(home, monkeypatch):
+    """A server that answers, and a client that fills the home; gives what was asked for."""
+    asked = []
 
     class Answer:
         def __enter__(self):
@@ -132,17 +137,81 @@ def test_the_client_fetches_what_the_server_has(home, monkeypatch):
         def __exit__(self, *_):
             return False
 
-    asked = []
-
     def get(space, **query):
-        if not asked:
-            fill(home)
+        folder = home / f"tpl-{space}"
+        if not folder.exists():
+            fill(home, space=space)
+            (folder / f"tpl-{space}_res-01_T1w.nii.gz").touch()  # one of its many stubs
         asked.append((space, query["extension"], query["resolution"]))
-        return next((home / f"tpl-{SPACE}").glob(f"*dseg{query['extension']}"))
+        return next(folder.glob(f"*dseg{query['extension']}"))
 
-    client = types.ModuleType("templateflow")
-    client.api = types.SimpleNamespace(get=get)
-    monkeypatch.setitem(sys.modules, "templateflow", client)
+    module = types.ModuleType("templateflow")
+    module.api = types.SimpleNamespace(get=get)
+    monkeypatch.setitem(sys.modules, "templateflow", module)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Answer())
+    return asked
+
+
+def test_the_client_fetches_what_the_server_has(client):
     assert load_atlas(SPACE).labels[1] == "region 1"
-    assert asked == [(SPACE, ".nii.gz", 2), (SPACE, ".tsv", None)]
+    assert client == [(SPACE, ".nii.gz", 2), (SPACE, ".tsv", None)]
+
+
+# The same, in advance
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_what_was_saved_is_a_home_without_stubs(client, tmp_path, monkeypatch):
+    assert save_atlases(tmp_path / "new" / "saved") == {}
+    assert [(space, extension) for space, extension, _ in client] == [
+        (space, extension) for space in (SPACE, OTHER_SPACE) for extension in (".nii.gz", ".tsv")
+    ]
+    saved = files_below(tmp_path / "new" / "saved")
+    assert len(saved) == 4
+    assert all("_dseg." in name for name in saved)
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "new" / "saved"))
+    monkeypatch.setenv("TEMPLATEFLOW_AUTOUPDATE", "0")
+    for space in (SPACE, OTHER_SPACE):
+        assert load_atlas(space).labels[2] == "region 2"
+
+
+def test_saving_takes_what_the_home_has(home, no_network, tmp_path):
+    fill(home)
+    failures = save_atlases(tmp_path / "saved")
+    assert list(failures) == [OTHER_SPACE]
+    assert "no network" in failures[OTHER_SPACE]
+    assert len(files_below(tmp_path / "saved")) == 2
+
+
+def test_damaged_files_are_not_saved(home, no_network, tmp_path):
+    for space in (SPACE, OTHER_SPACE):
+        fill(home, space=space, labels=(0,))
+    failures = save_atlases(tmp_path / "saved")
+    assert list(failures) == [SPACE, OTHER_SPACE]
+    assert "no volume of labels" in failures[SPACE]
+    assert files_below(tmp_path / "saved") == []
+
+
+def test_the_command_says_what_is_there(client, tmp_path):
+    done = CliRunner().invoke(atlas.main, [str(tmp_path / "saved")])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count(f"in {tmp_path / 'saved'}") == 2
+    assert not done.stderr
+
+
+def test_the_command_without_network_says_so_and_leaves_an_empty_folder(home, no_network, tmp_path):
+    done = CliRunner().invoke(atlas.main, [str(tmp_path / "saved")])
+    assert done.exit_code == 69
+    assert done.stderr.count("not there (OSError: no network)") == 2
+    assert "computed from the data" in done.stderr
+    assert list((tmp_path / "saved").iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_another_exit_code(client, tmp_path):
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(atlas.main, [str(tmp_path / "file" / "saved")])
+    assert done.exit_code == 73
+    assert "cannot write" in done.stderr

@@ -263,8 +263,9 @@ def test_work_on_a_full_disk(bids: Path, tmp_path: Path, size: str) -> None:
 def test_output_is_read_only(bids: Path, model: Path, tmp_path: Path) -> None:
     where = tmp_path / "output"
     (where / "out").mkdir(parents=True)
+    (where / "used" / "logs").mkdir(parents=True)  # as an earlier call leaves it
     with mounted(where, "--bind", where), _read_only(where):
-        for out in (where / "out", where / "new"):
+        for out in (where / "out", where / "new", where / "used"):
             code, messages = ended(
                 start(bids, out, "participant", *LOADED, "--model", model, "-w", tmp_path / "work")
             )

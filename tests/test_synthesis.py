@@ -218,7 +218,7 @@ class Autoregressive(torch.nn.Module):
         super().__init__()
         self.mask, self.lag1 = mask, lag1
 
-    def sample(self, n_frames, generator):
+    def sample(self, n_frames, generator, person=0):
         noise = torch.randn(n_frames, 1, *self.mask.shape, generator=generator)
         for t in range(1, n_frames):
             noise[t] = self.lag1 * noise[t - 1] + (1 - self.lag1**2) ** 0.5 * noise[t]

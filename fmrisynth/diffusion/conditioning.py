@@ -223,6 +223,7 @@ class RunCondition:
         self.onsets = np.clip(
             np.floor((events["onset"].to_numpy(float) - run.start_time) / run.t_r), 0, n_volumes - 1
         ).astype(int)
+        self.task = run.task
         self._t_r = run.t_r
         self._history = math.ceil(HISTORY / run.t_r)
         self._longest = vocabulary.longest_history

@@ -20,6 +20,7 @@ from fmrisynth.diffusion.backbone import Backbone, BackboneConfig, Encoded
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.diffusion.schedule import Schedule
+from fmrisynth.people import difference
 
 RIDGE = 1e-2  # of the regressors' mean square
 
@@ -42,12 +43,16 @@ class EvokedConfig:
         which takes many more steps to reach the same maps.
     learning_rate_factor : float
         Its learning rate relative to the backbone's.
+    people : int
+        Components of how people's responses differ, at most; 0 gives everybody
+        the same response.
     """
 
     enabled: bool = True
     rank: int = 16
     start: str = "regression"
     learning_rate_factor: float = 1.0
+    people: int = 16
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
@@ -55,6 +60,8 @@ class EvokedConfig:
             raise ValueError(f"evoked.start is {self.start!r}; expected regression or zero")
         if self.rank < 1:
             raise ValueError(f"evoked.rank is {self.rank}; expected at least 1")
+        if self.people < 0:
+            raise ValueError(f"evoked.people is {self.people}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -109,8 +116,11 @@ class EvokedResponse(nn.Module):
     """Low-rank map per trial type times its haemodynamic regressor: a small GLM in latent space.
 
     mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
-    and its derivative.
+    and its derivative. The coefficients of the HRF differ between people (see
+    `fmrisynth.people`); what is trained are those of the mean person.
     """
+
+    differences: Tensor
 
     def __init__(
         self,
@@ -122,6 +132,7 @@ class EvokedResponse(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.zeros(config.rank, channels, *shape))
         self.coefficients = nn.Parameter(torch.randn(n_trial_types, 2, config.rank))
+        self.register_buffer("differences", torch.zeros(config.people, n_trial_types, config.rank))
 
     @torch.no_grad()
     def start(self, moments: Tensor, products: Tensor, mask: Tensor) -> None:
@@ -151,9 +162,16 @@ class EvokedResponse(nn.Module):
         maps = (right * (values * size * len(self.maps) ** 0.5)[:, None]).float()
         self.maps[:rank, :, mask] = maps.view(rank, self.maps.shape[1], -1)
 
-    def forward(self, condition: Condition) -> Tensor:
-        """Evoked mean (B, T, C, X, Y, Z) of a batch of windows."""
-        weights = torch.einsum("btvd,vdj->btj", condition.evoked, self.coefficients)
+    def of(self, person: int) -> Tensor:
+        """Coefficients (V, 2, J) of a person that does not exist, by its seed."""
+        own = self.coefficients.clone()
+        own[:, 0] += difference(self.differences, person + 1)  # networks are drawn from `person`
+        return own
+
+    def forward(self, condition: Condition, person: int | None = None) -> Tensor:
+        """Evoked mean (B, T, C, X, Y, Z) of a batch of windows, of one person or the mean one."""
+        coefficients = self.coefficients if person is None else self.of(person)
+        weights = torch.einsum("btvd,vdj->btj", condition.evoked, coefficients)
         weights = weights * condition.kept[:, None, None] / len(self.maps) ** 0.5
         return torch.einsum("btj,jcxyz->btcxyz", weights, self.maps)
 

@@ -38,15 +38,22 @@ class GuidedVelocity:
         Share φ of the guided output that is brought back to the standard
         deviation of the unguided one, window by window (Lin et al. 2024, eq.
         14–16): guidance beyond 1 otherwise raises the contrast.
+    person : int or None
+        Seed of the person whose evoked response it is; None for the mean one.
     """
 
     def __init__(
-        self, denoiser: Denoiser, condition: Condition, guidance: float, rescale: float = 0.0
+        self,
+        denoiser: Denoiser,
+        condition: Condition,
+        guidance: float,
+        rescale: float = 0.0,
+        person: int | None = None,
     ) -> None:
         self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
         self.evoked: Tensor | None = None
         if denoiser.evoked is not None:
-            self.evoked = denoiser.evoked(condition) * denoiser.mask
+            self.evoked = denoiser.evoked(condition, person) * denoiser.mask
         self.twice = self.evoked is None and guidance != 1
         both = collate([condition, condition.unconditional()]) if self.twice else condition
         self.encoded: Encoded = denoiser.encode(both)

@@ -12,15 +12,16 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
-from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.diffusion.denoiser import RIDGE, Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.errors import UsageError
 from fmrisynth.latents import LatentSpace
 from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import ColouredNoise, WhiteNoise
+from fmrisynth.people import between_people, in_two
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 
-__all__ = ["DiffusionLearner", "DiffusionTraining", "Windows", "start_evoked"]
+__all__ = ["DiffusionLearner", "DiffusionTraining", "Windows", "fit_people", "start_evoked"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,69 @@ def start_evoked(denoiser: Denoiser, windows: Windows) -> None:
     assert isinstance(moments, Tensor), "at least one run is needed"
     assert isinstance(products, Tensor)
     denoiser.evoked.start(moments, products, mask)
+
+
+@torch.no_grad()
+def fit_people(denoiser: Denoiser, windows: Windows, people: Sequence[str]) -> None:
+    """Give the evoked-response pathway what it is that people's responses differ by.
+
+    What the mean response leaves of each run's latents, within the pathway's
+    maps, is regressed on the run's design: person by person, once in each half
+    of the person's runs of a task, or of its only one.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Trained; its pathway's differences are set.
+    windows : Windows
+        The training runs.
+    people : sequence of str
+        Whose each run is.
+    """
+    evoked = denoiser.evoked
+    if evoked is None or not len(evoked.differences):
+        return
+    mask = windows.space.mask
+    maps = (evoked.maps[..., mask].flatten(1) / len(evoked.maps) ** 0.5).double()  # J C·P
+    onto_maps, mean = torch.linalg.pinv(maps), evoked.coefficients.double()
+    runs: dict[str, dict[str, list[Tensor]]] = {}  # person → task → (moments | products), V V+J
+    for latents, condition, person in zip(windows.latents, windows.conditions, people, strict=True):
+        raw = torch.from_numpy(np.asarray(latents, np.float32))
+        courses = windows.space.standardise(raw)[..., mask].flatten(1).double() @ onto_maps  # T J
+        x = torch.from_numpy(condition.design.evoked).double()  # T V 2
+        courses = courses - torch.einsum("tvd,vdj->tj", x, mean)
+        parts = [
+            part.T @ torch.cat([part, rest], dim=1)
+            for part, rest in zip(x[..., 0].chunk(2), courses.chunk(2), strict=True)
+        ]
+        runs.setdefault(person, {}).setdefault(condition.task, []).append(torch.stack(parts))
+    pairs = [_coefficients_in_halves(list(tasks.values())) for tasks in runs.values()]
+    first, second = torch.stack(pairs).unbind(1)  # people V J
+    group = torch.arange(first.shape[2]).expand(first.shape[1:])
+    evoked.differences.copy_(between_people(first, second, group, len(evoked.differences)))
+
+
+def _coefficients_in_halves(tasks: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Coefficients (2, V, J) of one person, from either half of its data, by ridge regression.
+
+    Parameters
+    ----------
+    tasks : sequence of sequence of torch.Tensor
+        For each task and each of its runs (2, V, V + J): moments beside
+        products, in the first and the second half of the run.
+    """
+    found = []
+    for which in (0, 1):
+        total = torch.zeros_like(tasks[0][0][0])
+        for runs in tasks:
+            parts = [run.sum(0) for run in runs] if len(runs) > 1 else list(runs[0])
+            total = total + torch.stack(list(in_two(parts)[which])).sum(0)
+        moments, products = total[:, : len(total)], total[:, len(total) :]
+        ridge = RIDGE * moments.diagonal().mean().clamp(min=1e-12)
+        found.append(
+            torch.linalg.solve(moments + ridge * torch.eye(len(total)).to(total), products)
+        )
+    return torch.stack(found)
 
 
 class DiffusionLearner:

@@ -4,7 +4,8 @@ The files are looked for in the TemplateFlow home first, without the client:
 importing it fills an empty home with stubs, and a query indexes all of them.
 Only when they are not there, TEMPLATEFLOW_AUTOUPDATE is not switched off (as it
 is in the containers), and TemplateFlow's server answers within seconds, is the
-client asked to fetch them.
+client asked to fetch them. ``python -m fmrisynth.evaluation.atlas FOLDER`` does
+so in advance, for machines without a network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import csv
 import logging
 import os
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -20,10 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import click
 import nibabel as nib
 import numpy as np
 
-__all__ = ["Atlas", "load_atlas"]
+from fmrisynth.bids.atomic import make_folder, write_bytes
+from fmrisynth.errors import FmrisynthError
+
+__all__ = ["Atlas", "load_atlas", "save_atlases"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,8 @@ _SPACES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 _SCHAEFER, _DESCRIPTION, _RESOLUTION = "Schaefer2018", "100Parcels7Networks", 2
 _SERVER = "https://templateflow.s3.amazonaws.com"
 _AUTOUPDATE, _OFF = "TEMPLATEFLOW_AUTOUPDATE", ("0", "false", "off", "no", "n")
-_PROBE_SECONDS, _FETCH_SECONDS = 4.0, 60.0
+_PROBE_SECONDS, _FETCH_SECONDS, _PATIENT_SECONDS = 4.0, 60.0, 600.0
+_UNAVAILABLE = 69  # exit code, as in sysexits.h; a build goes on after this one only
 
 T = TypeVar("T")
 
@@ -80,7 +87,7 @@ def load_atlas(space: str | None) -> Atlas | None:
         )
         return None
     try:
-        image, table = _find(space) or _fetch(space)
+        image, table = _find(space) or _fetch(space, _FETCH_SECONDS)
         return Atlas(f"{_SCHAEFER}, {_DESCRIPTION}", *_read(image, table))
     except Exception as error:  # the client, the network and the files fail in many ways
         logger.warning(
@@ -91,6 +98,62 @@ def load_atlas(space: str | None) -> Atlas | None:
             error,
         )
         return None
+
+
+def save_atlases(folder: Path) -> dict[str, str]:
+    """Put the atlas of each space into a folder that then serves as TEMPLATEFLOW_HOME.
+
+    Only the files that `load_atlas` looks for come there, two for each space,
+    and only when it can read them; the client's stubs do not.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Created when it is not there, even if nothing can be had.
+
+    Returns
+    -------
+    dict
+        Space → why its atlas cannot be had; empty when all can.
+
+    Raises
+    ------
+    FmrisynthError
+        When the folder cannot be written to.
+    """
+    make_folder(folder)
+    failures = {}
+    for space in _SPACES:
+        try:
+            files = _find(space) or _fetch(space, _PATIENT_SECONDS)
+            _read(*files)
+        except Exception as error:  # as in load_atlas
+            failures[space] = f"{type(error).__name__}: {error}"
+            continue
+        for file, name in zip(files, _names(space), strict=True):
+            write_bytes(folder / f"tpl-{space}" / name, file.read_bytes())
+    return failures
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(folder: Path) -> None:
+    """Put TemplateFlow's atlas, for each space that it is used in, into FOLDER.
+
+    FOLDER can then be the TEMPLATEFLOW_HOME of a machine without a network. The exit code is 69
+    when the atlas of a space cannot be had; the output says of which, and why.
+    """
+    try:
+        failures = save_atlases(folder)
+    except FmrisynthError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    for space in _SPACES:
+        said = f"not there ({failures[space]})" if space in failures else f"in {folder}"
+        click.echo(f"atlas {_SCHAEFER}, {_DESCRIPTION}, {space}: {said}", err=space in failures)
+    if failures:
+        click.echo("without an atlas, parcels are computed from the data", err=True)
+        sys.exit(_UNAVAILABLE)
 
 
 def _names(space: str) -> tuple[str, str]:
@@ -122,7 +185,7 @@ def _find(space: str) -> tuple[Path, Path] | None:
     return None
 
 
-def _fetch(space: str) -> tuple[Path, Path]:
+def _fetch(space: str, seconds: float) -> tuple[Path, Path]:
     """Have the client fetch both files, once the server has been seen to answer."""
     if os.environ.get(_AUTOUPDATE, "").lower() in _OFF:
         raise ConnectionError(f"{_AUTOUPDATE} is off")
@@ -135,7 +198,7 @@ def _fetch(space: str) -> tuple[Path, Path]:
         image = api.get(space, resolution=_RESOLUTION, extension=".nii.gz", **query)
         return Path(image), Path(api.get(space, resolution=None, extension=".tsv", **query))
 
-    return _within(_FETCH_SECONDS, ask)
+    return _within(seconds, ask)
 
 
 def _probe(address: str) -> None:
@@ -178,3 +241,7 @@ def _read(image: Path, table: Path) -> tuple[nib.Nifti1Image, dict[int, str]]:
             names[int(row["index"])] = row["name"]
     volume = np.rint(values).astype(np.int16)
     return nib.Nifti1Image(volume, loaded.affine), {n: names.get(n, f"parcel {n}") for n in found}
+
+
+if __name__ == "__main__":
+    main()
