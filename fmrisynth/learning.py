@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
@@ -40,6 +41,7 @@ __all__ = ["TrainingPlan", "learn_model"]
 AUTOENCODER_SHARE = 0.35  # of a wall-clock budget
 DIFFUSION_SHARE = 0.6  # the rest is encoding and noise
 GRID_MASKS = 64  # masks that decide the grid, at most
+PEOPLE_RUNS = 1024  # runs that differences between people are estimated from, at most
 
 log = logging.getLogger(__name__)
 
@@ -291,16 +293,17 @@ def _fit_noise(
     if isinstance(model.noise, WhiteNoise):
         return
     device = model.space.mask.device
-    chosen = some_of(len(latents), seed)
-    fields = (
-        model.space.standardise(torch.from_numpy(np.asarray(latents[i], np.float32)).to(device))
-        for i in tqdm(chosen, desc="Noise", unit="run")
-    )
-    basis = typical_basis(model, data)
-    if isinstance(model.noise, ModalNoise):
-        model.noise.fit(fields, basis, [data[i].run.participant for i in chosen])
-    else:
-        model.noise.fit(fields, basis)
+
+    def fields(chosen: Sequence[int], title: str) -> Iterator[Tensor]:
+        for i in tqdm(chosen, desc=title, unit="run"):
+            raw = torch.from_numpy(np.asarray(latents[i], np.float32))
+            yield model.space.standardise(raw.to(device))
+
+    model.noise.fit(fields(some_of(len(latents), seed), "Noise"), typical_basis(model, data))
+    if isinstance(model.noise, ModalNoise) and len(model.noise.differences):
+        chosen = some_of(len(latents), seed, PEOPLE_RUNS)
+        people = [data[i].run.participant for i in chosen]
+        model.noise.fit_people(fields(chosen, "Networks"), people)
 
 
 def _condition(

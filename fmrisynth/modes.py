@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.noise import ColouredNoise, colour, factors_in_time
+from fmrisynth.noise import NO_DRIFT, ColouredNoise, colour, factors_in_time
 from fmrisynth.people import between_people, difference, in_two
 
 __all__ = ["ModalNoise"]
@@ -59,6 +59,7 @@ class ModalNoise(nn.Module):
     mask: Tensor
     modes: Tensor
     autocovariance: Tensor
+    window_autocovariance: Tensor
     differences: Tensor
     remainder_sd: Tensor
 
@@ -71,15 +72,14 @@ class ModalNoise(nn.Module):
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
+        self.register_buffer("window_autocovariance", torch.zeros(count, order + 1))
         self.register_buffer("differences", torch.zeros(people, count, count))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
         self.remainder = ColouredNoise(channels, mask, order=order)
 
     @torch.no_grad()
-    def fit(
-        self, fields: Iterable[Tensor], basis: np.ndarray, people: Sequence[str] = ()
-    ) -> ModalNoise:
-        """Estimate modes, variances, colours and differences from standardised fields.
+    def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ModalNoise:
+        """Estimate modes, variances and colours from standardised fields.
 
         Parameters
         ----------
@@ -90,8 +90,6 @@ class ModalNoise(nn.Module):
             (N, D) orthonormal: mean and drift, which were taken out of the
             fields, for a run of typical length. The noise has them, see
             `fmrisynth.noise.unfiltered`.
-        people : sequence of str
-            Whose run each field is; without it people are all alike.
 
         Returns
         -------
@@ -102,13 +100,11 @@ class ModalNoise(nn.Module):
         half = max(1, len(runs) // 2)
         second = runs[half:] or runs
         axes = _principal_axes(torch.cat(runs[:half]), len(self.modes))  # C·P K
-        every = [run @ axes for run in runs]  # N K
-        courses = every[half:] or every
+        courses = [run @ axes for run in second]  # N K
         rest = [run - course @ axes.T for run, course in zip(second, courses, strict=True)]
         self.modes.copy_(axes.T.reshape(self.modes.shape))
         self.autocovariance.copy_(_autocovariances(courses, self.order, basis))
-        if people:
-            self.differences.copy_(_differences(every, half, people, len(self.differences)))
+        self.window_autocovariance.copy_(_autocovariances(courses, self.order, NO_DRIFT))
         power = torch.cat(courses).square().mean(0)
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         # whatever share the modes have of a voxel, its variance is one in all
@@ -120,8 +116,26 @@ class ModalNoise(nn.Module):
         )
         return self
 
+    @torch.no_grad()
+    def fit_people(self, fields: Iterable[Tensor], people: Sequence[str]) -> None:
+        """Estimate how people's networks differ, from more runs than modes need.
+
+        Parameters
+        ----------
+        fields : iterable of torch.Tensor
+            As for `fit`; one is held at a time.
+        people : sequence of str
+            Whose run each field is.
+        """
+        axes = self.modes.flatten(1).T  # C·P K
+        runs: dict[str, list[Tensor]] = {}
+        for field, person in zip(fields, people, strict=True):
+            courses = field[..., self.mask].flatten(1).float() @ axes  # N K
+            runs.setdefault(person, []).append(courses)
+        self.differences.copy_(_differences(list(runs.values()), len(self.differences)))
+
     def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed.
+        """Draw a run (N, C, X, Y, Z) float32: of unit variance once its drift is removed.
 
         Parameters
         ----------
@@ -132,9 +146,21 @@ class ModalNoise(nn.Module):
         person : int
             Seed of all that one person's draws have in common.
         """
-        rest = self.remainder.sample(n_frames, generator)[..., self.mask] * self.remainder_sd
-        white = torch.randn(len(self.modes), n_frames, 1, generator=generator)
-        courses = (factors_in_time(self.autocovariance, n_frames) @ white)[..., 0]  # K N
+        rest = self.remainder.sample(n_frames, generator)
+        return self._draw(rest, generator, self.autocovariance, person)
+
+    def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw a window (N, C, X, Y, Z) float32 of a run without drift, of unit variance."""
+        rest = self.remainder.window(n_frames, generator)
+        return self._draw(rest, generator, self.window_autocovariance, person)
+
+    def _draw(
+        self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, person: int
+    ) -> Tensor:
+        """Add the modes to the stationary remainder."""
+        rest = rest[..., self.mask] * self.remainder_sd
+        white = torch.randn(len(self.modes), len(rest), 1, generator=generator)
+        courses = (factors_in_time(autocovariance, len(rest)) @ white)[..., 0]  # K N
         courses = self._networks(person) @ courses.to(rest)
         return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
 
@@ -169,31 +195,24 @@ def _principal_axes(rows: Tensor, count: int) -> Tensor:
     return padded
 
 
-def _differences(courses: Sequence[Tensor], half: int, people: Sequence[str], count: int) -> Tensor:
+def _differences(people: Sequence[Sequence[Tensor]], count: int) -> Tensor:
     """Principal components of how people's covariances of the modes differ, (count, K, K).
 
     Parameters
     ----------
-    courses : sequence of torch.Tensor
-        (N, K) per run. The modes were fitted to the first `half` of the runs,
-        in which their variance is too large: each half has scales of its own.
-    half : int
-        See there.
-    people : sequence of str
-        Whose run each is.
+    people : sequence of sequence of torch.Tensor
+        (N, K) courses of each run of each person.
     count : int
         Components, at most.
     """
-    n_modes = courses[0].shape[1]
-    scaled: dict[str, list[Tensor]] = {}
-    for part in (slice(None, half), slice(half, None)):
-        if not courses[part]:
-            continue
-        scale = torch.cat(list(courses[part])).square().mean(0).sqrt().clamp(min=1e-6)
-        for course, person in zip(courses[part], people[part], strict=True):
-            scaled.setdefault(person, []).append(course / scale)
-    halves = [in_two(runs if len(runs) > 1 else runs[0].chunk(2)) for runs in scaled.values()]
+    every = [course for runs in people for course in runs]
+    scale = torch.cat(every).square().mean(0).sqrt().clamp(min=1e-6)
+    halves = []
+    for runs in people:
+        parts = [run / scale for run in runs]
+        halves.append(in_two(parts if len(parts) > 1 else parts[0].chunk(2)))
     first, second = (torch.stack([_covariance(half[which]) for half in halves]) for which in (0, 1))
+    n_modes = len(scale)
     rank = torch.arange(n_modes) // MODES_TOGETHER
     return between_people(first, second, rank[:, None] * n_modes + rank, count)
 

@@ -11,6 +11,13 @@ A field with C channels is described by
   than the average, since grey matter is slower than the rest.
 
 All are cheap at any size: sampling is two FFTs and one triangular product.
+
+What is learned from has lost its mean and slow drift, run by run. Noise for a whole
+run is that of the process behind it, from which the drift is then taken in the same
+way; a window of training, of which nobody can tell where in a run it lies, gets noise
+of the colour that is left on average. Were the two not the same in a run's windows,
+the network would learn to take drift from the noise, and it would be taken twice.
+
 Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies.
 """
 
@@ -26,6 +33,7 @@ from scipy.linalg import solve_toeplitz, toeplitz
 from torch import Tensor, nn
 
 __all__ = [
+    "NO_DRIFT",
     "ColouredNoise",
     "WhiteNoise",
     "autoregression",
@@ -39,6 +47,7 @@ TAPER = 8.0  # voxels, scale of the Gaussian taper of the spatial covariance
 SHRINKAGE = 20.0  # pairs of voxels at which a sample covariance is trusted by half
 MINIMUM_EIGENVALUE = 1e-3  # of the autocovariance, relative to the variance
 FILTER_ITERATIONS = 20
+NO_DRIFT = np.zeros((0, 0))  # basis of what is taken out where nothing is
 
 
 class WhiteNoise(nn.Module):
@@ -50,6 +59,10 @@ class WhiteNoise(nn.Module):
         super().__init__()
         self.channels = channels
         self.register_buffer("mask", mask.bool(), persistent=False)
+
+    def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw (N, C, X, Y, Z) float32 for training; it is as `sample`."""
+        return self.sample(n_frames, generator, person)
 
     def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
         """Draw (N, C, X, Y, Z) float32; everybody's is alike."""
@@ -75,6 +88,7 @@ class ColouredNoise(nn.Module):
     mask: Tensor
     transfer: Tensor
     autocovariance: Tensor
+    window_autocovariance: Tensor
     filter: Tensor
 
     def __init__(self, channels: int, mask: Tensor, *, bands: int = 4, order: int = 8) -> None:
@@ -86,6 +100,7 @@ class ColouredNoise(nn.Module):
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("transfer", torch.zeros(2, *half, channels, channels))
         self.register_buffer("autocovariance", torch.zeros(bands, channels, order + 1))
+        self.register_buffer("window_autocovariance", torch.zeros(bands, channels, order + 1))
         self.register_buffer("filter", torch.zeros(channels, *mask.shape))
         self._band_of = _bands(self.box, bands)
 
@@ -121,33 +136,42 @@ class ColouredNoise(nn.Module):
         self.transfer.copy_(torch.view_as_real(self._transfer(power / counts[0])).movedim(-1, 0))
         means = lagged / counts.clamp(min=1).to(lagged).view(-1, 1, 1, 1, 1)
         self.autocovariance.copy_(self._colours(means, basis))
+        self.window_autocovariance.copy_(self._colours(means, NO_DRIFT))
         assert isinstance(local, Tensor)
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
     def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw (N, C, X, Y, Z) float32: unit variance inside the brain once drift is removed.
+        """Draw a run (N, C, X, Y, Z) float32: of unit variance once its drift is removed.
 
         Everybody's is alike: where it has no places, there are none to differ in.
         """
+        return self._draw(n_frames, generator, self.autocovariance)
+
+    def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
+        """Draw a window (N, C, X, Y, Z) float32 of a run without drift, of unit variance."""
+        return self._draw(n_frames, generator, self.window_autocovariance)
+
+    def _draw(self, n_frames: int, generator: torch.Generator, autocovariance: Tensor) -> Tensor:
         # one frame more, for the filter to reach back to
         white = torch.randn(n_frames + 1, self.channels, *self.box, generator=generator)
         spectrum = torch.fft.rfftn(white.to(self.mask.device), dim=(-3, -2, -1))
-        spectrum = self._colour_in_time(spectrum).movedim(1, -1)  # N P Q R C
+        spectrum = self._colour_in_time(spectrum, autocovariance).movedim(1, -1)  # N P Q R C
         transfer = torch.complex(self.transfer[0], self.transfer[1])
         spectrum = torch.einsum("pqrcd,npqrd->npqrc", transfer, spectrum).movedim(-1, 1)
         field = torch.fft.irfftn(spectrum, s=self.box, dim=(-3, -2, -1))
         x, y, z = self.mask.shape
         field = field[..., :x, :y, :z]
-        gain = (1 + self.filter.square() + 2 * self.filter * self._average_lags()[1]).rsqrt()
+        lag1 = self._average_lags(autocovariance)[1]
+        gain = (1 + self.filter.square() + 2 * self.filter * lag1).rsqrt()
         return (field[1:] + self.filter * field[:-1]) * gain * self.mask
 
-    def _average_lags(self) -> Tensor:
+    def _average_lags(self, autocovariance: Tensor) -> Tensor:
         """Correlation at lags 0, 1, 2 over all bands and channels, weighted by their power."""
         power = self.transfer.square().sum((0, -1)).flatten(0, 2)  # F C
-        bands = len(self.autocovariance)
+        bands = len(autocovariance)
         weight = torch.stack([power[self._band_of == b].sum(0) for b in range(bands)])
-        lags = (weight[..., None] * self.autocovariance[..., :3]).sum((0, 1))
+        lags = (weight[..., None] * autocovariance[..., :3]).sum((0, 1))
         return lags / lags[0]
 
     def _local_filter(self, lag1: Tensor) -> Tensor:
@@ -159,14 +183,14 @@ class ColouredNoise(nn.Module):
             (C, X, Y, Z) lag-1 autocorrelation of the fields; only its departure
             from the channel's mean counts.
         """
-        _, rho1, rho2 = self._average_lags().tolist()
+        _, rho1, rho2 = self._average_lags(self.autocovariance).tolist()
         b = torch.linspace(-0.7, 0.7, 281, device=lag1.device)
         reached = (rho1 * (1 + b**2) + b * (1 + rho2)) / (1 + b**2 + 2 * b * rho1)
         departure = lag1 - lag1[:, self.mask].mean(1)[:, None, None, None]
         index = torch.searchsorted(reached.contiguous(), (rho1 + departure).contiguous())
         return b[index.clamp(max=len(b) - 1)] * self.mask
 
-    def _colour_in_time(self, spectrum: Tensor) -> Tensor:
+    def _colour_in_time(self, spectrum: Tensor, autocovariance: Tensor) -> Tensor:
         """Mix frames by the Cholesky factor of each band and channel.
 
         Its T × T corner is that of a window of T, so that a window of a run's
@@ -174,8 +198,8 @@ class ColouredNoise(nn.Module):
         """
         flat = spectrum.flatten(2)  # N C F
         out = torch.empty_like(flat)
-        factors = factors_in_time(self.autocovariance.flatten(0, 1), len(flat)).to(flat.real)
-        factors = factors.view(len(self.autocovariance), flat.shape[1], len(flat), len(flat))
+        factors = factors_in_time(autocovariance.flatten(0, 1), len(flat)).to(flat.real)
+        factors = factors.view(len(autocovariance), flat.shape[1], len(flat), len(flat))
         for band, factor in enumerate(factors):  # C N N
             chosen = self._band_of == band
             part = torch.view_as_real(flat[:, :, chosen])  # N C F' 2

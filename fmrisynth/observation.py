@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fmrisynth.diffusion.conditioning import RunCondition
 from fmrisynth.model import Model, ObservationNoise
-from fmrisynth.noise import unfiltered
+from fmrisynth.noise import NO_DRIFT, unfiltered
 from fmrisynth.preprocess.store import RunData
 from fmrisynth.preprocess.volumes import removed_basis
 
@@ -25,14 +25,19 @@ VOLUMES_AT_ONCE = 16
 log = logging.getLogger(__name__)
 
 
-def some_of(count: int, seed: int) -> list[int]:
+def some_of(count: int, seed: int, most: int = STATISTICS_RUNS) -> list[int]:
     """Choose the runs that statistics are taken from, seeded and sorted."""
-    chosen = np.random.default_rng(seed).permutation(count)[:STATISTICS_RUNS]
+    chosen = np.random.default_rng(seed).permutation(count)[:most]
     return sorted(int(i) for i in chosen)
 
 
 def typical_basis(model: Model, data: Sequence[RunData]) -> np.ndarray:
-    """Return what is taken out of a run of median length, see `removed_basis`."""
+    """Return what is taken out of a run of median length, see `removed_basis`.
+
+    Whole volumes keep their mean and drift.
+    """
+    if model.info.config.preprocess.normalisation == "volume":
+        return NO_DRIFT
     typical = sorted(data, key=lambda d: len(d.frames))[len(data) // 2]
     high_pass = model.info.config.preprocess.high_pass
     return removed_basis(len(typical.frames), typical.run.t_r, high_pass)

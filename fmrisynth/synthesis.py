@@ -22,7 +22,14 @@ from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.model import Model, SamplingConfig
 from fmrisynth.preprocess.grid import resample
-from fmrisynth.preprocess.volumes import Carrier, drift_basis, merge, remove_drift, split
+from fmrisynth.preprocess.volumes import (
+    Carrier,
+    drift_basis,
+    merge,
+    remove_drift,
+    removed_basis,
+    split,
+)
 from fmrisynth.preprocess.windows import joining_weights, window_starts
 
 __all__ = ["Synthesiser", "person_seed", "run_seed", "sample_latents"]
@@ -108,12 +115,24 @@ def sample_latents(
                 joined[start : start + length] += weight[:, None, None, None, None] * piece
         return joined
 
+    taken = _taken_from_noise(model, total, condition.t_r)
+
     def draw() -> Tensor:
-        return model.noise.sample(total, generator, person)
+        noise = model.noise.sample(total, generator, person)
+        return noise - torch.tensordot(taken @ taken.T, noise, dims=1) if taken.numel() else noise
 
     angles = config.schedule.sampling_angles(sampling.steps)
     sampler = SAMPLERS[sampling.sampler]
     return sampler(velocity, draw(), angles, draw, steps)[:n_volumes]
+
+
+def _taken_from_noise(model: Model, n_frames: int, t_r: float) -> Tensor:
+    """Mean and drift (N, K), which coloured noise has and residuals have not."""
+    config = model.info.config
+    if config.denoiser.noise == "white" or config.preprocess.normalisation == "volume":
+        return torch.zeros(n_frames, 0)
+    basis = removed_basis(n_frames, t_r, config.preprocess.high_pass)
+    return torch.from_numpy(basis).float().to(model.space.mask.device)
 
 
 @dataclass

@@ -32,9 +32,11 @@ def network_fields(runs=12, share=0.6, lag1=0.8, seed=0):
 
 
 def fitted(fields, modes, basis=NOTHING, people=None):
-    """Noise fitted to the runs of people who all have as many, or of one."""
-    labels = people or ["01"] * len(fields)
-    return ModalNoise(1, MASK, modes).fit(iter(fields), basis, labels)
+    """Noise fitted to runs, and to how people differ where it is said whose they are."""
+    noise = ModalNoise(1, MASK, modes).fit(iter(fields), basis)
+    if people:
+        noise.fit_people(iter(fields), people)
+    return noise
 
 
 def draws(noise, count, n_frames=FRAMES, seed=0, person=0):
@@ -197,7 +199,7 @@ def test_a_person_has_unit_variance_on_average():
 
 def test_without_components_everybody_is_the_same():
     fields, labels = people_fields(n_people=4)
-    noise = ModalNoise(1, MASK, len(REGIONS), people=0).fit(fields, NOTHING, labels)
-    assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2))
-    noise = ModalNoise(1, MASK, len(REGIONS), people=2).fit(fields, NOTHING, labels)
-    assert not torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2))
+    for people, alike in ((0, True), (2, False)):
+        noise = ModalNoise(1, MASK, len(REGIONS), people).fit(fields, NOTHING)
+        noise.fit_people(fields, labels)
+        assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2)) == alike

@@ -224,7 +224,7 @@ class RunCondition:
             np.floor((events["onset"].to_numpy(float) - run.start_time) / run.t_r), 0, n_volumes - 1
         ).astype(int)
         self.task = run.task
-        self._t_r = run.t_r
+        self.t_r = run.t_r
         self._history = math.ceil(HISTORY / run.t_r)
         self._longest = vocabulary.longest_history
         self._attributes = torch.tensor([vocabulary.attributes(run)])
@@ -244,9 +244,9 @@ class RunCondition:
         evoked[: len(part)] = part
         return Condition(
             attributes=self._attributes,
-            t_r=torch.tensor([self._t_r]),
+            t_r=torch.tensor([self.t_r]),
             frames=torch.from_numpy(frames)[None],
-            times=torch.from_numpy((index - start) * np.float32(self._t_r))[None].float(),
+            times=torch.from_numpy((index - start) * np.float32(self.t_r))[None].float(),
             valid=torch.from_numpy(valid)[None],
             evoked=torch.from_numpy(evoked)[None],
             anatomy=self._anatomy,

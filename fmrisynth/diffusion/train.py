@@ -311,7 +311,7 @@ class DiffusionLearner:
             )
             drawn.append((latents, condition))
             person = int(torch.randint(2**62, (), generator=generator))  # of the noise, nobody
-            noises.append(self.noise.sample(self.config.n_frames, generator, person))
+            noises.append(self.noise.window(self.config.n_frames, generator, person))
             uniforms.append(uniform[:1])
         device = self.fabric.device
         theta = self.config.schedule.training_angles(torch.cat(uniforms)).to(device)
