@@ -27,7 +27,7 @@ from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows, fit_people, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
-from fmrisynth.model import Model, ModelConfig, ModelInfo
+from fmrisynth.model import FORMAT, Model, ModelConfig, ModelInfo
 from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
@@ -178,7 +178,7 @@ def _folder(
     if stage == "autoencoder":
         names = ("preprocess", "autoencoder", "autoencoder_training", "autoencoder_steps")
         settings = {name: settings[name] for name in names}
-    key = hash_json([settings, plan.seed, plan.max_steps, plan.max_seconds, source])
+    key = hash_json([FORMAT, settings, plan.seed, plan.max_steps, plan.max_seconds, source])
     return work_dir / f"{stage}-{key[:16]}"
 
 

@@ -45,7 +45,15 @@ from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.preprocess.store import PreprocessConfig
 
-__all__ = ["Model", "ModelConfig", "ModelInfo", "ObservationNoise", "SamplingConfig", "read_info"]
+__all__ = [
+    "FORMAT",
+    "Model",
+    "ModelConfig",
+    "ModelInfo",
+    "ObservationNoise",
+    "SamplingConfig",
+    "read_info",
+]
 
 FORMAT = 2
 WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
@@ -344,8 +352,10 @@ def _make_noise(
     if config.noise == "white":
         return WhiteNoise(channels, mask)
     if config.noise_modes == 0:
-        return ColouredNoise(channels, mask)
-    return ModalNoise(channels, mask, config.noise_modes, config.noise_people)
+        return ColouredNoise(channels, mask, frames=config.n_frames)
+    return ModalNoise(
+        channels, mask, config.noise_modes, config.noise_people, frames=config.n_frames
+    )
 
 
 def _grid_of(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -54,6 +54,8 @@ class ModalNoise(nn.Module):
         Components Q of what distinguishes people, at most; 0 makes all alike.
     order : int
         Order of the autoregressions.
+    frames : int
+        Frames of a window of training.
     """
 
     mask: Tensor
@@ -64,7 +66,14 @@ class ModalNoise(nn.Module):
     remainder_sd: Tensor
 
     def __init__(
-        self, channels: int, mask: Tensor, modes: int, people: int = 32, *, order: int = 8
+        self,
+        channels: int,
+        mask: Tensor,
+        modes: int,
+        people: int = 32,
+        *,
+        order: int = 8,
+        frames: int = 16,
     ) -> None:
         super().__init__()
         self.order, voxels = order, int(mask.sum())
@@ -72,10 +81,10 @@ class ModalNoise(nn.Module):
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
-        self.register_buffer("window_autocovariance", torch.zeros(count, order + 1))
+        self.register_buffer("window_autocovariance", torch.zeros(count, max(2, frames)))
         self.register_buffer("differences", torch.zeros(people, count, count))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
-        self.remainder = ColouredNoise(channels, mask, order=order)
+        self.remainder = ColouredNoise(channels, mask, order=order, frames=frames)
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ModalNoise:
@@ -104,7 +113,9 @@ class ModalNoise(nn.Module):
         rest = [run - course @ axes.T for run, course in zip(second, courses, strict=True)]
         self.modes.copy_(axes.T.reshape(self.modes.shape))
         self.autocovariance.copy_(_autocovariances(courses, self.order, basis))
-        self.window_autocovariance.copy_(_autocovariances(courses, self.order, NO_DRIFT))
+        self.window_autocovariance.copy_(
+            _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
+        )
         power = torch.cat(courses).square().mean(0)
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         # whatever share the modes have of a voxel, its variance is one in all

@@ -83,6 +83,8 @@ class ColouredNoise(nn.Module):
         Bands of spatial frequency with a temporal colour of their own.
     order : int
         Order of the autoregressions.
+    frames : int
+        Frames of a window of training, whose autocovariance is known at every lag.
     """
 
     mask: Tensor
@@ -91,7 +93,9 @@ class ColouredNoise(nn.Module):
     window_autocovariance: Tensor
     filter: Tensor
 
-    def __init__(self, channels: int, mask: Tensor, *, bands: int = 4, order: int = 8) -> None:
+    def __init__(
+        self, channels: int, mask: Tensor, *, bands: int = 4, order: int = 8, frames: int = 16
+    ) -> None:
         super().__init__()
         self.channels, self.order = channels, order
         reach = int(TAPER * 1.5)
@@ -100,7 +104,7 @@ class ColouredNoise(nn.Module):
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("transfer", torch.zeros(2, *half, channels, channels))
         self.register_buffer("autocovariance", torch.zeros(bands, channels, order + 1))
-        self.register_buffer("window_autocovariance", torch.zeros(bands, channels, order + 1))
+        self.register_buffer("window_autocovariance", torch.zeros(bands, channels, max(2, frames)))
         self.register_buffer("filter", torch.zeros(channels, *mask.shape))
         self._band_of = _bands(self.box, bands)
 
@@ -121,7 +125,8 @@ class ColouredNoise(nn.Module):
         """
         power: Tensor | float = 0.0
         lagged: Tensor | float = 0.0
-        counts = torch.zeros(self.order + 1)
+        lags = torch.arange(max(self.order + 1, self.window_autocovariance.shape[-1]))
+        counts = torch.zeros(len(lags))
         local: Tensor | float = 0.0  # by voxel: sums at lags 0 and 1
         for field in fields:
             ends = torch.stack([(field * field).sum(0), (field[1:] * field[:-1]).sum(0)])
@@ -129,14 +134,15 @@ class ColouredNoise(nn.Module):
             spectrum = torch.fft.rfftn(field.float() * self.mask, s=self.box, dim=(-3, -2, -1))
             flat = spectrum.movedim(1, -1)  # N P Q R C
             power = power + torch.einsum("npqrc,npqrd->pqrcd", flat, flat.conj())
-            lagged = lagged + self._lagged_power(spectrum)
-            counts += (len(field) - torch.arange(self.order + 1)).clamp(min=0)
+            lagged = lagged + _lagged_power(spectrum, len(lags))
+            counts += (len(field) - lags).clamp(min=0)
         assert isinstance(power, Tensor), "at least one run is needed"
         assert isinstance(lagged, Tensor)
         self.transfer.copy_(torch.view_as_real(self._transfer(power / counts[0])).movedim(-1, 0))
         means = lagged / counts.clamp(min=1).to(lagged).view(-1, 1, 1, 1, 1)
-        self.autocovariance.copy_(self._colours(means, basis))
-        self.window_autocovariance.copy_(self._colours(means, NO_DRIFT))
+        self.autocovariance.copy_(self._colours(means[: self.order + 1], basis))
+        frames = self.window_autocovariance.shape[-1]
+        self.window_autocovariance.copy_(self._colours(means[:frames], NO_DRIFT))
         assert isinstance(local, Tensor)
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
@@ -207,17 +213,8 @@ class ColouredNoise(nn.Module):
             out[:, :, chosen] = torch.view_as_complex(mixed.contiguous())
         return out.view_as(spectrum)
 
-    def _lagged_power(self, spectrum: Tensor) -> Tensor:
-        """Sum each channel's cross-power at each lag over frames, (order + 1, C, P, Q, R)."""
-        n_frames = len(spectrum)
-        sums = [
-            (spectrum[: max(0, n_frames - lag)].conj() * spectrum[lag:]).real.sum(0)
-            for lag in range(self.order + 1)
-        ]
-        return torch.stack(sums)
-
     def _colours(self, lagged: Tensor, basis: np.ndarray) -> Tensor:
-        """Autocovariances of each band and channel, (bands, C, order + 1).
+        """Autocovariances of each band and channel, (bands, C, lags).
 
         The cross-powers are freed of the mask's leakage between frequencies,
         which would make all bands alike, in the same way as the spectrum.
@@ -232,7 +229,7 @@ class ColouredNoise(nn.Module):
         whole = flat.sum(2).T.expand_as(rows)
         # a band without power to speak of takes the colour of all bands together
         rows = torch.where(rows[..., :1] > 1e-3 * whole[..., :1], rows, whole)
-        return colour(rows.flatten(0, 1), basis).view_as(self.autocovariance)
+        return colour(rows.flatten(0, 1), basis).view_as(rows)
 
     def _weight(self) -> Tensor:
         """Factor on a sum over pairs of voxels at each offset: mean, shrinkage, taper."""
@@ -254,6 +251,16 @@ class ColouredNoise(nn.Module):
         )
         variance = torch.fft.irfftn((root @ root.mH), s=box, dim=(0, 1, 2))[0, 0, 0].diagonal()
         return root / variance.clamp(min=1e-12).sqrt()[:, None]
+
+
+def _lagged_power(spectrum: Tensor, lags: int) -> Tensor:
+    """Sum each channel's cross-power at each lag over frames, (lags, C, P, Q, R)."""
+    n_frames = len(spectrum)
+    sums = [
+        (spectrum[: max(0, n_frames - lag)].conj() * spectrum[lag:]).real.sum(0)
+        for lag in range(lags)
+    ]
+    return torch.stack(sums)
 
 
 def factors_in_time(autocovariance: Tensor, length: int) -> Tensor:

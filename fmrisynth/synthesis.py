@@ -118,8 +118,9 @@ def sample_latents(
     taken = _taken_from_noise(model, total, condition.t_r)
 
     def draw() -> Tensor:
-        noise = model.noise.sample(total, generator, person)
-        return noise - torch.tensordot(taken @ taken.T, noise, dims=1) if taken.numel() else noise
+        with torch.autocast(device.type, enabled=False):
+            noise = model.noise.sample(total, generator, person)
+            return noise - torch.tensordot(taken @ taken.T, noise, dims=1)
 
     angles = config.schedule.sampling_angles(sampling.steps)
     sampler = SAMPLERS[sampling.sampler]

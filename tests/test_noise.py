@@ -103,6 +103,26 @@ def test_once_the_drift_is_removed_the_noise_is_as_the_data():
     assert float(sample[..., MASK].square().mean()) > 1.05  # it had a drift to lose
 
 
+def test_windows_of_training_are_as_those_of_a_run_without_its_drift():
+    """What the network is trained with is what it meets when a whole run is made."""
+    basis = removed_basis(60, 2.0, 1 / 128)
+    slow = smooth_fields(MASK, count=8, length=60, lag1=0.8)
+    data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in slow]
+    variance = torch.cat(data)[:, 0, MASK].square().mean()
+    noise = ColouredNoise(1, MASK).fit([f / variance.sqrt() for f in data], basis)
+    runs = torch.stack(
+        [torch.from_numpy(remove_drift(s.numpy(), basis)) for s in draws(noise, 16, 60)]
+    )
+    generator = torch.Generator().manual_seed(1)
+    windows = torch.stack([noise.window(16, generator) for _ in range(60)])[:, :, 0]
+    cut = torch.cat([runs[:, start : start + 16] for start in range(0, 45, 4)])
+    assert float(windows[..., MASK].square().mean()) == pytest.approx(1, abs=0.06)
+    for lag in (1, 2, 4, 8, 12):
+        assert lag_correlation(windows, lag) == pytest.approx(lag_correlation(cut, lag), abs=0.08)
+    # noise that still has its drift is slower than what is learned from
+    assert lag_correlation(draws(noise, 30, 16), 4) > lag_correlation(windows, 4) + 0.1
+
+
 def test_each_voxel_has_its_own_speed():
     """Half of the brain is slow, half fast, in the data as in the noise."""
     slow = smooth_fields(MASK, count=6, length=60, lag1=0.7)
