@@ -11,6 +11,7 @@ from tiny_model import (
     N_FRAMES,
     PEAK,
     SHAPE,
+    VOCABULARY,
     affine_of,
     ball,
     blocks,
@@ -28,9 +29,9 @@ from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.errors import ModelError
 from fmrisynth.model import SamplingConfig
 from fmrisynth.preprocess.design import design_of
-from fmrisynth.preprocess.volumes import drift_basis, split
+from fmrisynth.preprocess.volumes import drift_basis, removed_basis, split
 from fmrisynth.preprocess.windows import window_starts
-from fmrisynth.synthesis import Synthesiser, run_seed, sample_latents
+from fmrisynth.synthesis import Synthesiser, person_seed, run_seed, sample_latents
 
 EVENTS = blocks("hand", "foot", "hand")
 NO_EVOKED = replace(DENOISER, evoked=EvokedConfig(enabled=False))
@@ -234,6 +235,42 @@ def slow_model(evoked, signal, noise):
 
 # lag-1 correlation of the latents and of the noise: as with fitted noise, and white noise
 COLOURS = pytest.mark.parametrize(("signal", "noise"), [(0.75, 0.6), (0.9, 0.0)])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("noise", "free"), [("coloured", True), ("white", False)])
+def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
+    model = make_model(replace(DENOISER, noise=noise, noise_modes=4))
+    condition = run_condition(EVENTS, n_volumes=80)
+    generator = torch.Generator().manual_seed(0)
+    latents = sample_latents(model, condition, SamplingConfig(steps=4, stride=4), generator, 0)
+    basis = torch.from_numpy(removed_basis(80, condition.t_r, HIGH_PASS)).float()
+    drift = basis.T @ latents[..., model.space.mask].flatten(1)
+    assert (float(drift.abs().mean()) < 1e-3) == free
+
+
+@torch.no_grad()
+def test_runs_of_a_person_have_its_response_in_common():
+    """Two runs of one person, and one of another, all with noise of their own."""
+    model = make_model(DENOISER)
+    differences = model.denoiser.evoked.differences  # people Q, trial types V, maps J
+    differences.normal_(0, PEAK / 2, generator=torch.Generator().manual_seed(0))
+    sampling = SamplingConfig(steps=4, stride=4)
+    condition = run_condition(blocks("hand", "hand", "hand"), n_volumes=60)
+    course = condition.design.evoked[:, [n for _, n in VOCABULARY.trial_types].index("hand"), 0]
+
+    def effect(seed, person):
+        latents = sample_latents(
+            model, condition, sampling, torch.Generator().manual_seed(seed), person
+        )
+        series = latents[:, 0].flatten(1).numpy()
+        return (course @ series) / (course @ course)
+
+    first, again, other = effect(1, 5), effect(2, 5), effect(3, 6)
+    own = np.corrcoef([first, again, other])
+    assert own[0, 1] > own[0, 2] + 0.1
+    assert person_seed(0, "01") != person_seed(0, "02")
+    assert person_seed(0, "01") != person_seed(1, "01")
 
 
 @torch.no_grad()
