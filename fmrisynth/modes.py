@@ -35,6 +35,7 @@ __all__ = ["ModalNoise"]
 
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
 LEAST_REMAINDER = 0.05  # share of a voxel's variance that is no mode's
+LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 MODES_TOGETHER = 8  # neighbours in the order of variance whose reliability is told together
 LEAST_PERSONAL = 0.1  # least eigenvalue of a person's W
 
@@ -118,14 +119,32 @@ class ModalNoise(nn.Module):
         )
         power = torch.cat(courses).square().mean(0)
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
-        # whatever share the modes have of a voxel, its variance is one in all
-        self.remainder_sd.copy_((1 - share).clamp(min=LEAST_REMAINDER).sqrt())
         deviation = torch.cat(rest).square().mean(0).sqrt().clamp(min=1e-6)
         self.remainder.fit(
             (self._field((run / deviation).unflatten(1, self.remainder_sd.shape)) for run in rest),
             basis,
         )
+        # whatever share the modes have of a voxel, its variance is one in all
+        self._level((1 - share).clamp(min=LEAST_REMAINDER))
         return self
+
+    def _level(self, variance: Tensor) -> None:
+        """Scale the remainder to a variance (C, P) at each voxel, once it is free of the modes."""
+        self.remainder_sd.copy_(variance.sqrt())
+        for number in range(LEVELLING_ROUNDS):
+            generator = torch.Generator().manual_seed(number)
+            reached = self._remainder(self.remainder.window(LEVELLING_FRAMES, generator))
+            self.remainder_sd *= (variance / reached.square().mean(0).clamp(min=1e-6)).sqrt()
+
+    def _remainder(self, field: Tensor) -> Tensor:
+        """Scale stationary noise and take the modes out of it, (N, C, P).
+
+        What it has of the modes would add to their variance, and make their
+        courses, which go together, more independent than they are.
+        """
+        rest = (field[..., self.mask] * self.remainder_sd).flatten(1)
+        axes = self.modes.flatten(1)  # K C·P
+        return (rest - rest @ axes.T @ axes).unflatten(1, self.remainder_sd.shape)
 
     @torch.no_grad()
     def fit_people(self, fields: Iterable[Tensor], people: Sequence[str]) -> None:
@@ -157,19 +176,18 @@ class ModalNoise(nn.Module):
         person : int
             Seed of all that one person's draws have in common.
         """
-        rest = self.remainder.sample(n_frames, generator)
+        rest = self._remainder(self.remainder.sample(n_frames, generator))
         return self._draw(rest, generator, self.autocovariance, person)
 
     def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
         """Draw a window (N, C, X, Y, Z) float32 of a run without drift, of unit variance."""
-        rest = self.remainder.window(n_frames, generator)
+        rest = self._remainder(self.remainder.window(n_frames, generator))
         return self._draw(rest, generator, self.window_autocovariance, person)
 
     def _draw(
         self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, person: int
     ) -> Tensor:
-        """Add the modes to the stationary remainder."""
-        rest = rest[..., self.mask] * self.remainder_sd
+        """Add the modes to the remainder (N, C, P)."""
         white = torch.randn(len(self.modes), len(rest), 1, generator=generator)
         courses = (factors_in_time(autocovariance, len(rest)) @ white)[..., 0]  # K N
         courses = self._networks(person) @ courses.to(rest)

@@ -203,3 +203,12 @@ def test_without_components_everybody_is_the_same():
         noise = ModalNoise(1, MASK, len(REGIONS), people).fit(fields, NOTHING)
         noise.fit_people(fields, labels)
         assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2)) == alike
+
+
+def test_what_is_no_modes_adds_nothing_to_the_modes(fields):
+    """Stationary noise has a part in every pattern: it would blur what goes together."""
+    noise = fitted(fields, 4)
+    axes = noise.modes.flatten(1)
+    courses = torch.cat([f[..., MASK].flatten(1) @ axes.T for f in draws(noise, 40)])
+    expected = noise.autocovariance[:, 0]
+    assert courses.square().mean(0).numpy() == pytest.approx(expected.numpy(), rel=0.15)
