@@ -215,7 +215,7 @@ RULES = (
          "at most 0.1 above real runs", _little_above_ceiling(0.1), _BOTH),
     Rule("fc_correlation", "Connectivity", "at least 0.8 of its ceiling", _share_of_ceiling(0.8),
          "a brain of at least 8 blocks of 12 mm"),
-    Rule("fc_fingerprint", "Participants' own connectivity", "at least 0.5 of the real one",
+    Rule("fc_fingerprint", "A person's runs alike in connectivity", "at least 0.5 of the real one",
          _of_own_people(0.5), "two runs of two participants"),
     Rule("copied_share", "Runs copied from training runs", "none", _at_most(0.0), _BOTH),
     Rule("membership_auc", "Training runs told from held-out ones (AUC)",
