@@ -38,6 +38,7 @@ LEAST_REMAINDER = 0.05  # share of a voxel's variance that is no mode's
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 MODES_TOGETHER = 8  # neighbours in the order of variance whose reliability is told together
 LEAST_PERSONAL = 0.1  # least eigenvalue of a person's W
+TRIED_PEOPLE, MOST_STRETCH = 64, 2.0  # to make up for what that least value takes
 
 
 class ModalNoise(nn.Module):
@@ -163,6 +164,17 @@ class ModalNoise(nn.Module):
             courses = field[..., self.mask].flatten(1).float() @ axes  # N K
             runs.setdefault(person, []).append(courses)
         self.differences.copy_(_differences(list(runs.values()), len(self.differences)))
+        self._stretch()
+
+    def _stretch(self) -> None:
+        """Scale the differences: a covariance cannot take all that the normal law asks for."""
+        wanted, stretch = float(self.differences.square().sum()), 1.0
+        original, unit = self.differences.clone(), torch.eye(len(self.modes)).to(self.modes)
+        for _ in range(LEVELLING_ROUNDS if wanted > 0 else 0):
+            roots = (self._root(person) for person in range(TRIED_PEOPLE))
+            reached = sum(float((root @ root - unit).square().sum()) for root in roots)
+            stretch *= (wanted * TRIED_PEOPLE / reached) ** 0.5
+            self.differences.copy_(original * min(stretch, MOST_STRETCH))
 
     def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
         """Draw a run (N, C, X, Y, Z) float32: of unit variance once its drift is removed.
@@ -195,12 +207,15 @@ class ModalNoise(nn.Module):
 
     def _networks(self, person: int) -> Tensor:
         """Mix the modes' courses as one person's are, (K, K): the root of W on their own scales."""
+        scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
+        return scale[:, None] * self._root(person) / scale
+
+    def _root(self, person: int) -> Tensor:
+        """Root of a person's W, with a trace of K, (K, K)."""
         differing = difference(self.differences, person)
         values, vectors = torch.linalg.eigh(torch.eye(len(differing)).to(differing) + differing)
         values = values.clamp(min=LEAST_PERSONAL)
-        root = vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
-        scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
-        return scale[:, None] * root / scale
+        return vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
 
     def _field(self, values: Tensor) -> Tensor:
         """(N, C, P) to (N, C, X, Y, Z), zero outside the brain."""
