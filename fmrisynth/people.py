@@ -56,7 +56,7 @@ def between_people(first: Tensor, second: Tensor, group: Tensor, count: int) -> 
         return components.view(count, *shape)
     one, other = ((half - half.mean(0)).flatten(1) for half in (first, second))
     whole = (one + other) / 2
-    index = group.flatten()
+    index = group.flatten().to(first.device)
     totals = one.new_zeros(2, int(index.max()) + 1)
     true, found = totals.index_add(
         1, index, torch.stack([(one * other).sum(0), whole.square().sum(0)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from tqdm import tqdm
 
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
 from fmrisynth.diffusion.denoiser import RIDGE, Denoiser
@@ -124,7 +125,7 @@ def start_evoked(denoiser: Denoiser, windows: Windows) -> None:
     mask = windows.space.mask
     moments: Tensor | float = 0.0
     products: Tensor | float = 0.0
-    for latents, condition in zip(windows.latents, windows.conditions, strict=True):
+    for latents, condition in _shown(windows, "Mean responses"):
         raw = torch.from_numpy(np.asarray(latents, np.float32))
         z = windows.space.standardise(raw)[..., mask].flatten(1).double()  # T C·P
         x = torch.from_numpy(condition.design.evoked).flatten(1).double()  # T V·2
@@ -132,6 +133,12 @@ def start_evoked(denoiser: Denoiser, windows: Windows) -> None:
     assert isinstance(moments, Tensor), "at least one run is needed"
     assert isinstance(products, Tensor)
     denoiser.evoked.start(moments, products, mask)
+
+
+def _shown(windows: Windows, title: str) -> Iterator[tuple[np.ndarray, RunCondition]]:
+    """Go through the runs behind a progress bar."""
+    runs = zip(windows.latents, windows.conditions, strict=True)
+    yield from tqdm(runs, desc=title, total=len(windows.latents), unit="run")
 
 
 @torch.no_grad()
@@ -158,7 +165,8 @@ def fit_people(denoiser: Denoiser, windows: Windows, people: Sequence[str]) -> N
     maps = (evoked.maps[..., mask].flatten(1) / len(evoked.maps) ** 0.5).double()  # J C·P
     onto_maps, mean = torch.linalg.pinv(maps), evoked.coefficients.double()
     runs: dict[str, dict[str, list[Tensor]]] = {}  # person → task → (moments | products), V V+J
-    for latents, condition, person in zip(windows.latents, windows.conditions, people, strict=True):
+    every = zip(people, _shown(windows, "People's responses"), strict=True)
+    for person, (latents, condition) in every:
         raw = torch.from_numpy(np.asarray(latents, np.float32))
         courses = windows.space.standardise(raw)[..., mask].flatten(1).double() @ onto_maps  # T J
         x = torch.from_numpy(condition.design.evoked).double()  # T V 2
