@@ -134,7 +134,7 @@ def _settings(
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with a code of the BIDS execution specification."""
-    _have_home()
+    _prepare_surroundings()
     try:
         with ending_on_sigterm():
             command.main(args=None if args is None else list(args), standalone_mode=False)
@@ -157,8 +157,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _have_home() -> None:
-    """Give a user without HOME and without an entry in passwd one: libraries ask for it."""
+def _prepare_surroundings() -> None:
+    """Set what libraries look for in the environment when they are loaded."""
+    # Threads that wait are not to spin: two calls on the same cores would take ten times as long
+    # as one after the other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # a user without HOME and without an entry in passwd
     try:
         Path.home()
     except RuntimeError:
