@@ -27,7 +27,7 @@ def design(tmp_path):
 
 @pytest.fixture
 def write(call, tiny_bids, tmp_path):
-    """Write runs of sub-01 with a ready model; the last message."""
+    """Write runs of sub-01 with a ready model; what was printed, or the messages."""
     make_model().save(tmp_path / "model")
 
     def run(*words, code=0):
@@ -37,7 +37,7 @@ def write(call, tiny_bids, tmp_path):
             "--precision", "32-true", *words,
         )  # fmt: skip
         assert found == code, err
-        return out + err
+        return out or err
 
     return run
 
