@@ -23,13 +23,13 @@ from measuring import GIB, in_child, memory_of_machine, peak_memory, size
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.configuration import override
-from fmrisynth.devices import make_fabric
 from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows
 from fmrisynth.latents import LatentSpace
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.presets import PRESETS
+from fmrisynth.runtime.devices import make_fabric
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)

@@ -38,10 +38,10 @@ from fmrisynth.bids.derivatives import write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
 from fmrisynth.configuration import override
-from fmrisynth.devices import make_fabric
 from fmrisynth.errors import UsageError
 from fmrisynth.model import SamplingConfig
 from fmrisynth.presets import PRESETS
+from fmrisynth.runtime.devices import make_fabric
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)
 HCP = ((91, 109, 91), 284, 0.72)

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from fmrisynth.bids.atomic import atomic_path, write_bytes
 from fmrisynth.errors import ModelError
+from fmrisynth.runtime.files import atomic_path, write_bytes
 
 __all__ = [
     "hash_files",

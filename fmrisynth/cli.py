@@ -94,7 +94,7 @@ def _settings(
     bids_dir: Path, output_dir: Path, selection: Selection, options: Mapping[str, Any]
 ) -> Settings:
     """Resolve the options."""
-    from fmrisynth.resources import available_cpus, limit_threads
+    from fmrisynth.runtime.resources import available_cpus, limit_threads
     from fmrisynth.settings import Settings
 
     nprocs = options["nprocs"] or available_cpus()

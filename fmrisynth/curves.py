@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from torch import Tensor
 
-from fmrisynth.bids.atomic import atomic_path, make_folder, writing
+from fmrisynth.runtime.files import atomic_path, make_folder, writing
 
 __all__ = ["TrainingLog", "draw_curves"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.runtime.files import atomic_path
 
 __all__ = ["LatentSpace", "cached_latents"]
 

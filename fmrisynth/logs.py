@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fmrisynth.bids.atomic import make_folder, writing
+from fmrisynth.runtime.files import make_folder, writing
 
 __all__ = ["has_started", "start_log"]
 

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from fmrisynth import __version__
 from fmrisynth.bids.anatomy import copy_anatomy
-from fmrisynth.bids.atomic import make_folder, remove_leftovers
 from fmrisynth.bids.dataset import Dataset, Run, find_runs
 from fmrisynth.bids.derivatives import (
     find_synthetic_runs,
@@ -29,7 +28,6 @@ from fmrisynth.bids.locations import check_output_dir, check_work_dir
 from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.selection import require_labels
 from fmrisynth.bids.validation import validation
-from fmrisynth.devices import make_fabric
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.atlas import load_atlas
 from fmrisynth.evaluation.contrasts import read_contrasts
@@ -48,7 +46,9 @@ from fmrisynth.model import Model, ModelInfo, read_info
 from fmrisynth.production import Production, write_synthetic_runs
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
-from fmrisynth.resources import fitting_processes
+from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.runtime.files import make_folder, remove_leftovers
+from fmrisynth.runtime.resources import fitting_processes
 from fmrisynth.settings import Settings
 
 __all__ = ["find_dataset", "run_group", "run_participant", "select_runs"]

@@ -19,7 +19,7 @@ from fmrisynth.generators import MODEL_NAME, find_compared, own_runs
 from fmrisynth.model import ModelConfig, read_info
 from fmrisynth.pipeline import find_dataset, select_runs
 from fmrisynth.preprocess.splits import Split, choose_split
-from fmrisynth.resources import fitting_processes
+from fmrisynth.runtime.resources import fitting_processes
 from fmrisynth.settings import Settings
 
 __all__ = ["preview"]

@@ -20,7 +20,6 @@ import pytest
 from conftest import SPACE, make_bids
 
 from fmrisynth.bids import nifti
-from fmrisynth.bids.atomic import atomic_path, remove_leftovers, write_text
 from fmrisynth.bids.dataset import Dataset, Run, find_runs
 from fmrisynth.bids.derivatives import (
     find_synthetic_runs,
@@ -32,6 +31,7 @@ from fmrisynth.bids.derivatives import (
 )
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, InputOutputError, OutputError
+from fmrisynth.runtime.files import atomic_path, remove_leftovers, write_text
 
 PROVENANCE = {"ModelHash": "abc", "ParticipantRole": "training", "RandomSeed": 3}
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")

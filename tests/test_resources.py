@@ -12,7 +12,7 @@ from cli_fixtures import as_before, call
 from tiny_model import make_run
 
 from fmrisynth.errors import UsageError
-from fmrisynth.resources import (
+from fmrisynth.runtime.resources import (
     THREAD_VARIABLES,
     fitting_processes,
     limit_threads,

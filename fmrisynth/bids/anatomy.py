@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fmrisynth.bids.atomic import atomic_path, make_folder, write_json
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.headers import check_present
 from fmrisynth.bids.names import BidsName, compose_name, parse_name
 from fmrisynth.errors import DataError
+from fmrisynth.runtime.files import atomic_path, make_folder, write_json
 
 __all__ = ["copy_anatomy"]
 

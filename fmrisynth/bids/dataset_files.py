@@ -12,9 +12,9 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from fmrisynth import __version__
-from fmrisynth.bids.atomic import make_folder, write_json, write_text, writing
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.errors import DataError, OutputError
+from fmrisynth.runtime.files import make_folder, write_json, write_text, writing
 
 __all__ = ["Layout", "layout_of", "write_dataset_files", "write_participants"]
 

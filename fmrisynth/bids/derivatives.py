@@ -18,14 +18,6 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from fmrisynth.bids.atomic import (
-    atomic_path,
-    make_folder,
-    remove_leftovers,
-    write_bytes,
-    write_json,
-    writing,
-)
 from fmrisynth.bids.dataset import UNKNOWN, Run
 from fmrisynth.bids.dataset_files import (
     Layout,
@@ -47,6 +39,14 @@ from fmrisynth.bids.synthetic_sidecars import (
     raw_sidecar,
 )
 from fmrisynth.errors import DataError, OutputError
+from fmrisynth.runtime.files import (
+    atomic_path,
+    make_folder,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+    writing,
+)
 
 __all__ = [
     "PROVENANCE_KEY",

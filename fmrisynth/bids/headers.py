@@ -17,8 +17,8 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
-from fmrisynth.bids.atomic import write_text
 from fmrisynth.errors import DataError, FmrisynthError
+from fmrisynth.runtime.files import write_text
 
 __all__ = [
     "HeaderCache",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fmrisynth.bids.atomic import make_folder, write_json, writing
+from fmrisynth.runtime.files import make_folder, write_json, writing
 
 __all__ = ["bold_images", "database_folder"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fmrisynth.bids.atomic import atomic_path
+from fmrisynth.runtime.files import atomic_path
 
 __all__ = ["write_bold_image", "write_mask_image"]
 

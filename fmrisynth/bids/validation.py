@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fmrisynth.bids.atomic import make_folder, write_text
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.errors import NotBIDSError
+from fmrisynth.runtime.files import make_folder, write_text
 
 __all__ = ["find_validator", "validation"]
 

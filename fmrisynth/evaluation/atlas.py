@@ -26,8 +26,8 @@ import click
 import nibabel as nib
 import numpy as np
 
-from fmrisynth.bids.atomic import make_folder, write_bytes
 from fmrisynth.errors import FmrisynthError
+from fmrisynth.runtime.files import make_folder, write_bytes
 
 __all__ = ["Atlas", "load_atlas", "save_atlases"]
 

@@ -22,7 +22,6 @@ from nibabel.affines import voxel_sizes
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from fmrisynth.bids.atomic import atomic_path, make_folder
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
@@ -31,7 +30,8 @@ from fmrisynth.evaluation import noise
 from fmrisynth.evaluation.atlas import Atlas
 from fmrisynth.evaluation.glm import GlmSettings, design_matrix, fit_run
 from fmrisynth.evaluation.grids import Grid, Rois, coarse_blocks, to_grid
-from fmrisynth.workers import worker_pool
+from fmrisynth.runtime.files import atomic_path, make_folder
+from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["Grid", "RunRecord", "summarise_runs", "summarise_usable_runs"]
 

@@ -21,9 +21,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from fmrisynth.bids.atomic import atomic_path
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.result import Evaluation
+from fmrisynth.runtime.files import atomic_path
 
 __all__ = ["FILE_NAME", "load_evaluation", "save_evaluation"]
 

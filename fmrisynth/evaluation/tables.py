@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from fmrisynth.bids.atomic import atomic_path, make_folder, write_json
 from fmrisynth.evaluation.meaning import describe
 from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.runtime.files import atomic_path, make_folder, write_json
 
 __all__ = ["metrics_table", "write_maps", "write_metrics"]
 

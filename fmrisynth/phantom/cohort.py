@@ -34,7 +34,7 @@ from fmrisynth.phantom.truth import (
     write_participant_truth,
     write_population_truth,
 )
-from fmrisynth.workers import worker_pool
+from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["simulate_cohort"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fmrisynth.bids.atomic import atomic_path
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.preprocess.volumes import split
-from fmrisynth.workers import worker_pool
+from fmrisynth.runtime.files import atomic_path
+from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["Frames", "PreprocessConfig", "RunData", "load_run_data", "prepare_runs", "run_key"]
 

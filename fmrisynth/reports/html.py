@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmrisynth.bids.atomic import write_bytes
 from fmrisynth.evaluation.result import REAL, Evaluation
 from fmrisynth.evaluation.tables import metrics_table
 from fmrisynth.reports import brain_maps, figures, sections
@@ -20,6 +19,7 @@ from fmrisynth.reports.key_figures import (
 )
 from fmrisynth.reports.slices import png_uri
 from fmrisynth.reports.templating import environment
+from fmrisynth.runtime.files import write_bytes
 
 __all__ = ["render_group_report", "write_citation", "write_group_report", "write_page"]
 
