@@ -28,7 +28,7 @@ from fmrisynth.options import app_options
 from fmrisynth.parsing import BidsAppCommand
 
 if TYPE_CHECKING:
-    from fmrisynth.settings import Settings
+    from fmrisynth.workflow.settings import Settings
 
 __all__ = ["command", "main"]
 
@@ -83,7 +83,8 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     start_log(output_dir, verbose=options["verbose"] > 0)
     log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
     started = time.monotonic()
-    from fmrisynth.pipeline import run_group, run_participant
+    from fmrisynth.workflow.group import run_group
+    from fmrisynth.workflow.participant import run_participant
 
     run = run_participant if analysis_level == "participant" else run_group
     run(settings)
@@ -95,7 +96,7 @@ def _settings(
 ) -> Settings:
     """Resolve the options."""
     from fmrisynth.runtime.resources import available_cpus, limit_threads
-    from fmrisynth.settings import Settings
+    from fmrisynth.workflow.settings import Settings
 
     nprocs = options["nprocs"] or available_cpus()
     limit_threads(options["omp_nthreads"] or nprocs, options["omp_nthreads"] or 1)

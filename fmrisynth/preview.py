@@ -15,12 +15,12 @@ from fmrisynth.bids.redesign import with_events
 from fmrisynth.configuration import to_json
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.contrasts import read_contrasts
-from fmrisynth.generators import MODEL_NAME, find_compared, own_runs
 from fmrisynth.model import ModelConfig, read_info
-from fmrisynth.pipeline import find_dataset, select_runs
 from fmrisynth.preprocess.splits import Split, choose_split
-from fmrisynth.runtime.resources import fitting_processes
-from fmrisynth.settings import Settings
+from fmrisynth.workflow.dataset import find_dataset, select_runs
+from fmrisynth.workflow.generators import MODEL_NAME, find_compared, own_runs
+from fmrisynth.workflow.memory import fitting_processes
+from fmrisynth.workflow.settings import Settings
 
 __all__ = ["preview"]
 

@@ -12,12 +12,8 @@ from cli_fixtures import as_before, call
 from tiny_model import make_run
 
 from fmrisynth.errors import UsageError
-from fmrisynth.runtime.resources import (
-    THREAD_VARIABLES,
-    fitting_processes,
-    limit_threads,
-    run_gigabytes,
-)
+from fmrisynth.runtime.resources import THREAD_VARIABLES, limit_threads
+from fmrisynth.workflow.memory import fitting_processes, run_gigabytes
 
 # 1 GB of float32
 LARGE = make_run(shape=(100, 100, 100), n_volumes=250)
