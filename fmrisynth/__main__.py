@@ -1,6 +1,6 @@
 """``python -m fmrisynth``."""
 
-from fmrisynth.cli import main
+from fmrisynth.cli.main import main
 
 if __name__ == "__main__":
     main()

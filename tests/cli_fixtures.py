@@ -8,7 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from fmrisynth.cli import command, main
+from fmrisynth.cli.main import command, main
 from fmrisynth.runtime.resources import THREAD_VARIABLES
 
 

@@ -12,7 +12,7 @@ import click
 import pytest
 
 import fmrisynth
-from fmrisynth.cli import command
+from fmrisynth.cli.main import command
 
 PACKAGE = Path(fmrisynth.__file__).parent
 REPOSITORY = PACKAGE.parent

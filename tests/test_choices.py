@@ -11,8 +11,8 @@ import pytest
 import fmrisynth
 from fmrisynth.baselines import BASELINES
 from fmrisynth.choices import BASELINE_NAMES, PRESET_NAMES, SAMPLER_NAMES
+from fmrisynth.cli.parsing import baselines
 from fmrisynth.diffusion.sampler import SAMPLERS
-from fmrisynth.parsing import baselines
 from fmrisynth.presets import PRESETS
 
 REPOSITORY = Path(fmrisynth.__file__).parents[1]
@@ -61,7 +61,7 @@ def test_none_stands_alone():
 def test_what_needs_no_work_is_answered_without_loading_what_works(words, code, tmp_path):
     program = (
         "import sys\n"
-        "from fmrisynth.cli import main\n"
+        "from fmrisynth.cli.main import main\n"
         "try:\n"
         f"    main({words!r})\n"
         "finally:\n"

@@ -15,7 +15,7 @@ import torch
 from cli_fixtures import as_before, call, parse
 
 from fmrisynth import __version__
-from fmrisynth.cli import command
+from fmrisynth.cli.main import command
 
 # Parsing
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from cli_fixtures import as_before, call, parse
 
-from fmrisynth.cli import command
+from fmrisynth.cli.main import command
 
 THREE = ("in", "out", "participant")
 

@@ -11,7 +11,7 @@ import pytest
 from cli_fixtures import as_before, call
 from tiny_model import make_model
 
-from fmrisynth.cli import main
+from fmrisynth.cli.main import main
 
 MADE = ("--sampling-steps", "1", "--device", "cpu", "--precision", "32-true", "--nprocs", "1")
 

@@ -24,7 +24,7 @@ import torch
 from conftest import SPACE, make_bids, write_nifti
 from tiny_model import make_model
 
-from fmrisynth.cli import main
+from fmrisynth.cli.main import main
 
 FUNC = Path("sub-02", "func")
 EVENTS = FUNC / "sub-02_task-motor_events.tsv"

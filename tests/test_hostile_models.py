@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 
 from fmrisynth.checkpoints import hash_files
-from fmrisynth.cli import main
+from fmrisynth.cli.main import main
 
 Damage = Callable[[Path], object]
 DENOISER = "denoiser.safetensors"

@@ -13,8 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from fmrisynth import __version__, errors, interruption
-from fmrisynth.cli import command
+from fmrisynth import __version__, errors
+from fmrisynth.cli import signals as interruption
+from fmrisynth.cli.main import command
 from fmrisynth.configuration import override
 from fmrisynth.presets import PRESETS
 

@@ -27,7 +27,7 @@ __all__ = [
     "seconds",
 ]
 
-CONFIG_SETTINGS = "fmrisynth.parsing.settings"  # of click's context: --set of the config file
+CONFIG_SETTINGS = "fmrisynth.cli.parsing.settings"  # of click's context: --set of the config file
 GB = {"K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3}
 
 

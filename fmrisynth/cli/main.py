@@ -21,11 +21,11 @@ from fmrisynth import __version__
 from fmrisynth.bids.locations import check_output_dir
 from fmrisynth.bids.selection import Selection, read_filter_file
 from fmrisynth.bids.sources import require_dataset
+from fmrisynth.cli.log import has_started, start_log
+from fmrisynth.cli.options import app_options
+from fmrisynth.cli.parsing import BidsAppCommand
+from fmrisynth.cli.signals import ending_on_sigterm
 from fmrisynth.errors import FmrisynthError, InputOutputError, UsageError
-from fmrisynth.interruption import ending_on_sigterm
-from fmrisynth.logs import has_started, start_log
-from fmrisynth.options import app_options
-from fmrisynth.parsing import BidsAppCommand
 
 if TYPE_CHECKING:
     from fmrisynth.workflow.settings import Settings
@@ -76,7 +76,7 @@ def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: An
     check_output_dir(bids_dir, output_dir, options["derivatives"].values())
     settings = _settings(bids_dir, output_dir, selection, options)
     if options["dry_run"]:
-        from fmrisynth.preview import preview
+        from fmrisynth.cli.dry_run import preview
 
         click.echo(preview(settings, analysis_level))
         return

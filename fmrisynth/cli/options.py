@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fmrisynth.choices import BASELINE_NAMES, GROUP_GLM, NO_BASELINE, PRESET_NAMES, SAMPLER_NAMES
-from fmrisynth.parsing import (
+from fmrisynth.cli.parsing import (
     ListOption,
     assignments,
     baselines,
