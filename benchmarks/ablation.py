@@ -19,8 +19,8 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
+from fmrisynth.config.presets import PRESETS, PUBLISHED
 from fmrisynth.preprocess.splits import choose_split
-from fmrisynth.presets import PRESETS, PUBLISHED
 
 METRICS = ("corr", "rsa", "top1", "slope")
 ARCHITECTURES = {

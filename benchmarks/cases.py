@@ -13,8 +13,9 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_mask
+from fmrisynth.config.model import ModelConfig
 from fmrisynth.diffusion.conditioning import Vocabulary
-from fmrisynth.model import Model, ModelConfig, ModelInfo
+from fmrisynth.model import Model, ModelInfo
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split

@@ -21,8 +21,9 @@ from measuring import in_turns, size, spread
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmrisynth.compression.vqgan import VQGAN, VQGANConfig
-from fmrisynth.presets import PRESETS
+from fmrisynth.compression.vqgan import VQGAN
+from fmrisynth.config.autoencoder import VQGANConfig
+from fmrisynth.config.presets import PRESETS
 
 RESIDUAL_LAYERS = 3  # the library's default
 

@@ -22,13 +22,13 @@ import torch
 from measuring import GIB, in_child, memory_of_machine, peak_memory, size
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.configuration import override
+from fmrisynth.config.codec import override
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows
 from fmrisynth.latents import LatentSpace
 from fmrisynth.noise import WhiteNoise
-from fmrisynth.presets import PRESETS
 from fmrisynth.runtime.devices import make_fabric
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")

@@ -17,11 +17,11 @@ from measuring import in_turns, seconds, size
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmrisynth.configuration import override
+from fmrisynth.config.codec import override
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
-from fmrisynth.presets import PRESETS
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)

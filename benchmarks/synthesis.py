@@ -37,10 +37,10 @@ from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
 from fmrisynth.bids.derivatives import write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
-from fmrisynth.configuration import override
+from fmrisynth.config.codec import override
+from fmrisynth.config.model import SamplingConfig
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
-from fmrisynth.model import SamplingConfig
-from fmrisynth.presets import PRESETS
 from fmrisynth.runtime.devices import make_fabric
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)

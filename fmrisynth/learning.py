@@ -21,13 +21,14 @@ from fmrisynth.bids.images import load_bold, load_mask
 from fmrisynth.checkpoints import hash_json
 from fmrisynth.compression.train import AutoencoderLearner
 from fmrisynth.compression.vqgan import VQGAN
-from fmrisynth.configuration import to_json
+from fmrisynth.config.codec import to_json
+from fmrisynth.config.model import ModelConfig
 from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows, fit_people, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
-from fmrisynth.model import FORMAT, Model, ModelConfig, ModelInfo
+from fmrisynth.model import FORMAT, Model, ModelInfo
 from fmrisynth.modes import ModalNoise
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis

@@ -18,9 +18,10 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import Bold, load_bold
-from fmrisynth.configuration import to_json
+from fmrisynth.config.codec import to_json
+from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
-from fmrisynth.model import Model, SamplingConfig
+from fmrisynth.model import Model
 from fmrisynth.synthesis import Synthesiser, person_seed, run_seed
 
 __all__ = ["Production", "write_synthetic_runs"]

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
+from fmrisynth.config.model import SamplingConfig
 from fmrisynth.diffusion.conditioning import RunCondition, collate
 from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.sampler import SAMPLERS
-from fmrisynth.model import Model, SamplingConfig
+from fmrisynth.diffusion.schedule import sampling_angles
+from fmrisynth.model import Model
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import (
     Carrier,
@@ -122,7 +124,7 @@ def sample_latents(
             noise = model.noise.sample(total, generator, person)
             return noise - torch.tensordot(taken @ taken.T, noise, dims=1)
 
-    angles = config.schedule.sampling_angles(sampling.steps)
+    angles = sampling_angles(config.schedule, sampling.steps)
     sampler = SAMPLERS[sampling.sampler]
     return sampler(velocity, draw(), angles, draw, steps)[:n_volumes]
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from fmrisynth.compression.taming import load_taming_state_dict, read_taming_checkpoint
-from fmrisynth.compression.vqgan import VQGAN, VQGANConfig
+from fmrisynth.compression.vqgan import VQGAN
+from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.errors import ModelError
 
 # written down from the configuration Kim et al. released: (inputs, outputs) of each

@@ -8,10 +8,9 @@ import torch
 from lightning_fabric import Fabric
 from scipy.ndimage import gaussian_filter
 
-from fmrisynth.compression.discriminator import AdversarialConfig
-from fmrisynth.compression.objective import AutoencoderTraining
 from fmrisynth.compression.train import AutoencoderLearner
-from fmrisynth.compression.vqgan import VQGAN, VQGANConfig
+from fmrisynth.compression.vqgan import VQGAN
+from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
 from fmrisynth.errors import FmrisynthError, ModelError
 
 SHAPE = (16, 16, 16)

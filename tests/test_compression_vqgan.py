@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fmrisynth.compression.discriminator import AdversarialConfig, PatchDiscriminator
+from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import (
     adaptive_weight,
     explained_variance,
@@ -13,15 +13,8 @@ from fmrisynth.compression.losses import (
     reconstruction_error,
 )
 from fmrisynth.compression.train import principal_blocks
-from fmrisynth.compression.vqgan import (
-    VQGAN,
-    Downsample,
-    Upsample,
-    VQGANConfig,
-    fold,
-    latent_mask,
-    unfold,
-)
+from fmrisynth.compression.vqgan import VQGAN, Downsample, Upsample, fold, latent_mask, unfold
+from fmrisynth.config.autoencoder import AdversarialConfig, VQGANConfig
 from fmrisynth.errors import UsageError
 
 SMALL = {"base_width": 8, "norm_groups": 4, "codebook_size": 16}

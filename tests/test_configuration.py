@@ -6,10 +6,10 @@ from typing import Literal
 
 import pytest
 
-from fmrisynth.configuration import from_json, override, to_json
+from fmrisynth.config.codec import from_json, override, to_json
+from fmrisynth.config.model import ModelConfig
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import ModelError, UsageError
-from fmrisynth.model import ModelConfig
-from fmrisynth.presets import PRESETS
 
 
 @dataclass(frozen=True)

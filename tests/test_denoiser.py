@@ -20,9 +20,9 @@ from tiny_model import (
     with_backbone,
 )
 
-from fmrisynth.diffusion.backbone import BackboneConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
 from fmrisynth.diffusion.conditioning import RunCondition, collate
-from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig, EvokedResponse
+from fmrisynth.diffusion.denoiser import Denoiser, EvokedResponse
 from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.diffusion.sampler import euler

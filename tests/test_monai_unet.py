@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fmrisynth.configuration import override
-from fmrisynth.diffusion.backbone import BackboneConfig
+from fmrisynth.config.codec import override
+from fmrisynth.config.diffusion import BackboneConfig
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.errors import UsageError
-from fmrisynth.presets import PRESETS
 
 WORDS = Vocabulary((("a", "x"), ("b", "y")), ("a", "b"), ("LR", "RL"), (), 5)
 SHAPE = {"vocabulary": WORDS, "n_frames": 4, "channels": 2, "anatomy_patch": 2}

@@ -16,8 +16,8 @@ from packaging.version import Version
 from fmrisynth import __version__, errors
 from fmrisynth.cli import signals as interruption
 from fmrisynth.cli.main import command
-from fmrisynth.configuration import override
-from fmrisynth.presets import PRESETS
+from fmrisynth.config.codec import override
+from fmrisynth.config.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = [parameter for parameter in command.params if isinstance(parameter, click.Option)]

@@ -14,18 +14,12 @@ from scipy.ndimage import gaussian_filter
 
 from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.images import Bold, load_bold
+from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import Grid, choose_grid, resample
 from fmrisynth.preprocess.splits import choose_split
-from fmrisynth.preprocess.store import (
-    Frames,
-    PreprocessConfig,
-    RunData,
-    load_run_data,
-    prepare_runs,
-    run_key,
-)
+from fmrisynth.preprocess.store import Frames, RunData, load_run_data, prepare_runs, run_key
 from fmrisynth.preprocess.volumes import drift_basis, merge, remove_drift, split
 from fmrisynth.preprocess.windows import joining_weights, window_starts
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from fmrisynth.configuration import from_json, override, to_json
+from fmrisynth.config.codec import from_json, override, to_json
+from fmrisynth.config.model import ModelConfig
+from fmrisynth.config.presets import PRESETS, PUBLISHED, SIZES, published
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.model import ModelConfig
-from fmrisynth.presets import PRESETS, PUBLISHED, SIZES, published
+from fmrisynth.diffusion.schedule import training_angles
 
 # preset, options, millions of parameters as published
 TABLE = [
@@ -157,7 +158,7 @@ def test_every_ablation_is_one_option_and_learns(form: str, option: dict[str, st
     denoiser = denoiser_of(config, words, 4, "cpu")
     x, condition = batch_of(config, words, 4, "cpu")
     condition.attributes.clamp_(max=2)
-    theta = config.denoiser.schedule.training_angles(torch.tensor([0.2, 0.8]))
+    theta = training_angles(config.denoiser.schedule, torch.tensor([0.2, 0.8]))
     optimizer = torch.optim.SGD(denoiser.parameters(), 0.1)
     for _ in range(2):  # the first step opens the head, which starts at zero
         optimizer.zero_grad()

@@ -24,10 +24,10 @@ from tiny_model import (
 )
 
 from fmrisynth.bids.images import Bold
-from fmrisynth.diffusion.denoiser import EvokedConfig
+from fmrisynth.config.diffusion import EvokedConfig
+from fmrisynth.config.model import SamplingConfig
 from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.errors import ModelError
-from fmrisynth.model import SamplingConfig
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.volumes import drift_basis, removed_basis, split
 from fmrisynth.preprocess.windows import window_starts

@@ -27,8 +27,9 @@ from tiny_model import (
 )
 
 import fmrisynth
+from fmrisynth.config.diffusion import DiffusionTraining
 from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.diffusion.train import DiffusionLearner, DiffusionTraining, Windows, start_evoked
+from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import FmrisynthError
 from fmrisynth.latents import LatentSpace
 from fmrisynth.noise import WhiteNoise

@@ -12,15 +12,15 @@ import torch
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
-from fmrisynth.compression.vqgan import VQGANConfig
-from fmrisynth.diffusion.backbone import BackboneConfig
+from fmrisynth.config.autoencoder import VQGANConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, Vocabulary, collate
-from fmrisynth.diffusion.denoiser import Denoiser, DenoiserConfig, EvokedConfig
-from fmrisynth.model import Model, ModelConfig, ModelInfo, SamplingConfig
+from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.model import Model, ModelInfo
 from fmrisynth.noise import WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
-from fmrisynth.preprocess.store import PreprocessConfig
 
 SHAPE = (16, 16, 16)
 LATENT = (8, 8, 8)

@@ -12,10 +12,11 @@ from fmrisynth import __version__
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import planned_files
 from fmrisynth.bids.redesign import with_events
-from fmrisynth.configuration import to_json
+from fmrisynth.config.codec import to_json
+from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.contrasts import read_contrasts
-from fmrisynth.model import ModelConfig, read_info
+from fmrisynth.model import read_info
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import find_dataset, select_runs
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, own_runs

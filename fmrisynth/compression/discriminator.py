@@ -2,64 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.errors import UsageError
+from fmrisynth.config.autoencoder import AdversarialConfig
 
-__all__ = ["AdversarialConfig", "PatchDiscriminator"]
-
-
-@dataclass(frozen=True)
-class AdversarialConfig:
-    """The adversarial term and the discriminator behind it.
-
-    Attributes
-    ----------
-    weight : float
-        Weight of the adversarial term relative to the reconstruction term, as
-        gradient norms at the decoder's last layer; 0 leaves the discriminator out.
-    start : float
-        Share of the training after which the discriminator starts to learn.
-    warmup : float
-        Share of the training over which the term then rises to its weight.
-    maximum : float
-        Upper limit of the adaptive weight.
-    width : int
-        Channels of the first layer.
-    layers : int
-        Strided layers; each doubles the width and the size of the blocks.
-    learning_rate : float
-        Learning rate, relative to the autoencoder's.
-    """
-
-    weight: float = 0.1
-    start: float = 0.3
-    warmup: float = 0.2
-    maximum: float = 10.0
-    width: int = 32
-    layers: int = 2
-    learning_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.width % 4 or self.layers < 1:
-            raise UsageError(
-                f"Discriminator of width {self.width} with {self.layers} layers; expected a "
-                "width that 4 divides and at least one layer."
-            )
-
-    def factor(self, progress: float) -> float:
-        """Weight of the term at a share `progress` of the training."""
-        if progress < self.start:
-            return 0.0
-        return self.weight * min(1.0, (progress - self.start) / max(self.warmup, 1e-6))
-
-    def active(self, progress: float) -> bool:
-        """Whether the discriminator learns at a share `progress` of the training."""
-        return self.weight > 0 and progress >= self.start
+__all__ = ["PatchDiscriminator"]
 
 
 class PatchDiscriminator(nn.Module):

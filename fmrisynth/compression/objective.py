@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.compression.discriminator import AdversarialConfig, PatchDiscriminator
+from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import (
     adaptive_weight,
     explained_variance,
@@ -19,57 +17,9 @@ from fmrisynth.compression.losses import (
 )
 from fmrisynth.compression.quantizer import Quantized
 from fmrisynth.compression.vqgan import VQGAN, latent_mask
+from fmrisynth.config.autoencoder import AutoencoderTraining
 
-__all__ = ["AutoencoderObjective", "AutoencoderTraining"]
-
-
-@dataclass(frozen=True)
-class AutoencoderTraining:
-    """How the autoencoder is trained.
-
-    Attributes
-    ----------
-    batch_size : int
-        Volumes per step, over all processes.
-    micro_batch : int or None
-        Volumes that a process takes at once; gradients are added up over the
-        pieces of its share. None takes the whole share.
-    learning_rate : float
-        Peak of a warm-up and half a cosine.
-    warmup : float
-        Share of the training spent warming up.
-    weight_decay : float
-        Of AdamW.
-    betas : tuple of float
-        Of AdamW.
-    gradient_clip : float
-        Largest norm of a gradient, for autoencoder and discriminator each.
-    ema_decay_max : float
-        Decay of the averaged weights, once warmed up.
-    reconstruction : {"l1", "l2"}
-        Error that the decoder minimises. The squared error keeps small signals
-        in noisy data, because it aims at the mean.
-    quantise_share : float
-        Share of the samples that the decoder sees quantised, in [0, 1]; the
-        others it sees as the diffusion model will give them, continuous.
-    codebook_decay : float
-        γ of the codebook's moving average.
-    adversarial : AdversarialConfig
-        The adversarial term.
-    """
-
-    batch_size: int = 16
-    micro_batch: int | None = None
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    gradient_clip: float = 1.0
-    ema_decay_max: float = 0.99
-    reconstruction: Literal["l1", "l2"] = "l2"
-    quantise_share: float = 0.25
-    codebook_decay: float = 0.99
-    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+__all__ = ["AutoencoderObjective"]
 
 
 @contextmanager

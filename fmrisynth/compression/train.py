@@ -17,10 +17,11 @@ from torch import Tensor
 
 from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import hinge_discriminator
-from fmrisynth.compression.objective import AutoencoderObjective, AutoencoderTraining
+from fmrisynth.compression.objective import AutoencoderObjective
 from fmrisynth.compression.quantizer import CodebookAverage, Quantized
 from fmrisynth.compression.taming import load_taming_state_dict
-from fmrisynth.compression.vqgan import VQGAN, VQGANConfig, fold, latent_mask
+from fmrisynth.compression.vqgan import VQGAN, fold, latent_mask
+from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
 from fmrisynth.nn import channels_last
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 

@@ -7,9 +7,8 @@ taming-transformers, so that its checkpoints load (`fmrisynth.compression.taming
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,82 +16,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fmrisynth.compression.quantizer import Quantized, VectorQuantizer
-from fmrisynth.errors import UsageError
+from fmrisynth.config.autoencoder import VQGANConfig
 
-__all__ = ["VQGAN", "VQGANConfig", "fold", "latent_mask", "unfold"]
-
-
-@dataclass(frozen=True)
-class VQGANConfig:
-    """Shape of the autoencoder; the defaults are the published Kim et al. network.
-
-    Attributes
-    ----------
-    in_channels : int
-        Channels of a volume.
-    latent_channels : int
-        Channels of the latents (``z_channels`` and ``embed_dim`` alike).
-    codebook_size : int
-        Number of code vectors.
-    base_width : int
-        Channels of the finest stage.
-    multipliers : tuple of int
-        Width of each stage as a multiple of `base_width`; between two stages
-        the resolution halves.
-    blocks : int
-        Residual blocks per encoder stage; the decoder has one more.
-    middle_blocks : int
-        Residual blocks at the coarsest stage, between encoder and latents: 1 in
-        the code that Kim et al. released, 2 in taming-transformers.
-    norm_groups : int
-        Groups of each GroupNorm; must divide every width.
-    patch : int
-        Edge (voxels) of the blocks folded into channels before the first
-        convolution. 2 keeps every convolution off the full resolution, and
-        replaces one stage.
-    linear_path : bool
-        Add a linear encoder and decoder beside the convolutional ones. They start
-        as the principal components of the data (`VQGAN.set_linear_path`), and
-        the network learns what these leave. False is the published network.
-    quantizer : {"ema", "gradient", "none"}
-        How the codebook learns: as a moving average of the latents that each
-        code wins, by gradient descent, or there is none.
-    commitment_weight : float
-        Weight of the term that keeps latents near their codes.
-    """
-
-    in_channels: int = 1
-    latent_channels: int = 4
-    codebook_size: int = 8192
-    base_width: int = 64
-    multipliers: tuple[int, ...] = (1, 1, 2)
-    blocks: int = 1
-    middle_blocks: int = 1
-    norm_groups: int = 32
-    patch: int = 1
-    linear_path: bool = False
-    quantizer: Literal["ema", "gradient", "none"] = "ema"
-    commitment_weight: float = 0.25
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON gives a list
-        if bad := [w for w in self.widths if w % self.norm_groups]:
-            raise UsageError(
-                f"norm_groups={self.norm_groups} does not divide the stage width {bad[0]} "
-                f"(base_width × multipliers = {self.widths}); choose a divisor."
-            )
-        if self.quantizer not in ("ema", "gradient", "none"):
-            raise UsageError(f"quantizer={self.quantizer!r}; expected 'ema', 'gradient' or 'none'.")
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each stage, finest first."""
-        return tuple(self.base_width * m for m in self.multipliers)
-
-    @property
-    def factor(self) -> int:
-        """Voxels per latent voxel, along each axis."""
-        return self.patch * 2 ** (len(self.multipliers) - 1)
+__all__ = ["VQGAN", "fold", "latent_mask", "unfold"]
 
 
 def fold(x: Tensor, patch: int) -> Tensor:

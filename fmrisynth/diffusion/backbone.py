@@ -6,7 +6,6 @@ L condition tokens, E width of the condition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmrisynth.config.diffusion import BackboneConfig
 from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
 from fmrisynth.nn import (
     FilmBlock,
@@ -24,9 +24,8 @@ from fmrisynth.nn import (
     zero_,
 )
 
-__all__ = ["Backbone", "BackboneConfig", "ConditionEncoder", "Encoded", "fold_anatomy"]
+__all__ = ["Backbone", "ConditionEncoder", "Encoded", "fold_anatomy"]
 
-ARCHITECTURES = ("hybrid", "cnn", "transformer", "monai")
 ANATOMY_CHANNELS = 2  # the carrier's mean and noise level
 
 
@@ -49,89 +48,6 @@ class Encoded(NamedTuple):
     tokens: Tensor
     valid: Tensor
     anatomy: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """Shape of the backbone.
-
-    Attributes
-    ----------
-    widths : tuple of int
-        Channels of each level, finest first; each level halves the grid.
-    blocks : tuple of int
-        Blocks of each level, on the way down and again on the way up.
-    transformer_depth : int
-        Transformer blocks that take the place of one block on a level of
-        Transformer blocks. One convolutional block has about the weights of
-        three, so that with 3 the architectures are of one size.
-    architecture : str
-        ``hybrid``: the first `conv_levels` levels are convolutional, the others
-        Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
-        ``monai``: MONAI's DiffusionModelUNet, with widths that give it as many
-        parameters as the hybrid has (see `fmrisynth.diffusion.monai_unet`).
-    conv_levels : int
-        Convolutional levels of the hybrid.
-    condition_width : int
-        Channels E of the condition.
-    token_width : int or None
-        Channels that the condition tokens are widened to before Transformer
-        blocks attend to them; None leaves them at `condition_width`.
-    head_width : int
-        Channels of an attention head.
-    cross_attention : bool
-        Whether Transformer blocks attend to the condition tokens.
-    frame_tokens : bool
-        One token per frame of the events; without them the condition is the
-        run's attributes alone (the published form: a class).
-    anatomy : bool
-        Whether the carrier's mean and noise level enter as channels.
-    """
-
-    widths: tuple[int, ...] = (96, 192)
-    blocks: tuple[int, ...] = (1, 2)
-    transformer_depth: int = 1
-    architecture: str = "hybrid"
-    conv_levels: int = 1
-    condition_width: int = 128
-    token_width: int | None = None
-    head_width: int = 32
-    cross_attention: bool = True
-    frame_tokens: bool = True
-    anatomy: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse an architecture that does not exist, and levels that do not match."""
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
-            )
-        if len(self.blocks) != len(self.widths) or not self.widths:
-            raise ValueError(
-                f"widths has {len(self.widths)} levels and blocks {len(self.blocks)}; "
-                "expected as many, at least one"
-            )
-
-        if self.architecture == "monai":  # which has widths of its own
-            return
-        for level, width in enumerate(self.widths):
-            if not self.is_convolutional(level) and width % self.head_width:
-                raise ValueError(
-                    f"a level of Transformer blocks has the width {width}; expected a multiple of "
-                    f"head_width, which is {self.head_width}"
-                )
-
-    def is_convolutional(self, level: int) -> bool:
-        """Whether a level is made of convolutional blocks."""
-        levels = {"cnn": len(self.widths), "transformer": 0}
-        return level < levels.get(self.architecture, self.conv_levels)
-
-    @property
-    def attends(self) -> bool:
-        """Whether any block attends to the condition tokens."""
-        return self.cross_attention and not all(
-            self.is_convolutional(level) for level in range(len(self.widths))
-        )
 
 
 class ConditionEncoder(nn.Module):

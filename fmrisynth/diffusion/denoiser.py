@@ -9,107 +9,22 @@ coloured noise" model leaves out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmrisynth.diffusion.backbone import Backbone, BackboneConfig, Encoded
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.diffusion.backbone import Backbone, Encoded
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
-from fmrisynth.diffusion.schedule import Schedule
 from fmrisynth.people import difference
 
 RIDGE = 1e-2  # of the regressors' mean square
 
-__all__ = ["Denoiser", "DenoiserConfig", "EvokedConfig", "EvokedResponse"]
-
-
-@dataclass(frozen=True)
-class EvokedConfig:
-    """The evoked-response pathway.
-
-    Attributes
-    ----------
-    enabled : bool
-        Whether there is one.
-    rank : int
-        Spatial basis maps J.
-    start : str
-        ``regression``: starts at the least-squares fit of the training latents,
-        cut to `rank`. ``zero``: learned by the diffusion loss from nothing,
-        which takes many more steps to reach the same maps.
-    learning_rate_factor : float
-        Its learning rate relative to the backbone's.
-    people : int
-        Components of how people's responses differ, at most; 0 gives everybody
-        the same response.
-    """
-
-    enabled: bool = True
-    rank: int = 16
-    start: str = "regression"
-    learning_rate_factor: float = 1.0
-    people: int = 16
-
-    def __post_init__(self) -> None:
-        """Refuse values that do not exist."""
-        if self.start not in ("regression", "zero"):
-            raise ValueError(f"evoked.start is {self.start!r}; expected regression or zero")
-        if self.rank < 1:
-            raise ValueError(f"evoked.rank is {self.rank}; expected at least 1")
-        if self.people < 0:
-            raise ValueError(f"evoked.people is {self.people}; expected 0 or more")
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """What is diffused and how.
-
-    Attributes
-    ----------
-    n_frames : int
-        Frames T of a window.
-    prediction : str
-        ``v``, or ``epsilon`` as published.
-    schedule : Schedule
-        Noise schedule.
-    noise : str
-        ``coloured`` as the data (see `fmrisynth.noise`), or ``white`` as published.
-    noise_modes : int
-        Large-scale modes (networks) of coloured noise, see `fmrisynth.modes`; 0
-        leaves it stationary in space.
-    noise_people : int
-        Components of how people's networks differ, at most; 0 gives everybody
-        the same.
-    backbone : BackboneConfig
-        Its shape.
-    evoked : EvokedConfig
-        The evoked-response pathway.
-    """
-
-    n_frames: int = 16
-    prediction: str = "v"
-    noise: str = "coloured"
-    noise_modes: int = 64
-    noise_people: int = 32
-    schedule: Schedule = field(default_factory=Schedule)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    evoked: EvokedConfig = field(default_factory=EvokedConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse values that do not exist."""
-        if self.n_frames < 1:
-            raise ValueError(f"n_frames is {self.n_frames}; expected at least 1")
-        if self.prediction not in ("v", "epsilon"):
-            raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
-        if self.noise not in ("coloured", "white"):
-            raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
-        for name in ("noise_modes", "noise_people"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+__all__ = ["Denoiser", "EvokedResponse"]
 
 
 class EvokedResponse(nn.Module):

@@ -21,13 +21,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmrisynth.diffusion.backbone import (
-    ANATOMY_CHANNELS,
-    BackboneConfig,
-    ConditionEncoder,
-    Encoded,
-    fold_anatomy,
-)
+from fmrisynth.config.diffusion import BackboneConfig
+from fmrisynth.diffusion.backbone import ANATOMY_CHANNELS, ConditionEncoder, Encoded, fold_anatomy
 from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.errors import UsageError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from fmrisynth.config.diffusion import DiffusionTraining
 from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
 from fmrisynth.diffusion.denoiser import RIDGE, Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
+from fmrisynth.diffusion.schedule import training_angles
 from fmrisynth.errors import UsageError
 from fmrisynth.latents import LatentSpace
 from fmrisynth.modes import ModalNoise
@@ -22,58 +24,7 @@ from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.people import between_people, in_two
 from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
 
-__all__ = ["DiffusionLearner", "DiffusionTraining", "Windows", "fit_people", "start_evoked"]
-
-
-@dataclass(frozen=True)
-class DiffusionTraining:
-    """How the denoiser is trained.
-
-    Attributes
-    ----------
-    learning_rate, weight_decay : float
-        Of AdamW; the learning rate's peak.
-    betas : tuple of float
-        Of AdamW.
-    batch_size : int
-        Windows in a global batch.
-    micro_batch : int or None
-        Windows that a process handles at once; their gradients are accumulated.
-        None for all of its share.
-    compile : bool
-        Whether `torch.compile` makes kernels for the backbone; it needs a C++
-        compiler (CPU) or Triton (GPU), and minutes at the start.
-    warmup : float
-        Share of the budget spent warming up.
-    gradient_clip : float
-        Largest norm of the gradient.
-    ema_decay : float
-        Largest decay of the averaged weights.
-    condition_dropout, anatomy_dropout : float
-        Shares of windows whose condition, and anatomy, is withheld.
-    onset_share : float
-        Share of windows that start at an event's onset; the others anywhere.
-    """
-
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    batch_size: int = 16
-    micro_batch: int | None = None
-    compile: bool = False
-    warmup: float = 0.05
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.99
-    condition_dropout: float = 0.05
-    anatomy_dropout: float = 0.1
-    onset_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse an empty batch."""
-        for name in ("batch_size", "micro_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+__all__ = ["DiffusionLearner", "Windows", "fit_people", "start_evoked"]
 
 
 class Windows:
@@ -322,7 +273,7 @@ class DiffusionLearner:
             noises.append(self.noise.window(self.config.n_frames, generator, person))
             uniforms.append(uniform[:1])
         device = self.fabric.device
-        theta = self.config.schedule.training_angles(torch.cat(uniforms)).to(device)
+        theta = training_angles(self.config.schedule, torch.cat(uniforms)).to(device)
         latents = torch.cat([d[0] for d in drawn]).to(device)
         noise = torch.stack(noises).to(device)
         return latents, noise, theta, collate([d[1] for d in drawn]).to(device)

@@ -13,41 +13,14 @@ import numpy as np
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
+from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.preprocess.volumes import split
 from fmrisynth.runtime.files import atomic_path
 from fmrisynth.runtime.workers import worker_pool
 
-__all__ = ["Frames", "PreprocessConfig", "RunData", "load_run_data", "prepare_runs", "run_key"]
-
-
-@dataclass(frozen=True)
-class PreprocessConfig:
-    """How runs are brought into the form that the model learns.
-
-    Attributes
-    ----------
-    voxel_size : float or None
-        Edge of the model grid's voxels, mm; None keeps the runs' own.
-    high_pass : float
-        Highest frequency that counts as drift, Hz.
-    normalisation : str
-        ``residual``: percent signal change against the run's own mean, drift
-        removed. ``volume``: whole volumes, anatomy included, divided by the
-        run's mean intensity (the published form).
-    """
-
-    voxel_size: float | None = 4.0
-    high_pass: float = 1 / 128
-    normalisation: str = "residual"
-
-    def __post_init__(self) -> None:
-        """Refuse a normalisation that does not exist."""
-        if self.normalisation not in ("residual", "volume"):
-            raise ValueError(
-                f"normalisation is {self.normalisation!r}; expected residual or volume"
-            )
+__all__ = ["Frames", "RunData", "load_run_data", "prepare_runs", "run_key"]
 
 
 @dataclass(frozen=True)

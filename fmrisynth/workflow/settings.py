@@ -9,10 +9,10 @@ from pathlib import Path
 from fmrisynth.bids.dataset_files import Layout
 from fmrisynth.bids.selection import Selection
 from fmrisynth.choices import GROUP_GLM
-from fmrisynth.configuration import override
+from fmrisynth.config.codec import override
+from fmrisynth.config.model import ModelConfig, SamplingConfig
+from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
-from fmrisynth.model import ModelConfig, SamplingConfig
-from fmrisynth.presets import PRESETS
 
 __all__ = ["Settings"]
 

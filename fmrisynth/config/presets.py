@@ -9,15 +9,10 @@ published one.
 
 from __future__ import annotations
 
-from fmrisynth.compression.discriminator import AdversarialConfig
-from fmrisynth.compression.train import AutoencoderTraining
-from fmrisynth.compression.vqgan import VQGANConfig
-from fmrisynth.configuration import override
-from fmrisynth.diffusion.backbone import BackboneConfig
-from fmrisynth.diffusion.denoiser import DenoiserConfig
-from fmrisynth.diffusion.train import DiffusionTraining
-from fmrisynth.model import ModelConfig, SamplingConfig
-from fmrisynth.preprocess.store import PreprocessConfig
+from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
+from fmrisynth.config.codec import override
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, DiffusionTraining
+from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 
 __all__ = ["PRESETS", "PUBLISHED", "published"]
 
