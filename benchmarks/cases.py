@@ -14,9 +14,9 @@ from fmrisynth.bids.derivatives import find_synthetic_runs, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_mask
 from fmrisynth.config.model import ModelConfig
-from fmrisynth.diffusion.conditioning import Vocabulary
-from fmrisynth.model import Model, ModelInfo
-from fmrisynth.noise import WhiteNoise
+from fmrisynth.model.denoiser.conditioning import Vocabulary
+from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.preprocess.volumes import removed_basis

@@ -21,9 +21,9 @@ from measuring import in_turns, size, spread
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.presets import PRESETS
+from fmrisynth.model.autoencoder.vqgan import VQGAN
 
 RESIDUAL_LAYERS = 3  # the library's default
 

@@ -24,11 +24,11 @@ from measuring import GIB, in_child, memory_of_machine, peak_memory, size
 from fmrisynth.bids.dataset import Run
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
-from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows
-from fmrisynth.latents import LatentSpace
-from fmrisynth.noise import WhiteNoise
+from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.runtime.devices import make_fabric
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")

@@ -18,24 +18,24 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold, load_mask
-from fmrisynth.checkpoints import hash_json
 from fmrisynth.compression.train import AutoencoderLearner
-from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
-from fmrisynth.diffusion.conditioning import RunCondition, Vocabulary
-from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows, fit_people, start_evoked
 from fmrisynth.errors import DataError
 from fmrisynth.latents import cached_latents
-from fmrisynth.model import FORMAT, Model, ModelInfo
-from fmrisynth.modes import ModalNoise
-from fmrisynth.noise import WhiteNoise
+from fmrisynth.model.autoencoder.vqgan import VQGAN
+from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.model import FORMAT, Model, ModelInfo
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.model.weights import hash_json
 from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
-from fmrisynth.training import CURVES_NAME, LOG_NAME, Budget, run_learner
+from fmrisynth.training.loop import CURVES_NAME, LOG_NAME, Budget, run_learner
 
 __all__ = ["TrainingPlan", "learn_model"]
 

@@ -11,10 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from fmrisynth.compression.lost import ObservationNoise
-from fmrisynth.diffusion.conditioning import RunCondition
-from fmrisynth.model import Model
-from fmrisynth.noise import NO_DRIFT, unfiltered
+from fmrisynth.model.decoder_noise import ObservationNoise
+from fmrisynth.model.denoiser.conditioning import RunCondition
+from fmrisynth.model.model import Model
+from fmrisynth.model.noise.autocovariance import NO_DRIFT, unfiltered
 from fmrisynth.preprocess.store import RunData
 from fmrisynth.preprocess.volumes import removed_basis
 

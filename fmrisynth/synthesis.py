@@ -18,11 +18,11 @@ from torch import Tensor
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
 from fmrisynth.config.model import SamplingConfig
-from fmrisynth.diffusion.conditioning import RunCondition, collate
 from fmrisynth.diffusion.guidance import GuidedVelocity
 from fmrisynth.diffusion.sampler import SAMPLERS
-from fmrisynth.diffusion.schedule import sampling_angles
-from fmrisynth.model import Model
+from fmrisynth.model.denoiser.conditioning import RunCondition, collate
+from fmrisynth.model.denoiser.schedule import sampling_angles
+from fmrisynth.model.model import Model
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import (
     Carrier,

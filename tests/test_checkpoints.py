@@ -7,19 +7,18 @@ import stat
 import pytest
 import torch
 
-from fmrisynth.checkpoints import (
+from fmrisynth.errors import FmrisynthError, ModelError
+from fmrisynth.model.weights import (
     hash_files,
     hash_json,
     load_tensors,
     load_weights,
     read_json,
-    read_training_state,
     save_tensors,
     save_weights,
     write_json,
-    write_training_state,
 )
-from fmrisynth.errors import FmrisynthError, ModelError
+from fmrisynth.training.state import read_training_state, write_training_state
 
 
 class Trap:

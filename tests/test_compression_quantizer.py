@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fmrisynth.compression import quantizer as module
-from fmrisynth.compression.quantizer import CodebookAverage, VectorQuantizer, nearest_code
+from fmrisynth.model.autoencoder import quantizer as module
+from fmrisynth.model.autoencoder.quantizer import CodebookAverage, VectorQuantizer, nearest_code
 
 
 def make(codes=12, channels=3, *, weight=0.25, gradient=False):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fmrisynth.compression.taming import load_taming_state_dict, read_taming_checkpoint
-from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.errors import ModelError
+from fmrisynth.model.autoencoder.taming import load_taming_state_dict, read_taming_checkpoint
+from fmrisynth.model.autoencoder.vqgan import VQGAN
 
 # written down from the configuration Kim et al. released: (inputs, outputs) of each
 # residual block, and name → shape of everything else

@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 from scipy.ndimage import gaussian_filter
 
 from fmrisynth.compression.train import AutoencoderLearner
-from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
 from fmrisynth.errors import FmrisynthError, ModelError
+from fmrisynth.model.autoencoder.vqgan import VQGAN
 
 SHAPE = (16, 16, 16)
 CONFIG = VQGANConfig(

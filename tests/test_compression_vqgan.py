@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import (
     adaptive_weight,
     explained_variance,
@@ -13,9 +12,10 @@ from fmrisynth.compression.losses import (
     reconstruction_error,
 )
 from fmrisynth.compression.train import principal_blocks
-from fmrisynth.compression.vqgan import VQGAN, Downsample, Upsample, fold, latent_mask, unfold
 from fmrisynth.config.autoencoder import AdversarialConfig, VQGANConfig
 from fmrisynth.errors import UsageError
+from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
+from fmrisynth.model.autoencoder.vqgan import VQGAN, Downsample, Upsample, fold, latent_mask, unfold
 
 SMALL = {"base_width": 8, "norm_groups": 4, "codebook_size": 16}
 SHAPES = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny_model import N_FRAMES, SHAPE, VOCABULARY, batch, blocks, make_run, run_condition
 
-from fmrisynth.diffusion.conditioning import HISTORY, RunCondition, Vocabulary
 from fmrisynth.errors import ModelError
+from fmrisynth.model.denoiser.conditioning import HISTORY, RunCondition, Vocabulary
 
 HAND_THEN_FOOT = blocks("hand", "foot", "hand")
 V = len(VOCABULARY.trial_types)

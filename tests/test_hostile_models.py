@@ -19,8 +19,8 @@ from conftest import make_bids
 from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 
-from fmrisynth.checkpoints import hash_files
 from fmrisynth.cli.main import main
+from fmrisynth.model.weights import hash_files
 
 Damage = Callable[[Path], object]
 DENOISER = "denoiser.safetensors"

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import DENOISER, blocks, make_bold, make_model, make_run
 
 from fmrisynth.errors import ModelError
-from fmrisynth.model import Model, read_info
+from fmrisynth.model.model import Model, read_info
 from fmrisynth.synthesis import Synthesiser
 
 WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")

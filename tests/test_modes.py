@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmrisynth.modes import ModalNoise
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.stationary import ColouredNoise
 
 MASK = torch.ones(8, 9, 7, dtype=torch.bool)
 MASK[0] = MASK[:, 0] = False

@@ -11,10 +11,10 @@ import torch
 from fmrisynth.config.codec import override
 from fmrisynth.config.diffusion import BackboneConfig
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.diffusion.conditioning import Condition, Vocabulary
-from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
 from fmrisynth.errors import UsageError
+from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
 
 WORDS = Vocabulary((("a", "x"), ("b", "y")), ("a", "b"), ("LR", "RL"), (), 5)
 SHAPE = {"vocabulary": WORDS, "n_frames": 4, "channels": 2, "anatomy_patch": 2}

@@ -6,7 +6,9 @@ import torch
 from scipy.linalg import toeplitz
 from tiny_model import ball, smooth_fields
 
-from fmrisynth.noise import ColouredNoise, WhiteNoise, autoregression, extended_autocovariance
+from fmrisynth.model.noise.autocovariance import autoregression, extended_autocovariance
+from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.volumes import remove_drift, removed_basis
 
 MASK = torch.from_numpy(ball((10, 12, 10)))

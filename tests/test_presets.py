@@ -10,9 +10,9 @@ import torch
 from fmrisynth.config.codec import from_json, override, to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PRESETS, PUBLISHED, SIZES, published
-from fmrisynth.diffusion.conditioning import Condition, Vocabulary
-from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.diffusion.schedule import training_angles
+from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.denoiser.schedule import training_angles
 
 # preset, options, millions of parameters as published
 TABLE = [

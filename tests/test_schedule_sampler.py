@@ -8,7 +8,7 @@ import torch
 
 from fmrisynth.config.diffusion import ScheduleConfig
 from fmrisynth.diffusion.sampler import SAMPLERS, ddim, ddpm, dpmpp_2m, euler
-from fmrisynth.diffusion.schedule import (
+from fmrisynth.model.denoiser.schedule import (
     alphas_bar,
     discrete_angles,
     sampling_angles,
@@ -195,7 +195,9 @@ def test_ancestral_noise_has_the_posterior_variance():
 def test_euler_keeps_what_the_network_leaves_alone():
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     for steps in (1, 4, 15):
-        kept = euler(lambda x, _: torch.zeros_like(x), x, sampling_angles(ANGULAR, steps), forbidden)
+        kept = euler(
+            lambda x, _: torch.zeros_like(x), x, sampling_angles(ANGULAR, steps), forbidden
+        )
         assert torch.equal(kept, x)
 
 

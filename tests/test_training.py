@@ -28,12 +28,12 @@ from tiny_model import (
 
 import fmrisynth
 from fmrisynth.config.diffusion import DiffusionTraining
-from fmrisynth.diffusion.denoiser import Denoiser
 from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import FmrisynthError
-from fmrisynth.latents import LatentSpace
-from fmrisynth.noise import WhiteNoise
-from fmrisynth.training import (
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.training.loop import (
     Budget,
     Ema,
     TrainingInterrupted,
@@ -291,7 +291,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_training import Regression, cpu
-from fmrisynth.training import Budget, TrainingInterrupted, run_learner
+from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner
 
 class Slow(Regression):
     def step(self, step, progress):

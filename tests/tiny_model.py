@@ -15,10 +15,10 @@ from fmrisynth.bids.images import Bold
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
 from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
-from fmrisynth.diffusion.conditioning import Condition, RunCondition, Vocabulary, collate
-from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.model import Model, ModelInfo
-from fmrisynth.noise import WhiteNoise
+from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, Vocabulary, collate
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 

@@ -3,7 +3,7 @@
     residual(v, t) = Σ_k beta_k(v) · regressor_k(t) + sd(v) · noise(v, t)
 
 with the betas averaged over the training participants, the noise coloured in
-space and time (`fmrisynth.noise`) and estimated from what the GLM leaves of the
+space and time (`fmrisynth.model.noise.stationary`) and estimated from what the GLM leaves of the
 training runs, and the carrier of the run that is imitated. It is what one would
 write without a network, and what a network has to beat.
 """
@@ -24,7 +24,7 @@ from fmrisynth.baselines.group_response import (
 )
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
-from fmrisynth.noise import ColouredNoise
+from fmrisynth.model.noise.stationary import ColouredNoise
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.preprocess.volumes import (
     Carrier,

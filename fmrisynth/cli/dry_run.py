@@ -16,7 +16,7 @@ from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.contrasts import read_contrasts
-from fmrisynth.model import read_info
+from fmrisynth.model.model import read_info
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import find_dataset, select_runs
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, own_runs

@@ -15,15 +15,15 @@ from einops import rearrange
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from fmrisynth.compression.discriminator import PatchDiscriminator
 from fmrisynth.compression.losses import hinge_discriminator
 from fmrisynth.compression.objective import AutoencoderObjective
-from fmrisynth.compression.quantizer import CodebookAverage, Quantized
-from fmrisynth.compression.taming import load_taming_state_dict
-from fmrisynth.compression.vqgan import VQGAN, fold, latent_mask
 from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
-from fmrisynth.nn import channels_last
-from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
+from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
+from fmrisynth.model.autoencoder.quantizer import CodebookAverage, Quantized
+from fmrisynth.model.autoencoder.taming import load_taming_state_dict
+from fmrisynth.model.autoencoder.vqgan import VQGAN, fold, latent_mask
+from fmrisynth.model.layers import channels_last
+from fmrisynth.training.loop import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["AutoencoderLearner", "Volumes", "principal_blocks"]
 
@@ -72,7 +72,7 @@ def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tupl
 
 
 class AutoencoderLearner:
-    """One training of the autoencoder, step by step (`fmrisynth.training.Learner`).
+    """One training of the autoencoder, step by step (`fmrisynth.training.loop.Learner`).
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class AutoencoderLearner:
     seed : int
         All that is random follows from it and the number of the step.
     initial_state : mapping of str to Tensor, optional
-        Weights to start from (`fmrisynth.compression.taming`).
+        Weights to start from (`fmrisynth.model.autoencoder.taming`).
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class BackboneConfig:
         ``hybrid``: the first `conv_levels` levels are convolutional, the others
         Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
         ``monai``: MONAI's DiffusionModelUNet, with widths that give it as many
-        parameters as the hybrid has (see `fmrisynth.diffusion.monai_unet`).
+        parameters as the hybrid has (see `fmrisynth.model.denoiser.monai_unet`).
     conv_levels : int
         Convolutional levels of the hybrid.
     condition_width : int
@@ -179,9 +179,9 @@ class DenoiserConfig:
     schedule : ScheduleConfig
         Noise schedule.
     noise : str
-        ``coloured`` as the data (see `fmrisynth.noise`), or ``white`` as published.
+        ``coloured`` as the data (see `fmrisynth.model.noise.stationary`), or ``white`` as published.
     noise_modes : int
-        Large-scale modes (networks) of coloured noise, see `fmrisynth.modes`; 0
+        Large-scale modes (networks) of coloured noise, see `fmrisynth.model.noise.modal`; 0
         leaves it stationary in space.
     noise_people : int
         Components of how people's networks differ, at most; 0 gives everybody

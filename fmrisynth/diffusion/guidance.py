@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fmrisynth.diffusion.backbone import Encoded
-from fmrisynth.diffusion.conditioning import Condition, collate
-from fmrisynth.diffusion.denoiser import Denoiser
+from fmrisynth.model.denoiser.backbone import Encoded
+from fmrisynth.model.denoiser.conditioning import Condition, collate
+from fmrisynth.model.denoiser.denoiser import Denoiser
 
 __all__ = ["GuidedVelocity"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fmrisynth.diffusion.conditioning import Condition
+from fmrisynth.model.denoiser.conditioning import Condition
 
 __all__ = ["diffusion_loss"]
 

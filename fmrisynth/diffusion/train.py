@@ -13,16 +13,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmrisynth.config.diffusion import DiffusionTraining
-from fmrisynth.diffusion.conditioning import Condition, RunCondition, collate
-from fmrisynth.diffusion.denoiser import RIDGE, Denoiser
 from fmrisynth.diffusion.loss import diffusion_loss
-from fmrisynth.diffusion.schedule import training_angles
 from fmrisynth.errors import UsageError
-from fmrisynth.latents import LatentSpace
-from fmrisynth.modes import ModalNoise
-from fmrisynth.noise import ColouredNoise, WhiteNoise
-from fmrisynth.people import between_people, in_two
-from fmrisynth.training import Ema, cosine_warmup, shard, step_generator
+from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, collate
+from fmrisynth.model.denoiser.denoiser import RIDGE, Denoiser
+from fmrisynth.model.denoiser.schedule import training_angles
+from fmrisynth.model.individual_differences import between_people, in_two
+from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.training.loop import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["DiffusionLearner", "Windows", "fit_people", "start_evoked"]
 

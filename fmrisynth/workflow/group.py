@@ -19,7 +19,7 @@ from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.saved import load_evaluation, save_evaluation
 from fmrisynth.evaluation.study import evaluate
 from fmrisynth.evaluation.tables import write_maps, write_metrics
-from fmrisynth.model import ModelInfo, read_info
+from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.workflow.dataset import _clean, _people, _report_failures, find_dataset, select_runs

@@ -22,7 +22,7 @@ from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation
 from fmrisynth.errors import UsageError
 from fmrisynth.learning import TrainingPlan, learn_model
-from fmrisynth.model import Model, ModelInfo
+from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.production import Production, write_synthetic_runs
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.runtime.files import make_folder

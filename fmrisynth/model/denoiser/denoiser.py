@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
-from fmrisynth.diffusion.backbone import Backbone, Encoded
-from fmrisynth.diffusion.conditioning import Condition, Vocabulary
-from fmrisynth.diffusion.monai_unet import MonaiBackbone, matched
-from fmrisynth.people import difference
+from fmrisynth.model.denoiser.backbone import Backbone, Encoded
+from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
+from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
+from fmrisynth.model.individual_differences import difference
 
 RIDGE = 1e-2  # of the regressors' mean square
 
@@ -32,7 +32,7 @@ class EvokedResponse(nn.Module):
 
     mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
     and its derivative. The coefficients of the HRF differ between people (see
-    `fmrisynth.people`); what is trained are those of the mean person.
+    `fmrisynth.model.individual_differences`); what is trained are those of the mean person.
     """
 
     differences: Tensor

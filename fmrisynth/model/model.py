@@ -21,7 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from fmrisynth import __version__
-from fmrisynth.checkpoints import (
+from fmrisynth.config.codec import from_json, to_json
+from fmrisynth.config.diffusion import DenoiserConfig
+from fmrisynth.config.model import ModelConfig
+from fmrisynth.errors import ModelError
+from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
+from fmrisynth.model.card import model_card
+from fmrisynth.model.decoder_noise import ObservationNoise
+from fmrisynth.model.denoiser.conditioning import Vocabulary
+from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.model.weights import (
     hash_files,
     hash_json,
     load_weights,
@@ -29,18 +42,6 @@ from fmrisynth.checkpoints import (
     save_weights,
     write_json,
 )
-from fmrisynth.compression.lost import ObservationNoise
-from fmrisynth.compression.vqgan import VQGAN, latent_mask
-from fmrisynth.config.codec import from_json, to_json
-from fmrisynth.config.diffusion import DenoiserConfig
-from fmrisynth.config.model import ModelConfig
-from fmrisynth.diffusion.conditioning import Vocabulary
-from fmrisynth.diffusion.denoiser import Denoiser
-from fmrisynth.errors import ModelError
-from fmrisynth.latents import LatentSpace
-from fmrisynth.model_card import model_card
-from fmrisynth.modes import ModalNoise
-from fmrisynth.noise import ColouredNoise, WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 

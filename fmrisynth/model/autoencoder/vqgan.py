@@ -2,7 +2,7 @@
 
 Shapes: ``B`` batch, ``C`` channels, ``X Y Z`` voxels, ``x y z`` latent voxels
 (a quarter of ``X Y Z``). Module names are those of VQModel in
-taming-transformers, so that its checkpoints load (`fmrisynth.compression.taming`).
+taming-transformers, so that its checkpoints load (`fmrisynth.model.autoencoder.taming`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmrisynth.compression.quantizer import Quantized, VectorQuantizer
 from fmrisynth.config.autoencoder import VQGANConfig
+from fmrisynth.model.autoencoder.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQGAN", "fold", "latent_mask", "unfold"]
 

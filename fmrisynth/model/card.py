@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fmrisynth import __version__
-from fmrisynth.diffusion.conditioning import Vocabulary
+from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.preprocess.splits import Split
 
 __all__ = ["model_card"]

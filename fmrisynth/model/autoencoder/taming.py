@@ -1,6 +1,6 @@
 """Weights in the layout of VQModel of taming-transformers, in 3D: read and checked.
 
-`fmrisynth.compression.vqgan.VQGAN` has the same module names, so that loading
+`fmrisynth.model.autoencoder.vqgan.VQGAN` has the same module names, so that loading
 is a matter of picking the autoencoder's tensors and saying clearly what does
 not fit.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmrisynth.checkpoints import load_tensors
-from fmrisynth.compression.vqgan import VQGAN
 from fmrisynth.errors import ModelError
+from fmrisynth.model.autoencoder.vqgan import VQGAN
+from fmrisynth.model.weights import load_tensors
 
 __all__ = ["load_taming_state_dict", "read_taming_checkpoint"]
 

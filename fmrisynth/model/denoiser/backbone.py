@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmrisynth.config.diffusion import BackboneConfig
-from fmrisynth.diffusion.conditioning import FEATURES, Condition, Vocabulary
-from fmrisynth.nn import (
+from fmrisynth.model.denoiser.conditioning import FEATURES, Condition, Vocabulary
+from fmrisynth.model.layers import (
     FilmBlock,
     TransformerBlock,
     channels_last,

@@ -22,9 +22,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fmrisynth.config.diffusion import BackboneConfig
-from fmrisynth.diffusion.backbone import ANATOMY_CHANNELS, ConditionEncoder, Encoded, fold_anatomy
-from fmrisynth.diffusion.conditioning import Condition, Vocabulary
 from fmrisynth.errors import UsageError
+from fmrisynth.model.denoiser.backbone import (
+    ANATOMY_CHANNELS,
+    ConditionEncoder,
+    Encoded,
+    fold_anatomy,
+)
+from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 
 __all__ = ["MonaiBackbone", "matched"]
 

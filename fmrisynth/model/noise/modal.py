@@ -1,6 +1,6 @@
 """Noise with the networks of the data: a few large-scale modes, and stationary noise for the rest.
 
-Stationary noise (`fmrisynth.noise`) has one covariance for each offset between
+Stationary noise (`fmrisynth.model.noise.stationary`) has one covariance for each offset between
 two voxels, wherever they lie; distant regions that fluctuate together are not in
 it. Modes are: spatial patterns, each with a variance and a colour of its own
 over time. They are found in one half of the runs, and their variance and colour
@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.noise import NO_DRIFT, ColouredNoise, colour, factors_in_time
-from fmrisynth.people import between_people, difference, in_two
+from fmrisynth.model.individual_differences import between_people, difference, in_two
+from fmrisynth.model.noise.autocovariance import NO_DRIFT, colour, factors_in_time
+from fmrisynth.model.noise.stationary import ColouredNoise
 
 __all__ = ["ModalNoise"]
 
@@ -100,7 +101,7 @@ class ModalNoise(nn.Module):
         basis : numpy.ndarray
             (N, D) orthonormal: mean and drift, which were taken out of the
             fields, for a run of typical length. The noise has them, see
-            `fmrisynth.noise.unfiltered`.
+            `fmrisynth.model.noise.autocovariance.unfiltered`.
 
         Returns
         -------

@@ -1,0 +1,65 @@
+"""Standardise latents: shift and scale live with the autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LatentSpace"]
+
+
+MINIMUM_SCALE = 1e-4
+
+
+class LatentSpace(nn.Module):
+    """Standardises latents: zero mean, unit variance at each voxel and channel of the brain.
+
+    Parameters
+    ----------
+    channels : int
+        Latent channels C.
+    mask : torch.Tensor
+        (X, Y, Z) bool, latent voxels that hold brain.
+    """
+
+    mask: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask.bool())
+        self.register_buffer("shift", torch.zeros(channels, *mask.shape))
+        self.register_buffer("scale", torch.ones(channels, *mask.shape))
+
+    @property
+    def channels(self) -> int:
+        """Latent channels C."""
+        return len(self.shift)
+
+    @torch.no_grad()
+    def fit(self, latents: Sequence[np.ndarray]) -> LatentSpace:
+        """Set shift and scale from the training runs' raw latents."""
+        if not latents:
+            raise ValueError("the latents of at least one run are needed")
+        count = sum(len(z) for z in latents)
+        total = np.sum([np.sum(z, axis=0, dtype=np.float64) for z in latents], axis=0)
+        mean = (total / count).astype(np.float32)
+        squares = [np.square(z.astype(np.float32) - mean).sum(0, dtype=np.float64) for z in latents]
+        deviation = torch.from_numpy(np.sqrt(np.sum(squares, axis=0) / count)).float()
+        # latent voxels at the brain's edge vary little; do not blow their noise up
+        floor = 0.1 * deviation[:, self.mask].median(dim=1).values[:, None, None, None]
+        self.shift.copy_(torch.from_numpy(mean))
+        self.scale.copy_(deviation.maximum(floor).clamp(min=MINIMUM_SCALE))
+        return self
+
+    def standardise(self, raw: Tensor) -> Tensor:
+        """Raw latents (..., C, X, Y, Z) to standardised ones, zero outside the brain."""
+        return (raw - self.shift) / self.scale * self.mask
+
+    def restore(self, latents: Tensor) -> Tensor:
+        """Standardised latents to raw ones; the inverse inside the brain."""
+        return latents * self.mask * self.scale + self.shift
