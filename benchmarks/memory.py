@@ -24,12 +24,12 @@ from measuring import GIB, in_child, memory_of_machine, peak_memory, size
 from fmrisynth.bids.dataset import Run
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.diffusion.train import DiffusionLearner, Windows
 from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.training.diffusion import DiffusionLearner, Windows
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)

@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.training.diffusion_loss import diffusion_loss
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)

@@ -8,10 +8,10 @@ import torch
 from lightning_fabric import Fabric
 from scipy.ndimage import gaussian_filter
 
-from fmrisynth.compression.train import AutoencoderLearner
 from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
 from fmrisynth.errors import FmrisynthError, ModelError
 from fmrisynth.model.autoencoder.vqgan import VQGAN
+from fmrisynth.training.autoencoder import AutoencoderLearner
 
 SHAPE = (16, 16, 16)
 CONFIG = VQGANConfig(

@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fmrisynth.compression.losses import (
+from fmrisynth.config.autoencoder import AdversarialConfig, VQGANConfig
+from fmrisynth.errors import UsageError
+from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
+from fmrisynth.model.autoencoder.vqgan import VQGAN, Downsample, Upsample, fold, latent_mask, unfold
+from fmrisynth.training.autoencoder import principal_blocks
+from fmrisynth.training.autoencoder_losses import (
     adaptive_weight,
     explained_variance,
     hinge_discriminator,
     hinge_generator,
     reconstruction_error,
 )
-from fmrisynth.compression.train import principal_blocks
-from fmrisynth.config.autoencoder import AdversarialConfig, VQGANConfig
-from fmrisynth.errors import UsageError
-from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
-from fmrisynth.model.autoencoder.vqgan import VQGAN, Downsample, Upsample, fold, latent_mask, unfold
 
 SMALL = {"base_width": 8, "norm_groups": 4, "codebook_size": 16}
 SHAPES = [

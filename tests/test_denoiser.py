@@ -22,10 +22,10 @@ from tiny_model import (
 
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
 from fmrisynth.diffusion.guidance import GuidedVelocity
-from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.diffusion.sampler import euler
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser, EvokedResponse
+from fmrisynth.training.diffusion_loss import diffusion_loss
 
 CHANNELS = 2
 MASK = torch.ones(LATENT, dtype=torch.bool)

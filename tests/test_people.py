@@ -5,10 +5,10 @@ import pytest
 import torch
 from tiny_model import DENOISER, LATENT, N_FRAMES, VOCABULARY, blocks, run_condition
 
-from fmrisynth.diffusion.train import Windows, fit_people, start_evoked
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.individual_differences import between_people, difference, in_two
 from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.training.diffusion import Windows, fit_people, start_evoked
 
 PEOPLE, SHAPE = 40, (6, 4)
 ONE_GROUP = torch.zeros(SHAPE, dtype=torch.int64)

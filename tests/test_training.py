@@ -28,11 +28,11 @@ from tiny_model import (
 
 import fmrisynth
 from fmrisynth.config.diffusion import DiffusionTraining
-from fmrisynth.diffusion.train import DiffusionLearner, Windows, start_evoked
 from fmrisynth.errors import FmrisynthError
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.training.diffusion import DiffusionLearner, Windows, start_evoked
 from fmrisynth.training.loop import (
     Budget,
     Ema,

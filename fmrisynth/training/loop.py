@@ -24,8 +24,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fmrisynth.curves import TrainingLog, draw_curves
 from fmrisynth.errors import FmrisynthError
+from fmrisynth.training.log import TrainingLog, draw_curves
 from fmrisynth.training.state import read_training_state, write_training_state
 
 __all__ = [

@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmrisynth.config.diffusion import DiffusionTraining
-from fmrisynth.diffusion.loss import diffusion_loss
 from fmrisynth.errors import UsageError
 from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, collate
 from fmrisynth.model.denoiser.denoiser import RIDGE, Denoiser
@@ -23,6 +22,7 @@ from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.stationary import ColouredNoise
 from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.training.diffusion_loss import diffusion_loss
 from fmrisynth.training.loop import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["DiffusionLearner", "Windows", "fit_people", "start_evoked"]

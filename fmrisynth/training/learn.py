@@ -18,12 +18,9 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold, load_mask
-from fmrisynth.compression.train import AutoencoderLearner
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
-from fmrisynth.diffusion.train import DiffusionLearner, Windows, fit_people, start_evoked
 from fmrisynth.errors import DataError
-from fmrisynth.latents import cached_latents
 from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
@@ -31,10 +28,13 @@ from fmrisynth.model.model import FORMAT, Model, ModelInfo
 from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.model.weights import hash_json
-from fmrisynth.observation import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
+from fmrisynth.training.autoencoder import AutoencoderLearner
+from fmrisynth.training.decoder_noise import VOLUMES_AT_ONCE, observe, some_of, typical_basis
+from fmrisynth.training.diffusion import DiffusionLearner, Windows, fit_people, start_evoked
+from fmrisynth.training.latents import cached_latents
 from fmrisynth.training.loop import CURVES_NAME, LOG_NAME, Budget, run_learner
 
 __all__ = ["TrainingPlan", "learn_model"]

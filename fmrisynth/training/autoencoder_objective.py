@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fmrisynth.compression.losses import (
+from fmrisynth.config.autoencoder import AutoencoderTraining
+from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
+from fmrisynth.model.autoencoder.quantizer import Quantized
+from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
+from fmrisynth.training.autoencoder_losses import (
     adaptive_weight,
     explained_variance,
     hinge_generator,
     reconstruction_error,
 )
-from fmrisynth.config.autoencoder import AutoencoderTraining
-from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
-from fmrisynth.model.autoencoder.quantizer import Quantized
-from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
 
 __all__ = ["AutoencoderObjective"]
 

@@ -15,14 +15,14 @@ from einops import rearrange
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from fmrisynth.compression.losses import hinge_discriminator
-from fmrisynth.compression.objective import AutoencoderObjective
 from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
 from fmrisynth.model.autoencoder.discriminator import PatchDiscriminator
 from fmrisynth.model.autoencoder.quantizer import CodebookAverage, Quantized
 from fmrisynth.model.autoencoder.taming import load_taming_state_dict
 from fmrisynth.model.autoencoder.vqgan import VQGAN, fold, latent_mask
 from fmrisynth.model.layers import channels_last
+from fmrisynth.training.autoencoder_losses import hinge_discriminator
+from fmrisynth.training.autoencoder_objective import AutoencoderObjective
 from fmrisynth.training.loop import Ema, cosine_warmup, shard, step_generator
 
 __all__ = ["AutoencoderLearner", "Volumes", "principal_blocks"]
