@@ -25,7 +25,6 @@ import torch
 from cases import read_run, untrained_model, voxels, write_run
 from measuring import GIB, in_child, memory_now, peak_memory, spread
 
-from fmrisynth import synthesis
 from fmrisynth.baselines.fmrisim import (
     FIT_ITERATIONS,
     Fmrisim,
@@ -42,6 +41,7 @@ from fmrisynth.config.model import SamplingConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
 from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.synthesis import synthesiser as synthesis
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)
 HCP = ((91, 109, 91), 284, 0.72)

@@ -13,7 +13,7 @@ from fmrisynth.baselines import BASELINES
 from fmrisynth.choices import BASELINE_NAMES, PRESET_NAMES, SAMPLER_NAMES
 from fmrisynth.cli.parsing import baselines
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.diffusion.sampler import SAMPLERS
+from fmrisynth.synthesis.sampler import SAMPLERS
 
 REPOSITORY = Path(fmrisynth.__file__).parents[1]
 

@@ -21,10 +21,10 @@ from tiny_model import (
 )
 
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
-from fmrisynth.diffusion.guidance import GuidedVelocity
-from fmrisynth.diffusion.sampler import euler
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser, EvokedResponse
+from fmrisynth.synthesis.guidance import GuidedVelocity
+from fmrisynth.synthesis.sampler import euler
 from fmrisynth.training.diffusion_loss import diffusion_loss
 
 CHANNELS = 2

@@ -12,7 +12,7 @@ from tiny_model import DENOISER, blocks, make_bold, make_model, make_run
 
 from fmrisynth.errors import ModelError
 from fmrisynth.model.model import Model, read_info
-from fmrisynth.synthesis import Synthesiser
+from fmrisynth.synthesis.synthesiser import Synthesiser
 
 WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
 

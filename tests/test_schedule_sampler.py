@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from fmrisynth.config.diffusion import ScheduleConfig
-from fmrisynth.diffusion.sampler import SAMPLERS, ddim, ddpm, dpmpp_2m, euler
 from fmrisynth.model.denoiser.schedule import (
     alphas_bar,
     discrete_angles,
     sampling_angles,
     training_angles,
 )
+from fmrisynth.synthesis.sampler import SAMPLERS, ddim, ddpm, dpmpp_2m, euler
 
 ANGULAR = ScheduleConfig()
 PUBLISHED = [ScheduleConfig("linear"), ScheduleConfig("scaled_linear")]

@@ -46,7 +46,7 @@ class SamplingConfig:
     Attributes
     ----------
     sampler : str
-        Name in `fmrisynth.diffusion.sampler.SAMPLERS`.
+        Name in `fmrisynth.synthesis.sampler.SAMPLERS`.
     steps : int
         Denoising steps.
     guidance : float

@@ -22,9 +22,9 @@ from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation
 from fmrisynth.errors import UsageError
 from fmrisynth.model.model import Model, ModelInfo
-from fmrisynth.production import Production, write_synthetic_runs
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.runtime.files import make_folder
+from fmrisynth.synthesis.runs import Production, write_synthetic_runs
 from fmrisynth.training.learn import TrainingPlan, learn_model
 from fmrisynth.workflow.dataset import _clean, _report_failures, find_dataset, select_runs
 from fmrisynth.workflow.memory import fitting_processes

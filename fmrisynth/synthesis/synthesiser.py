@@ -18,8 +18,6 @@ from torch import Tensor
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
 from fmrisynth.config.model import SamplingConfig
-from fmrisynth.diffusion.guidance import GuidedVelocity
-from fmrisynth.diffusion.sampler import SAMPLERS
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.model.model import Model
@@ -33,6 +31,8 @@ from fmrisynth.preprocess.volumes import (
     split,
 )
 from fmrisynth.preprocess.windows import joining_weights, window_starts
+from fmrisynth.synthesis.guidance import GuidedVelocity
+from fmrisynth.synthesis.sampler import SAMPLERS
 
 __all__ = ["Synthesiser", "person_seed", "run_seed", "sample_latents"]
 

@@ -22,7 +22,7 @@ from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.model import Model
-from fmrisynth.synthesis import Synthesiser, person_seed, run_seed
+from fmrisynth.synthesis.synthesiser import Synthesiser, person_seed, run_seed
 
 __all__ = ["Production", "write_synthetic_runs"]
 

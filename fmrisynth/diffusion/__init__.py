@@ -1,1 +1,0 @@
-"""Conditional diffusion of latent windows; meets the autoencoder only as latent tensors."""
