@@ -31,7 +31,7 @@ RUN pip install --constraint constraints.txt ".[validator]" \
     && cp LICENSE /opt/fmrisynth/LICENSE
 # TemplateFlow's atlas where the network has it: two files for each space. 69 says that it does not
 # answer; the app works without. What its client makes besides, thousands of stubs, stays here.
-RUN { TEMPLATEFLOW_HOME=/src/templateflow python -P -m fmrisynth.evaluation.atlas /opt/templateflow \
+RUN { TEMPLATEFLOW_HOME=/src/templateflow python -P -m fmrisynth.evaluation.runs.atlas /opt/templateflow \
         || [ $? -eq 69 ]; } \
     && chmod -R a+rX /opt/templateflow
 

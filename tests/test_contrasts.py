@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from fmrisynth.errors import DataError, NoInputError
-from fmrisynth.evaluation.contrasts import Contrast, read_contrasts
+from fmrisynth.evaluation.cohort.contrasts import Contrast, read_contrasts
 
 
 @pytest.fixture

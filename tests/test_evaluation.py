@@ -8,23 +8,28 @@ import pytest
 from nilearn.glm.first_level import run_glm
 
 from fmrisynth.errors import DataError
-from fmrisynth.evaluation import noise
-from fmrisynth.evaluation.amplitude import effect_slope
-from fmrisynth.evaluation.connectivity import fingerprint
-from fmrisynth.evaluation.copying import membership_auc
-from fmrisynth.evaluation.correlation import cross_correlation, map_correlation
-from fmrisynth.evaluation.decoding import Samples, accuracy
-from fmrisynth.evaluation.glm import GlmSettings, design_matrix, fit_run, percent_signal_change
-from fmrisynth.evaluation.identification import identification_matrix, top1
-from fmrisynth.evaluation.individuals import between_variance, participant_matrix
-from fmrisynth.evaluation.maps import group_mean, span_coordinates
-from fmrisynth.evaluation.networks import connectivity
-from fmrisynth.evaluation.overlap import dice, strongest
-from fmrisynth.evaluation.resampling import Figure, bootstrap_counts, interval, matched_draws
-from fmrisynth.evaluation.rsa import dissimilarity, rsa
-from fmrisynth.evaluation.timecourses import epochs
-from fmrisynth.evaluation.timing import peak_latency, undershoot
-from fmrisynth.evaluation.verdict import judge
+from fmrisynth.evaluation.cohort.maps import group_mean, span_coordinates
+from fmrisynth.evaluation.measures.amplitude import effect_slope
+from fmrisynth.evaluation.measures.correlation import cross_correlation, map_correlation
+from fmrisynth.evaluation.measures.identification import identification_matrix, top1
+from fmrisynth.evaluation.measures.networks import connectivity
+from fmrisynth.evaluation.measures.resampling import (
+    Figure,
+    bootstrap_counts,
+    interval,
+    matched_draws,
+)
+from fmrisynth.evaluation.measures.rsa import dissimilarity, rsa
+from fmrisynth.evaluation.measures.timecourses import epochs
+from fmrisynth.evaluation.metrics.connectivity import fingerprint
+from fmrisynth.evaluation.metrics.copying import membership_auc
+from fmrisynth.evaluation.metrics.decoding import Samples, accuracy
+from fmrisynth.evaluation.metrics.individuals import between_variance, participant_matrix
+from fmrisynth.evaluation.metrics.overlap import dice, strongest
+from fmrisynth.evaluation.metrics.timing import peak_latency, undershoot
+from fmrisynth.evaluation.metrics.verdict import judge
+from fmrisynth.evaluation.runs import noise
+from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run, percent_signal_change
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from nilearn.glm.second_level import SecondLevelModel
 from scipy import stats
 
-from fmrisynth.evaluation.grids import labels_on
-from fmrisynth.evaluation.overlap import dice, significant
-from fmrisynth.evaluation.second_level import one_sample_t, z_map
-from fmrisynth.evaluation.similarity import shifted_correlation
-from fmrisynth.evaluation.timeseries import compare_time_series
-from fmrisynth.evaluation.variance import RunVectors
+from fmrisynth.evaluation.measures.second_level import one_sample_t, z_map
+from fmrisynth.evaluation.measures.similarity import shifted_correlation
+from fmrisynth.evaluation.metrics.overlap import dice, significant
+from fmrisynth.evaluation.metrics.timeseries import compare_time_series
+from fmrisynth.evaluation.metrics.variance import RunVectors
+from fmrisynth.evaluation.runs.grids import labels_on
 
 
 def test_z_maps_are_nilearn_s_and_t_is_scipy_s():

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fmrisynth.evaluation import atlas
-from fmrisynth.evaluation.atlas import load_atlas, save_atlases
+from fmrisynth.evaluation.runs import atlas
+from fmrisynth.evaluation.runs.atlas import load_atlas, save_atlases
 
 SPACE = "MNI152NLin2009cAsym"
 OTHER_SPACE = "MNI152NLin6Asym"

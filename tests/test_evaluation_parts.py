@@ -20,17 +20,17 @@ from evaluation_cohort import (
 
 from fmrisynth.bids.derivatives import PROVENANCE_KEY
 from fmrisynth.errors import DataError, UsageError
-from fmrisynth.evaluation.atlas import Atlas
-from fmrisynth.evaluation.cohort import most_common_grid
-from fmrisynth.evaluation.contrasts import Contrast
-from fmrisynth.evaluation.copying import audit_copying
-from fmrisynth.evaluation.meaning import MEANINGS, describe, meaning_of
+from fmrisynth.evaluation.cohort.cohort import most_common_grid
+from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
+from fmrisynth.evaluation.evaluate import evaluate
+from fmrisynth.evaluation.export import write_maps, write_metrics
+from fmrisynth.evaluation.metrics.copying import audit_copying
+from fmrisynth.evaluation.metrics.registry import MEANINGS, describe, meaning_of
+from fmrisynth.evaluation.metrics.variance import variance_figures, variance_shares
+from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.result import REAL
-from fmrisynth.evaluation.sources import limit_samples, match_runs, original_of
-from fmrisynth.evaluation.study import evaluate
-from fmrisynth.evaluation.tables import write_maps, write_metrics
-from fmrisynth.evaluation.variance import variance_figures, variance_shares
-from fmrisynth.evaluation.verdict import judge
+from fmrisynth.evaluation.runs.atlas import Atlas
 
 FIRST, SECOND = "06", "05"
 TRAINED, TESTED = TRAINING[:3], HELD_OUT[:3]
@@ -161,7 +161,7 @@ def test_a_contrast_that_does_not_fit_lists_what_there_is(cohort, tmp_path, cont
 
 
 def test_contrasts_of_one_name_are_told_apart_by_task(cohort, evaluation):
-    from fmrisynth.evaluation.conditions import with_contrasts
+    from fmrisynth.evaluation.cohort.conditions import with_contrasts
 
     same = [Contrast("first", task, {TASKS[task][0]: 1}) for task in ("faces", "hands")]
     assert with_contrasts(evaluation.conditions, same).contrasts == ("faces/first", "hands/first")
@@ -244,7 +244,7 @@ def test_held_out_people_in_the_generator_s_place_are_no_copies(evaluation):
 
 
 def test_a_run_is_never_compared_with_its_own_participant(evaluation):
-    from fmrisynth.evaluation.blocks import common_blocks
+    from fmrisynth.evaluation.cohort.blocks import common_blocks
 
     runs = evaluation.records[REAL]
     keys = common_blocks(runs)
@@ -270,7 +270,7 @@ def test_time_courses_are_those_of_parcels(evaluation, atlas):
 
 def test_without_an_atlas_the_records_of_one_are_used(cohort, evaluation):
     root = cohort[0]
-    from fmrisynth.evaluation.records import Grid, summarise_runs
+    from fmrisynth.evaluation.runs.records import Grid, summarise_runs
 
     record = evaluation.records[REAL][0]
     written = record.path.stat().st_mtime_ns
@@ -321,7 +321,7 @@ def test_the_table_is_described(evaluation, tmp_path):
 
 
 def test_shares_from_inner_products_are_those_of_the_whole(evaluation):
-    from fmrisynth.evaluation.variance import run_vectors
+    from fmrisynth.evaluation.metrics.variance import run_vectors
 
     mask = np.asarray(evaluation.mask.dataobj) > 0
     runs = evaluation.records[REAL]
@@ -341,6 +341,6 @@ def test_shuffled_labels_explain_less_than_true_ones(evaluation):
 
 
 def _vectors(evaluation):
-    from fmrisynth.evaluation.variance import run_vectors
+    from fmrisynth.evaluation.metrics.variance import run_vectors
 
     return run_vectors(evaluation.records[REAL], np.asarray(evaluation.mask.dataobj) > 0)

@@ -13,10 +13,10 @@ import pytest
 from evaluation_cohort import HELD_OUT, TRAINING, Recipe, write_cohort
 
 from fmrisynth.errors import DataError
-from fmrisynth.evaluation import saved
-from fmrisynth.evaluation.saved import FILE_NAME, load_evaluation, save_evaluation
-from fmrisynth.evaluation.study import evaluate
-from fmrisynth.evaluation.tables import metrics_table, write_maps
+from fmrisynth.evaluation import storage as saved
+from fmrisynth.evaluation.evaluate import evaluate
+from fmrisynth.evaluation.export import metrics_table, write_maps
+from fmrisynth.evaluation.storage import FILE_NAME, load_evaluation, save_evaluation
 from fmrisynth.reports.html import render_group_report
 
 

@@ -168,7 +168,7 @@ def test_images_take_their_base_as_an_argument_and_the_same_environment(name: st
     assert "BASE_IMAGE=python:3.12-slim-bookworm" in text
     assert "/opt/fmrisynth/bin/fmrisynth" in text
     assert '".[validator]"' in text
-    assert "fmrisynth.evaluation.atlas /opt/templateflow" in text
+    assert "fmrisynth.evaluation.runs.atlas /opt/templateflow" in text
     variables = set(
         re.findall(r"^(?:ENV |    export |    )([A-Z_]+=\S+)", text, flags=re.MULTILINE)
     )

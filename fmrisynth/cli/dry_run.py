@@ -15,7 +15,7 @@ from fmrisynth.bids.redesign import with_events
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
-from fmrisynth.evaluation.contrasts import read_contrasts
+from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.model.model import read_info
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import find_dataset, select_runs

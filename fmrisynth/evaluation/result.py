@@ -9,12 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fmrisynth.evaluation.conditions import Conditions
-from fmrisynth.evaluation.copying import CopyAudit
-from fmrisynth.evaluation.networks import Networks
-from fmrisynth.evaluation.records import RunRecord
-from fmrisynth.evaluation.resampling import Figure
-from fmrisynth.evaluation.timecourses import TimeCourse
+from fmrisynth.evaluation.cohort.conditions import Conditions
+from fmrisynth.evaluation.measures.networks import Networks
+from fmrisynth.evaluation.measures.resampling import Figure
+from fmrisynth.evaluation.measures.timecourses import TimeCourse
+from fmrisynth.evaluation.metrics.copying import CopyAudit
+from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["REAL", "TRAINING", "Evaluation", "Spectra"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fmrisynth.evaluation.export import metrics_table
 from fmrisynth.evaluation.result import REAL, Evaluation
-from fmrisynth.evaluation.tables import metrics_table
 from fmrisynth.reports import brain_maps, figures, sections
 from fmrisynth.reports.citations import methods, references
 from fmrisynth.reports.key_figures import (

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
-from fmrisynth.evaluation.grids import Grid
-from fmrisynth.evaluation.records import RunRecord, summarise_usable_runs
-from fmrisynth.evaluation.timecourses import mean_image
+from fmrisynth.evaluation.measures.timecourses import mean_image
+from fmrisynth.evaluation.runs.grids import Grid
+from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
 from fmrisynth.reports import figures
 from fmrisynth.reports.html import write_page
 from fmrisynth.reports.slices import draw_carpet, draw_slices

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError
-from fmrisynth.evaluation.atlas import load_atlas
-from fmrisynth.evaluation.contrasts import read_contrasts
+from fmrisynth.evaluation.cohort.contrasts import read_contrasts
+from fmrisynth.evaluation.evaluate import evaluate
+from fmrisynth.evaluation.export import write_maps, write_metrics
 from fmrisynth.evaluation.result import Evaluation
-from fmrisynth.evaluation.saved import load_evaluation, save_evaluation
-from fmrisynth.evaluation.study import evaluate
-from fmrisynth.evaluation.tables import write_maps, write_metrics
+from fmrisynth.evaluation.runs.atlas import load_atlas
+from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
 from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report

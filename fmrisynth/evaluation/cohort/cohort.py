@@ -1,0 +1,157 @@
+"""All sources of a comparison on one grid: their runs, maps and coarse series."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.errors import DataError
+from fmrisynth.evaluation.cohort.blocks import block_samples, common_blocks
+from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
+from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.maps import MapTable, build_tables, common_mask
+from fmrisynth.evaluation.cohort.sources import ByPerson, Matched
+from fmrisynth.evaluation.metrics.decoding import Samples
+from fmrisynth.evaluation.result import REAL, TRAINING
+from fmrisynth.evaluation.runs.grids import Grid, coarse_blocks
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = ["Cohort", "build_cohort", "most_common_grid"]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Everything that figures are computed from.
+
+    Attributes
+    ----------
+    people : mapping
+        Source → participant → runs.
+    runs : mapping
+        Source → all of its runs.
+    samples : mapping
+        Generator → participant → groups of samples of one run.
+    grid : Grid
+        Where maps lie.
+    mask : ndarray of bool, shape (X, Y, Z)
+        Voxels that are compared.
+    conditions : Conditions
+        What is compared.
+    tables, block_tables : mapping
+        Source → participants' maps, in voxels and on blocks of 12 mm.
+    keys : ndarray of int, shape (B, 3)
+        Blocks that all runs have.
+    """
+
+    people: Mapping[str, ByPerson]
+    runs: Mapping[str, Sequence[RunRecord]]
+    samples: Mapping[str, Mapping[str, Sequence[Sequence[RunRecord]]]]
+    grid: Grid
+    mask: np.ndarray
+    conditions: Conditions
+    tables: Mapping[str, MapTable]
+    block_tables: Mapping[str, MapTable]
+    keys: np.ndarray
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Names of the generators, in order."""
+        return tuple(name for name in self.people if name not in (REAL, TRAINING))
+
+    @property
+    def training(self) -> MapTable | None:
+        """Maps of the real training participants, None where there are none."""
+        return self.tables[TRAINING] if self.people[TRAINING] else None
+
+    @property
+    def training_blocks(self) -> MapTable | None:
+        """The same on blocks."""
+        return self.block_tables[TRAINING] if self.people[TRAINING] else None
+
+    def map_samples(self, runs: Sequence[RunRecord]) -> Samples:
+        """Effect maps of single runs on the blocks."""
+        return block_samples(runs, self.conditions.trial_types, self.keys)
+
+    def real_rows(self, name: str) -> list[int]:
+        """Rows of a generator's participants among the real ones."""
+        return [self.tables[REAL].participants.index(p) for p in self.tables[name].participants]
+
+    def real_runs(self, name: str) -> list[RunRecord]:
+        """Real runs of the participants that a generator has runs of."""
+        return [r for r in self.runs[REAL] if r.run.participant in self.people[name]]
+
+
+def most_common_grid(runs: Sequence[Run]) -> Grid:
+    """Take the grid that most runs lie on; the first of several such."""
+    kinds = [(run.shape, tuple(np.round(run.affine, 3).ravel())) for run in runs]
+    most = Counter(kinds).most_common(1)[0][0]
+    first = runs[kinds.index(most)]
+    return Grid(first.affine, first.shape)
+
+
+def build_cohort(
+    matched: Matched,
+    grid: Grid,
+    work_dir: Path,
+    contrasts: Sequence[Contrast],
+    notices: list[str],
+) -> Cohort:
+    """Bring the runs of all sources together.
+
+    Parameters
+    ----------
+    matched : Matched
+        Runs by source and participant.
+    grid : Grid
+        Grid of the records.
+    work_dir : Path
+        Receives the maps.
+    contrasts : sequence of Contrast
+        What the user wants to compare beside the conditions.
+    notices : list of str
+        Is added to.
+
+    Raises
+    ------
+    DataError
+        When the runs' brain masks have no voxel in common.
+    UsageError
+        When a contrast does not fit the runs.
+    """
+    people = matched.people
+    runs = {name: [r for rs in source.values() for r in rs] for name, source in people.items()}
+    every = [record for records in runs.values() for record in records]
+    every += [
+        record
+        for groups in matched.samples.values()
+        for several in groups.values()
+        for group in several
+        for record in group[1:]
+    ]
+    mask, note = common_mask(every)
+    if not mask.any():
+        raise DataError(
+            "the brain masks of the runs have no voxel in common; runs to be compared must be in "
+            "one space (use --space to choose it)"
+        )
+    if note:
+        notices.append(note[0].upper() + note[1:] + ".")
+    conditions = with_contrasts(find_conditions(runs[REAL]), contrasts)
+    pairs = conditions.trial_types
+    _, average = coarse_blocks(mask, grid.affine)
+    return Cohort(
+        people=people,
+        runs=runs,
+        samples=matched.samples,
+        grid=grid,
+        mask=mask,
+        conditions=conditions,
+        tables=build_tables(people, pairs, mask, work_dir / "maps.npy"),
+        block_tables=build_tables(people, pairs, mask, work_dir / "blocks.npy", average),
+        keys=common_blocks(every),
+    )

@@ -1,0 +1,359 @@
+"""Participants' effect maps on common voxels, and an exact small form of them.
+
+Every figure of activation is built from inner products of maps. `MapTable`
+therefore keeps, beside the maps in a file, their coordinates in the space they
+span: a few hundred numbers instead of tens of thousands of voxels, with the
+same correlations, slopes and dissimilarities. Thousands of resamples of
+participants then cost seconds.
+
+Array legend: ``P`` participants, ``H`` = 2 halves of their runs, ``K``
+conditions at the level of trial types, ``C`` conditions, ``N`` coordinates,
+``V`` voxels of the common mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = [
+    "Condition",
+    "MapTable",
+    "build_tables",
+    "common_mask",
+    "group_mean",
+    "merge",
+    "on_mask",
+    "ordered_runs",
+    "span_coordinates",
+    "weigh",
+]
+
+Condition = tuple[str, str]
+"""Task and trial type."""
+
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class MapTable:
+    """The participants' maps of one source (real held-out, a generator, …).
+
+    Attributes
+    ----------
+    participants : tuple of str
+        The ``P`` participants.
+    coordinates : ndarray, shape (P, H, K, N)
+        Mean effect over the runs of each half; arbitrary where ``n_runs`` is 0.
+    n_runs : ndarray of int, shape (P, H, K)
+        Number of runs behind each map.
+    voxels : ndarray, shape (P, H, K, V)
+        The maps themselves, percent signal change, on disk.
+    """
+
+    participants: tuple[str, ...]
+    coordinates: np.ndarray
+    n_runs: np.ndarray
+    voxels: np.ndarray
+
+    def whole(self) -> np.ndarray:
+        """Mean over all runs of each participant: (P, K, N), NaN where there is none."""
+        return _weighted(self.coordinates, self.n_runs)
+
+    def half(self, index: np.ndarray) -> np.ndarray:
+        """Return one half of the runs, chosen per participant by ``index`` (P,): (P, K, N)."""
+        rows = np.arange(len(self.participants))
+        chosen = self.coordinates[rows, index]
+        return np.where(self.n_runs[rows, index][..., None] > 0, chosen, np.nan)
+
+    def condition_voxels(
+        self, weights: np.ndarray, of: Callable[[np.ndarray], np.ndarray], half: int | None = None
+    ) -> np.ndarray:
+        """Read one condition's maps, so that memory holds no other: (P, V).
+
+        Parameters
+        ----------
+        weights : ndarray, shape (K,)
+            Weight of each trial type in the condition; the others are not read.
+        of : callable
+            (1, k, V) maps of those trial types → (1, 1, V) map of the condition.
+        half : int, optional
+            0 or 1: one half of the runs; all runs when left out.
+
+        Returns
+        -------
+        ndarray, shape (P, V)
+            NaN for participants without the condition.
+        """
+        used = np.flatnonzero(weights)
+        halves = slice(None) if half is None else slice(half, half + 1)
+        maps = np.empty((len(self.participants), self.voxels.shape[-1]), dtype=np.float32)
+        for person in range(len(maps)):
+            runs = self.n_runs[person, halves][:, used]
+            stored = self.voxels[person, halves][:, used]
+            maps[person] = of(_weighted(stored[None], runs[None]))[0, 0]
+        return maps
+
+    def group_maps(self) -> np.ndarray:
+        """Mean over participants of their mean over runs, in voxels: (K, V), NaN for none."""
+        total = np.zeros(self.voxels.shape[2:])
+        count = np.zeros(self.voxels.shape[2])
+        for person in range(len(self.participants)):  # one at a time: the maps lie on disk
+            maps = _weighted(self.voxels[person : person + 1], self.n_runs[person : person + 1])[0]
+            present = np.isfinite(maps[:, 0])
+            total[present] += maps[present]
+            count += present
+        return total / np.where(count > 0, count, np.nan)[:, None]
+
+    @property
+    def has_halves(self) -> bool:
+        """Whether most maps rest on at least two runs; a few may lack one that was unusable."""
+        present = self.n_runs.sum(axis=1) > 0
+        both = self.n_runs.min(axis=1) > 0
+        return bool(present.any() and 2 * both.sum() >= present.sum())
+
+    @property
+    def halved(self) -> tuple[str, ...]:
+        """Participants with at least one condition in both halves of their runs."""
+        both = (self.n_runs.min(axis=1) > 0).any(axis=1)
+        return tuple(person for person, has in zip(self.participants, both, strict=True) if has)
+
+    def of(self, people: Sequence[str]) -> MapTable:
+        """Keep some of the participants, in the order given."""
+        rows = [self.participants.index(person) for person in people]
+        return MapTable(tuple(people), self.coordinates[rows], self.n_runs[rows], self.voxels[rows])
+
+
+def group_mean(maps: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean over participants, leaving out those without the condition.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (P, K, N)
+        Participants' maps; NaN rows are missing.
+    weights : ndarray, shape (P,), optional
+        Weight of each participant (counts of a bootstrap sample).
+
+    Returns
+    -------
+    ndarray, shape (K, N)
+        NaN where no participant has the condition.
+    """
+    present = np.isfinite(maps[:, :, 0]).astype(float)
+    if weights is not None:
+        present *= weights[:, None]
+    total = present.sum(axis=0)
+    summed = np.einsum("pk,pkn->kn", present, np.nan_to_num(maps))
+    return summed / np.where(total > 0, total, np.nan)[:, None]
+
+
+def merge(maps: np.ndarray, to_conditions: np.ndarray) -> np.ndarray:
+    """Average trial types into conditions, leaving out missing ones.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (P, K, N)
+        Maps per trial type.
+    to_conditions : ndarray, shape (C, K)
+        1 where a trial type belongs to a condition.
+
+    Returns
+    -------
+    ndarray, shape (P, C, N)
+    """
+    present = np.isfinite(maps[:, :, 0]).astype(float)
+    count = present @ to_conditions.T
+    summed = np.einsum("ck,pkn->pcn", to_conditions, np.nan_to_num(maps))
+    return summed / np.where(count > 0, count, np.nan)[..., None]
+
+
+def weigh(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Add trial types up into contrasts; a contrast needs all trial types that have a weight.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (..., K, N)
+        Maps per trial type, NaN where missing.
+    weights : ndarray, shape (M, K)
+        Weight of each trial type in each contrast.
+
+    Returns
+    -------
+    ndarray, shape (..., M, N)
+    """
+    present = np.isfinite(maps[..., 0])  # (…, K)
+    missing = (~present[..., None, :] & (weights != 0)).any(axis=-1)  # (…, M)
+    summed = np.einsum("mk,...kn->...mn", weights, np.nan_to_num(maps))
+    return np.where(missing[..., None], np.nan, summed)
+
+
+def ordered_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Order a participant's runs so that the first n are as varied as n can be.
+
+    Copies told apart by ``run-`` come after every other distinction, so that
+    the first two of (AP run 1, AP run 2, PA run 1, PA run 2) are AP and PA.
+    """
+
+    def key(record: RunRecord) -> tuple[int, tuple[str, ...]]:
+        entities = record.run.entities
+        number = entities.get("run", "0")
+        rest = tuple(f"{k}-{v}" for k, v in entities.items() if k != "run")
+        return (int(number) if number.isdigit() else 0, rest)
+
+    return sorted(records, key=key)
+
+
+def common_mask(records: Sequence[RunRecord]) -> tuple[np.ndarray, str | None]:
+    """Voxels on which all runs are compared.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Runs on one reference grid.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (X, Y, Z)
+        Voxels in every run's mask; where that leaves less than half of the
+        voxels that 80 % of the runs share, those 80 % ones.
+    note : str or None
+        Said in the report when the second form was needed.
+    """
+    counts = np.zeros(records[0].array("mask").shape, dtype=np.int32)
+    for record in records:
+        counts += record.array("mask")
+    all_runs = counts == len(records)
+    most_runs = counts >= 0.8 * len(records)
+    if 2 * all_runs.sum() >= most_runs.sum():
+        return all_runs, None
+    return most_runs, (
+        f"the masks of the runs share only {all_runs.sum()} voxels, so the "
+        f"{most_runs.sum()} voxels in 80 % of them are used, and a voxel outside a run's mask "
+        "counts there as no effect"
+    )
+
+
+def build_tables(
+    sources: Mapping[str, Mapping[str, Sequence[RunRecord]]],
+    conditions: Sequence[Condition],
+    mask: np.ndarray,
+    path: Path,
+    average: sparse.csr_array | None = None,
+) -> dict[str, MapTable]:
+    """Average runs into participants' maps and find their exact coordinates.
+
+    Parameters
+    ----------
+    sources : mapping
+        Source → participant → its runs.
+    conditions : sequence of Condition
+        The ``K`` conditions.
+    mask : ndarray of bool, shape (X, Y, Z)
+        Common mask with ``V`` voxels.
+    path : Path
+        File in the work directory for the maps, so that memory holds few of them.
+    average : sparse array, shape (B, V), optional
+        Averages the voxels of the mask into blocks; the tables then hold
+        blocks in place of voxels.
+
+    Returns
+    -------
+    dict
+        Source → MapTable.
+    """
+    n_conditions = len(conditions)
+    n_voxels = int(mask.sum()) if average is None else average.shape[0]
+    persons = [(source, person) for source, people in sources.items() for person in people]
+    stored = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float32, shape=(len(persons), 2, n_conditions, n_voxels)
+    )
+    n_runs = np.zeros((len(persons), 2, n_conditions), dtype=int)
+    for row, (source, person) in enumerate(persons):
+        maps, n_runs[row] = _participant_maps(sources[source][person], conditions, mask)
+        if average is not None:
+            maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T.reshape(2, n_conditions, -1)
+        stored[row] = maps
+    coordinates = span_coordinates(stored.reshape(-1, n_voxels)).reshape(
+        len(persons), 2, n_conditions, -1
+    )
+    tables = {}
+    for source, people in sources.items():
+        rows = [i for i, (name, _) in enumerate(persons) if name == source]
+        part = slice(rows[0], rows[-1] + 1) if rows else slice(0)
+        tables[source] = MapTable(tuple(people), coordinates[part], n_runs[part], stored[part])
+    return tables
+
+
+def span_coordinates(maps: np.ndarray) -> np.ndarray:
+    """Coordinates of maps in their span: same centred inner products, mean zero.
+
+    Parameters
+    ----------
+    maps : ndarray, shape (M, V)
+        Maps.
+
+    Returns
+    -------
+    ndarray, shape (M, N)
+        With ``N ≤ M + 1``; each row sums to zero, and inner products of rows
+        equal those of the rows of ``maps`` after each is centred.
+    """
+    means = np.array([row.mean(dtype=np.float64) for row in maps], dtype=np.float32)
+    gram = np.zeros((len(maps), len(maps)))
+    for start in range(0, maps.shape[1], _CHUNK):
+        chunk = maps[:, start : start + _CHUNK] - means[:, None]
+        gram += chunk @ chunk.T
+    values, vectors = np.linalg.eigh(gram)
+    keep = values > 1e-9 * max(values[-1], np.finfo(float).tiny)
+    coordinates = vectors[:, keep] * np.sqrt(values[keep])
+    # Append an empty axis and reflect it onto the direction of all ones: every
+    # row becomes orthogonal to that direction, so that centring leaves it alone.
+    n = coordinates.shape[1] + 1
+    padded = np.pad(coordinates, ((0, 0), (0, 1)))
+    mirror = np.full(n, -1.0 / np.sqrt(n))
+    mirror[-1] += 1.0
+    length = mirror @ mirror
+    if length > 0:
+        padded -= 2.0 * np.outer(padded @ mirror, mirror) / length
+    return padded
+
+
+def _participant_maps(
+    records: Sequence[RunRecord], conditions: Sequence[Condition], mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean effect of each half of a participant's runs: (2, K, V) and the number of runs."""
+    maps = np.zeros((2, len(conditions), int(mask.sum())), dtype=np.float32)
+    n_runs = np.zeros((2, len(conditions)), dtype=int)
+    place = {condition: index for index, condition in enumerate(conditions)}
+    for record in ordered_runs(records):
+        effects = on_mask(record.array("effects"), record.array("mask"), mask)
+        for trial_type, effect in zip(record.trial_types, effects, strict=True):
+            k = place.get((record.run.task, trial_type))
+            if k is None:
+                continue
+            half = int(n_runs[1, k] < n_runs[0, k])
+            n_runs[half, k] += 1
+            maps[half, k] += (effect - maps[half, k]) / n_runs[half, k]
+    return maps, n_runs
+
+
+def on_mask(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Move values (…, V_own) from a run's mask to the common one; 0 outside the run's own."""
+    index = np.full(own.shape, -1, dtype=np.int64)
+    index[own] = np.arange(int(own.sum()))
+    places = index[common]
+    return np.where(places >= 0, values[..., np.maximum(places, 0)], np.float32(0.0))
+
+
+def _weighted(maps: np.ndarray, n_runs: np.ndarray) -> np.ndarray:
+    """Combine halves (P, H, K, N) by their number of runs: (P, K, N), NaN where there is none."""
+    total = n_runs.sum(axis=1)
+    weights = n_runs / np.where(total > 0, total, 1)[:, None]
+    out = np.einsum("phk,phkn->pkn", weights, maps)
+    return np.where(total[..., None] > 0, out, np.nan)

@@ -1,0 +1,214 @@
+"""Who is compared with whom: roles of participants, equal numbers of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.derivatives import PROVENANCE_KEY
+from fmrisynth.errors import UsageError
+from fmrisynth.evaluation.cohort.maps import ordered_runs
+from fmrisynth.evaluation.result import REAL, TRAINING
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = [
+    "MOST_SAMPLES",
+    "ByPerson",
+    "Matched",
+    "assign_roles",
+    "limit_samples",
+    "match_runs",
+    "original_of",
+]
+
+ByPerson = dict[str, list[RunRecord]]
+
+MOST_SAMPLES = 4
+"""Samples of each run that are compared with each other."""
+
+_LARGEST_TRAINING = 3
+"""Training participants used, as a multiple of the held-out ones: more would add only time."""
+
+
+def assign_roles(
+    real_held_out: Sequence[Run],
+    real_training: Sequence[Run],
+    generators: Mapping[str, Sequence[Run]],
+    rng: np.random.Generator,
+    notices: list[str],
+) -> tuple[list[Run], list[Run]]:
+    """Decide which real runs are compared with and which make the ceilings."""
+    reserved = {REAL, TRAINING} & set(generators)
+    if reserved:
+        raise UsageError(f"{reserved.pop()!r} names the real data; rename this generator")
+    held_out = {run.participant for run in real_held_out}
+    trained = {run.participant for run in real_training}
+    if both := held_out & trained:
+        raise UsageError(
+            f"participant {sorted(both)[0]} is both held out and trained on; a comparison with "
+            "it would prove nothing. Remove it from one side"
+        )
+    if not real_held_out and not real_training:
+        raise UsageError("there is no real run to compare with")
+    if not real_held_out:
+        notices.append(
+            "Nothing was held out: the synthetic runs are compared with the very "
+            f"participant{'s' if len(trained) > 1 else ''} the model has learned from, so the "
+            "figures say how well it reproduces them, not how well it generalises. There are "
+            "no ceilings."
+        )
+        return list(real_training), []
+    limit = _LARGEST_TRAINING * len(held_out)
+    if len(trained) > limit:
+        kept = set(rng.choice(sorted(trained), limit, replace=False))
+        real_training = [run for run in real_training if run.participant in kept]
+        notices.append(
+            f"The ceilings rest on {limit} of the {len(trained)} training participants, drawn "
+            "at random."
+        )
+    if not real_training:
+        notices.append(
+            "No real training run was given, so there are no ceilings other than split halves."
+        )
+    elif len(trained) < len(held_out):
+        notices.append(
+            f"There are fewer training participants ({len(trained)}) than held-out ones "
+            f"({len(held_out)}): the ceilings come from random groups of {len(trained)} "
+            "held-out participants, and are therefore too low."
+        )
+    if len(held_out) == 1:
+        notices.append(
+            "A single participant is held out, so no interval over participants can be given."
+        )
+    return list(real_held_out), list(real_training)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Runs by source, with as many of a task on each side, and the further samples.
+
+    Attributes
+    ----------
+    people : dict
+        Source → participant → runs that are compared; of several samples of
+        one run only the first, since they are no runs of their own.
+    samples : dict
+        Generator → participant → groups of the samples of one run, two or more each.
+    """
+
+    people: dict[str, ByPerson]
+    samples: dict[str, dict[str, list[list[RunRecord]]]]
+
+
+def original_of(run: Run) -> tuple[tuple[str, ...], int]:
+    """Tell which real run a synthetic one repeats, and which sample of it this is.
+
+    Samples are told apart by ``run-`` (`fmrisynth.bids.derivatives.synthetic_entities`):
+    sample k of N of the run r is run (r − 1)·N + k, so that the number less k
+    is the same for all samples of a run.
+
+    Parameters
+    ----------
+    run : Run
+        Synthetic run; the sidecar's provenance holds the number of the sample.
+
+    Returns
+    -------
+    original : tuple of str
+        The same for all samples of one run.
+    sample : int
+        From 1; 1 for a run that says nothing of samples.
+    """
+    provenance = run.metadata.get(PROVENANCE_KEY)
+    sample = provenance.get("Sample") if isinstance(provenance, Mapping) else None
+    number = run.entities.get("run", "")
+    rest = tuple(f"{key}-{label}" for key, label in run.entities.items() if key != "run")
+    if not isinstance(sample, int) or not number.isdecimal():
+        return (*rest, f"run-{number}"), 1
+    return (*rest, str(int(number) - sample)), sample
+
+
+def limit_samples(runs: Sequence[Run], most: int = MOST_SAMPLES) -> list[Run]:
+    """Keep the first samples of each run: further ones would add only time."""
+    groups: dict[tuple[str, ...], list[tuple[int, Run]]] = {}
+    for run in runs:
+        original, sample = original_of(run)
+        groups.setdefault(original, []).append((sample, run))
+    return [
+        run
+        for group in groups.values()
+        for _, run in sorted(group, key=lambda numbered: numbered[0])[:most]
+    ]
+
+
+def match_runs(
+    real_runs: Sequence[RunRecord],
+    training: Sequence[RunRecord],
+    generators: Mapping[str, Sequence[RunRecord]],
+) -> Matched:
+    """Sort records by source and participant, with as many runs of a task on each side."""
+    real = _by_person(real_runs)
+    allowed = {
+        (person, task): sum(r.run.task == task for r in runs)
+        for person, runs in real.items()
+        for task in {r.run.task for r in runs}
+    }
+    most = {task: max(n for (_, t), n in allowed.items() if t == task) for _, task in allowed}
+    people = {REAL: real}
+    people[TRAINING] = {
+        person: _first_runs(runs, most) for person, runs in _by_person(training).items()
+    }
+    samples = {}
+    for name, records in generators.items():
+        groups = {
+            person: _samples_of(runs)
+            for person, runs in _by_person(records).items()
+            if person in real
+        }
+        people[name] = {
+            person: _first_runs(
+                [group[0] for group in groups[person]],
+                {task: n for (who, task), n in allowed.items() if who == person},
+            )
+            for person in real
+            if person in groups
+        }
+        samples[name] = {
+            person: several
+            for person, mine in groups.items()
+            if (several := [group for group in mine if len(group) > 1])
+        }
+    return Matched(people, samples)
+
+
+def _samples_of(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Group the samples of each run, in their order."""
+    groups: dict[tuple[str, ...], list[tuple[int, RunRecord]]] = {}
+    for record in records:
+        original, sample = original_of(record.run)
+        groups.setdefault(original, []).append((sample, record))
+    return [
+        [record for _, record in sorted(group, key=lambda numbered: numbered[0])]
+        for group in groups.values()
+    ]
+
+
+def _by_person(records: Sequence[RunRecord]) -> ByPerson:
+    people: ByPerson = {}
+    for record in records:
+        people.setdefault(record.run.participant, []).append(record)
+    return dict(sorted(people.items()))
+
+
+def _first_runs(records: Sequence[RunRecord], allowed: Mapping[str, int]) -> list[RunRecord]:
+    """Keep at most ``allowed[task]`` runs of each task."""
+    kept = []
+    left = dict(allowed)
+    for record in ordered_runs(records):
+        if left.get(record.run.task, 0) > 0:
+            left[record.run.task] -= 1
+            kept.append(record)
+    return kept

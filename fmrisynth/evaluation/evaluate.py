@@ -1,0 +1,288 @@
+"""The whole comparison: real held-out participants, real training ones, generators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.errors import DataError, UsageError
+from fmrisynth.evaluation.cohort.cohort import Cohort, build_cohort, most_common_grid
+from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.sources import (
+    MOST_SAMPLES,
+    assign_roles,
+    limit_samples,
+    match_runs,
+)
+from fmrisynth.evaluation.measures.identification import identification_matrix
+from fmrisynth.evaluation.measures.rsa import dissimilarity
+from fmrisynth.evaluation.measures.second_level import z_map
+from fmrisynth.evaluation.measures.timecourses import mean_image
+from fmrisynth.evaluation.metrics.copying import audit_copying
+from fmrisynth.evaluation.metrics.figures import generator_figures, real_figures
+from fmrisynth.evaluation.metrics.individuals import participant_matrices
+from fmrisynth.evaluation.metrics.measurements import measure, without_halves
+from fmrisynth.evaluation.result import REAL, TRAINING, Evaluation, Spectra
+from fmrisynth.evaluation.runs.atlas import Atlas
+from fmrisynth.evaluation.runs.glm import GlmSettings
+from fmrisynth.evaluation.runs.grids import Grid
+from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
+
+__all__ = ["REAL", "TRAINING", "Evaluation", "evaluate"]
+
+_MOST_LISTED = 10
+"""Skipped runs that the notices list; `Evaluation.skipped` holds all."""
+
+
+def evaluate(
+    real_held_out: Sequence[Run],
+    real_training: Sequence[Run],
+    generators: Mapping[str, Sequence[Run]],
+    *,
+    work_dir: Path,
+    nprocs: int = 1,
+    seed: int = 0,
+    settings: GlmSettings | None = None,
+    contrasts: Sequence[Contrast] = (),
+    atlas: Atlas | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Compare generators with real participants they have not seen.
+
+    Parameters
+    ----------
+    real_held_out : sequence of Run
+        Real runs of participants no generator has learned from. When empty,
+        the training participants themselves are compared with, ceilings are
+        left out, and the result says so in ``notices``.
+    real_training : sequence of Run
+        Real runs of the participants the generators have learned from.
+    generators : mapping
+        Name → synthetic runs; those of held-out participants are compared.
+        The first generator is the one under test.
+    work_dir : Path
+        Directory for the cache of first-level results.
+    nprocs : int
+        Number of processes.
+    seed : int
+        Seed of every draw (bootstrap, shuffles, training participants).
+    settings : GlmSettings or None
+        Settings of the first-level model.
+    contrasts : sequence of Contrast
+        Compared beside the conditions, in figures whose names end in ``_contrast``.
+    atlas : Atlas or None
+        Parcels for the time courses, in the runs' space; without one the regions
+        are made of the blocks in which a condition's real effect is largest.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError
+        When a participant is both held out and trained on, there is nothing
+        to compare, or a contrast does not fit the runs.
+    DataError
+        When no run of a source can be read; the message names the files. A
+        single bad run is left out, and listed in ``skipped`` and ``notices``.
+    """
+    rng = np.random.default_rng(seed)
+    settings = settings or GlmSettings()
+    notices: list[str] = []
+    reference, training = assign_roles(real_held_out, real_training, generators, rng, notices)
+    people = {run.participant for run in reference}
+    chosen = {
+        name: limit_samples([run for run in runs if run.participant in people])
+        for name, runs in generators.items()
+    }
+    for name, runs in chosen.items():
+        if not runs:
+            raise UsageError(
+                f"the generator {name!r} has no run of the participants compared with "
+                f"({', '.join(sorted(people))}); generate runs for them first"
+            )
+    grid = most_common_grid(reference)
+    sides = {REAL: reference, TRAINING: training, **chosen}
+    records, skipped = _summaries(
+        sides,
+        grid,
+        work_dir=work_dir,
+        nprocs=nprocs,
+        settings=settings,
+        atlas=atlas,
+        progress=progress,
+    )
+    notices += _notices(skipped, chosen, records)
+    matched = match_runs(
+        records[REAL], records[TRAINING], {name: records[name] for name in generators}
+    )
+    cohort = build_cohort(matched, grid, work_dir, contrasts, notices)
+    described = {
+        "haemodynamic response": settings.hrf_model,
+        "drift": f"cosine, cut-off {settings.high_pass:.5f} Hz",
+        "noise model": settings.noise_model,
+        "regions of time courses": atlas.name if atlas is not None else "from the data",
+        "seed of the evaluation": seed,
+        "voxels compared": int(cohort.mask.sum()),
+        "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
+    }
+    return _compare(cohort, rng, notices, described, skipped, atlas)
+
+
+def _summaries(
+    sides: Mapping[str, Sequence[Run]],
+    grid: Grid,
+    *,
+    work_dir: Path,
+    nprocs: int,
+    settings: GlmSettings,
+    atlas: Atlas | None,
+    progress: bool,
+) -> tuple[dict[str, list[RunRecord]], Mapping[Path, str]]:
+    """Summarise the runs of every source, leaving out those that cannot be used."""
+    every = [run for runs in sides.values() for run in runs]
+    found, skipped = summarise_usable_runs(
+        every,
+        grid,
+        work_dir=work_dir,
+        nprocs=nprocs,
+        settings=settings,
+        atlas=atlas,
+        progress=progress,
+    )
+    remaining = iter(found)
+    records = {}
+    for name, runs in sides.items():
+        mine = [next(remaining) for _ in runs]
+        records[name] = [record for record in mine if record is not None]
+        if runs and not records[name]:
+            reasons = [skipped[run.bold] for run in runs]
+            more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+            raise DataError(
+                f"none of the {len(runs)} runs of {name!r} can be used: "
+                + "; ".join(dict.fromkeys(reasons[:3]))
+                + more
+            )
+    return records, skipped
+
+
+def _notices(
+    skipped: Mapping[Path, str],
+    chosen: Mapping[str, Sequence[Run]],
+    records: Mapping[str, Sequence[RunRecord]],
+) -> list[str]:
+    """Say which runs are missing, and what is done with several samples of a run."""
+    notices = []
+    if skipped:
+        listed = [f"{path.name}: {why}" for path, why in skipped.items()][:_MOST_LISTED]
+        more = f"; and {len(skipped) - len(listed)} more" if len(skipped) > len(listed) else ""
+        notices.append(
+            f"{len(skipped)} run{'s' if len(skipped) > 1 else ''} could not be used and "
+            f"{'are' if len(skipped) > 1 else 'is'} left out of every figure: "
+            f"{'; '.join(listed)}{more}."
+        )
+    for name in chosen:
+        groups = match_runs(records[REAL], (), {name: records[name]}).samples[name]
+        if groups:
+            notices.append(
+                f"{name} wrote several samples of each run. The first of each is compared with "
+                f"the real run; up to {MOST_SAMPLES} are compared with each other."
+            )
+    return notices
+
+
+def _compare(
+    cohort: Cohort,
+    rng: np.random.Generator,
+    notices: Sequence[str],
+    settings: Mapping[str, object],
+    skipped: Mapping[Path, str],
+    atlas: Atlas | None,
+) -> Evaluation:
+    """Compute every figure from the runs' summaries."""
+    conditions, generators = cohort.conditions, cohort.generators
+    shown = {name: table for name, table in cohort.tables.items() if table.participants}
+    by_type = {name: table.group_maps() for name, table in shown.items()}
+    levels = {level.suffix: level for level in conditions.levels()}
+    maps = {name: levels[""].of(m[None])[0] for name, m in by_type.items()}
+    contrast_level = levels.get("_contrast")
+    measured = measure(cohort, maps, by_type, atlas)
+    audits = {
+        name: audit_copying(
+            cohort.runs[name], cohort.runs[REAL], cohort.runs[TRAINING], cohort.keys, rng
+        )
+        for name in generators
+        if cohort.training is not None
+    }
+    figures = {
+        name: generator_figures(cohort, measured, name, audits.get(name), rng)
+        for name in generators
+    }
+    figures[REAL] = real_figures(cohort, measured, rng)
+    return Evaluation(
+        figures=figures,
+        conditions=conditions,
+        generators=generators,
+        held_out=tuple(cohort.people[REAL]),
+        training=tuple(cohort.people[TRAINING]),
+        notices=tuple(notices),
+        mask=nib.Nifti1Image(cohort.mask.astype(np.uint8), cohort.grid.affine),
+        background=mean_image(cohort.runs[REAL], cohort.grid),
+        maps=maps,
+        trial_type_maps=by_type,
+        contrast_maps={n: contrast_level.of(m[None])[0] for n, m in by_type.items()}
+        if contrast_level
+        else {},
+        z_maps=_z_maps(cohort, ""),
+        contrast_z_maps=_z_maps(cohort, "_contrast"),
+        rdms={name: dissimilarity(m) for name, m in maps.items()},
+        identification={n: identification_matrix(m, maps[REAL]) for n, m in maps.items()},
+        time_courses=without_halves(measured.courses),
+        spectra={name: _spectra(runs) for name, runs in cohort.runs.items() if runs},
+        nyquist=_nyquist(cohort.runs[REAL]),
+        networks=measured.networks,
+        copying=audits,
+        participant_maps=participant_matrices(
+            cohort.block_tables, REAL, TRAINING, conditions.membership
+        ),
+        records={name: tuple(runs) for name, runs in cohort.runs.items()},
+        settings=settings,
+        skipped=dict(skipped),
+    )
+
+
+def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
+    """Second-level z-maps of the real held-out participants and of every generator."""
+    found = {}
+    for level in cohort.conditions.levels():
+        if level.suffix != suffix:
+            continue
+        for name in (REAL, *cohort.generators):
+            found[name] = np.array(
+                [
+                    z_map(level.voxels(cohort.tables[name], c), cohort.mask, cohort.grid.affine)
+                    for c in range(len(level.names))
+                ]
+            )
+    return found
+
+
+def _spectra(records: Sequence[RunRecord]) -> Spectra:
+    return Spectra(
+        spectrum=np.mean([r.spectrum for r in records], axis=0),
+        autocorrelation=np.mean([r.autocorrelation for r in records], axis=0),
+        fwhm=np.array([np.nanmean(r.fwhm) for r in records]),
+        temporal_sd=np.array([r.temporal_sd for r in records]),
+    )
+
+
+def _nyquist(records: Sequence[RunRecord]) -> float | None:
+    rates = {round(record.run.t_r, 4) for record in records}
+    return 0.5 / rates.pop() if len(rates) == 1 else None

@@ -1,0 +1,166 @@
+"""Networks: connectivity between parcels that are computed from the data.
+
+Array legend: ``B`` blocks, ``T`` volumes, ``R`` runs, ``P`` participants, ``E`` pairs of parcels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.cluster import AgglomerativeClustering
+
+from fmrisynth.evaluation.cohort.blocks import residual_series
+from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = ["Networks", "connectivity", "networks_of", "parcels"]
+
+_PARCELS = 60
+_MOST_BLOCKS = 250
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Connectivity and spatial spectrum of one source's runs.
+
+    Attributes
+    ----------
+    people : tuple of str
+        Participant of each run.
+    edges : ndarray, shape (R, E)
+        Connectivity of each run.
+    eigenvalues : ndarray, shape (B,)
+        Share of the variance of each spatial principal component of all runs.
+    unrelated : ndarray, shape (R,)
+        Standard deviation over pairs of parcels of each run's correlations when
+        every parcel's series is shifted by a time of its own: what is left
+        without any network.
+    products : ndarray, shape (P, P)
+        Inner products of the covariances between (some of) the blocks of the
+        participants, sorted by label, each scaled to a trace of 1.
+    """
+
+    people: tuple[str, ...]
+    edges: np.ndarray
+    eigenvalues: np.ndarray
+    unrelated: np.ndarray
+    products: np.ndarray
+
+    @property
+    def dimension(self) -> float:
+        """Participation ratio of the components: 1 for a single one, ``B`` for white noise."""
+        return float(1.0 / np.sum(self.eigenvalues**2))
+
+
+def parcels(
+    records: Sequence[RunRecord], keys: np.ndarray, n_parcels: int = _PARCELS
+) -> np.ndarray:
+    """Cluster neighbouring blocks with similar series into parcels (Ward).
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Real runs, of training participants where there are any.
+    keys : ndarray of int, shape (B, 3)
+        Blocks that all runs have.
+    n_parcels : int
+        Number of parcels; fewer when there are few blocks.
+
+    Returns
+    -------
+    ndarray of int, shape (B,)
+        Parcel of each block.
+    """
+    profile = np.zeros((len(keys), len(keys)))
+    for record in records:
+        profile += np.nan_to_num(_correlations(residual_series(record, keys)))
+    distance = np.abs(keys[:, None] - keys[None]).sum(axis=-1)
+    model = AgglomerativeClustering(
+        n_clusters=max(2, min(n_parcels, len(keys) // 4)),
+        connectivity=sparse.csr_matrix(distance == 1),
+    )
+    return model.fit_predict(profile / max(len(records), 1))
+
+
+def connectivity(series: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Correlation between the mean series of parcels, Fisher-transformed.
+
+    Parameters
+    ----------
+    series : ndarray, shape (B, T)
+        Series of the blocks.
+    labels : ndarray of int, shape (B,)
+        Parcel of each block.
+
+    Returns
+    -------
+    ndarray, shape (E,)
+        One value for each pair of parcels.
+    """
+    mean = np.array([series[labels == label].mean(axis=0) for label in np.unique(labels)])
+    correlations = _correlations(mean)[np.triu_indices(len(mean), 1)]
+    return np.arctanh(np.clip(np.nan_to_num(correlations), -0.999, 0.999))
+
+
+def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarray) -> Networks:
+    """Measure connectivity and spatial spectrum of a source's runs, one run at a time.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Runs of the source.
+    keys : ndarray of int, shape (B, 3)
+        Blocks.
+    labels : ndarray of int, shape (B,)
+        Parcel of each block.
+
+    Returns
+    -------
+    Networks
+    """
+    edges, unrelated = [], []
+    own: dict[str, np.ndarray] = {}
+    covariance = np.zeros((len(keys), len(keys)))
+    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_BLOCKS)).astype(int)
+    rng = np.random.default_rng(0)  # fixed shifts: the figure must not depend on a seed
+    for record in records:
+        series = residual_series(record, keys).astype(np.float64)
+        edges.append(connectivity(series, labels))
+        means = np.array([series[labels == label].mean(axis=0) for label in np.unique(labels)])
+        unrelated.append(_unrelated(means, rng))
+        # Each run weighs the same, so that one with spikes does not make the spectrum.
+        covariance += series @ series.T / max(float(np.sum(series**2)), np.finfo(float).tiny)
+        thinned = _unit(series[some])
+        person = record.run.participant
+        own[person] = own.get(person, 0.0) + thinned @ thinned.T
+    values = np.clip(np.linalg.eigvalsh(covariance)[::-1], 0.0, None)
+    people = tuple(record.run.participant for record in records)
+    return Networks(
+        people, np.array(edges), values / values.sum(), np.array(unrelated), _products(own)
+    )
+
+
+def _unrelated(means: np.ndarray, rng: np.random.Generator) -> float:
+    """Spread of the correlations of parcels (N, T) that are shifted against each other."""
+    shifts = rng.integers(0, means.shape[1], len(means))
+    moved = np.array([np.roll(row, shift) for row, shift in zip(means, shifts, strict=True)])
+    return float(np.nanstd(_correlations(moved)[np.triu_indices(len(means), 1)]))
+
+
+def _unit(series: np.ndarray) -> np.ndarray:
+    """Scale series (B, T) so that their covariance has a trace of 1."""
+    return (series / max(float(np.linalg.norm(series)), np.finfo(float).tiny)).astype(np.float32)
+
+
+def _products(covariances: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Inner products of participants' covariances, each scaled to a trace of 1: (P, P)."""
+    rows = np.array([covariances[name].ravel() for name in sorted(covariances)])
+    traces = np.array([np.trace(covariances[name]) for name in sorted(covariances)])
+    return rows @ rows.T / np.outer(traces, traces)
+
+
+def _correlations(series: np.ndarray) -> np.ndarray:
+    return cross_correlation(series, series)

@@ -1,0 +1,154 @@
+"""What stands beside a figure: its interval, its ceiling and its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Figure",
+    "average_of",
+    "bootstrap_counts",
+    "finite_mean",
+    "interval",
+    "matched_draws",
+]
+
+N_BOOTSTRAP = 500
+N_DRAWS = 60
+N_SHUFFLES = 200
+
+NAN = float("nan")
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with what it is to be read against; NaN where there is none.
+
+    Attributes
+    ----------
+    value : float
+        The figure.
+    low, high : float
+        95 % bootstrap interval over participants.
+    ceiling : float
+        What real data have: the same figure between real training and real
+        held-out participants, or on the real held-out ones themselves.
+    floor : float
+        What a useless generator has: the same figure with shuffled conditions,
+        participants, parcels …; `fmrisynth.evaluation.metrics.registry` says which.
+    """
+
+    value: float
+    low: float = NAN
+    high: float = NAN
+    ceiling: float = NAN
+    floor: float = NAN
+
+
+def bootstrap_counts(
+    n_participants: int, rng: np.random.Generator, n_samples: int = N_BOOTSTRAP
+) -> np.ndarray:
+    """Draw bootstrap samples of participants as counts.
+
+    Parameters
+    ----------
+    n_participants : int
+        Number of participants ``P``.
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_samples : int
+        Number of samples.
+
+    Returns
+    -------
+    ndarray of int, shape (n_samples, P)
+        Each row sums to ``P``; no rows for a single participant, who cannot be resampled.
+    """
+    if n_participants < 2:
+        return np.zeros((0, n_participants), dtype=int)
+    return rng.multinomial(n_participants, np.full(n_participants, 1 / n_participants), n_samples)
+
+
+def interval(
+    value: float, samples: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
+    """95 % interval of a figure from its bootstrap samples.
+
+    The samples' percentiles are moved so that their mean lies on the value: a
+    bootstrap sample holds fewer distinct participants than the cohort, which
+    lowers every figure made of averaged maps.
+
+    Parameters
+    ----------
+    value : float
+        The figure on all participants.
+    samples : ndarray, shape (n_samples,)
+        The figure on bootstrap samples.
+    bounds : tuple of float
+        Range the figure can have.
+
+    Returns
+    -------
+    low, high : float
+        NaN with fewer than 20 usable samples.
+    """
+    samples = samples[np.isfinite(samples)]
+    if len(samples) < 20 or not np.isfinite(value):
+        return NAN, NAN
+    low, high = np.percentile(samples, [2.5, 97.5]) - samples.mean() + value
+    return float(np.clip(low, *bounds)), float(np.clip(high, *bounds))
+
+
+def matched_draws(
+    n_real: int, n_training: int, rng: np.random.Generator, n_draws: int = N_DRAWS
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of equally large groups of held-out and training participants.
+
+    Parameters
+    ----------
+    n_real, n_training : int
+        Numbers of participants there are.
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_draws : int
+        Number of random draws, when there is anything to draw.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Rows of the held-out and of the training participants; empty when
+        either side has none.
+    """
+    size = min(n_real, n_training)
+    if size == 0:
+        return []
+    if n_real == n_training:
+        n_draws = 1
+    return [
+        (
+            np.sort(rng.choice(n_real, size, replace=False)),
+            np.sort(rng.choice(n_training, size, replace=False)),
+        )
+        for _ in range(n_draws)
+    ]
+
+
+def finite_mean(values: np.ndarray | Sequence[float]) -> float:
+    """Mean of the values that are finite; NaN when none is."""
+    found = np.asarray(values, dtype=float)
+    found = found[np.isfinite(found)]
+    return float(found.mean()) if len(found) else NAN
+
+
+def average_of(draws: Sequence[Values]) -> dict[str, float]:
+    """Average a sequence of figures by name; NaN where no draw has one."""
+    names = dict.fromkeys(name for draw in draws for name in draw)
+    means = {}
+    for name in names:
+        means[name] = finite_mean([draw.get(name, NAN) for draw in draws])
+    return means

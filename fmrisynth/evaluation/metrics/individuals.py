@@ -1,0 +1,377 @@
+"""Individuals: whether a synthetic map resembles its own participant's real one.
+
+Maps are compared on blocks of 12 mm, where the noise of single voxels averages out.
+
+Array legend: ``P`` participants, ``C`` conditions, ``N`` coordinates or voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
+from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.measures.identification import top1
+from fmrisynth.evaluation.measures.resampling import (
+    N_DRAWS,
+    NAN,
+    Figure,
+    bootstrap_counts,
+    finite_mean,
+    interval,
+)
+
+__all__ = [
+    "between_variance",
+    "compare_individuals",
+    "participant_matrices",
+    "participant_matrix",
+    "real_individuals",
+]
+
+Halves = tuple[np.ndarray, np.ndarray]
+
+_BEYOND_NOISE = 2.5
+"""Standard errors that the real variance between participants must lie above 0."""
+
+_BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-1.0, 1.0)}
+
+
+def participant_matrix(first: np.ndarray, second: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Correlate participants' maps after the group map has been taken out of both.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (P, C, N)
+        Maps of the same participants.
+    group : ndarray, shape (C, N)
+        Group map of other participants where there are any.
+
+    Returns
+    -------
+    ndarray, shape (P, P)
+        Partial correlation of each first with each second, averaged over conditions.
+    """
+    matrices = []
+    for c in range(first.shape[1]):
+        own = _without(first[:, c], group[c])
+        other = _without(second[:, c], group[c])
+        matrices.append(cross_correlation(own, other))
+    stacked = np.array(matrices)
+    count = np.isfinite(stacked).sum(axis=0)
+    return np.nansum(stacked, axis=0) / np.where(count > 0, count, np.nan)
+
+
+def participant_matrices(
+    tables: Mapping[str, MapTable], real: str, training: str, membership: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Matrices of participants for the report.
+
+    Parameters
+    ----------
+    tables : mapping
+        Source → MapTable.
+    real, training : str
+        Names of the real held-out and of the real training data.
+    membership : ndarray, shape (C, K)
+        Which trial types make up each condition.
+
+    Returns
+    -------
+    dict
+        Generator → (P, P) partial correlations with the real participants;
+        ``real`` → one half of the real runs (rows) with the other.
+    """
+    truth = tables[real]
+    if len(truth.participants) < 2:
+        return {}
+    source = tables[training] if tables[training].participants else truth
+    group = group_mean(merge(source.whole(), membership))
+    matrices = {}
+    for name, table in tables.items():
+        if name in (real, training) or len(table.participants) < 2:
+            continue
+        rows = [truth.participants.index(person) for person in table.participants]
+        matrices[name] = participant_matrix(
+            merge(table.whole(), membership), merge(truth.whole()[rows], membership), group
+        )
+    if len(truth.halved) == len(truth.participants):
+        halves = [
+            merge(truth.half(np.full(len(truth.participants), h)), membership) for h in (0, 1)
+        ]
+        matrices[real] = participant_matrix(halves[0], halves[1], group)
+    return matrices
+
+
+def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Variance of the participants' true maps, free of the noise within participants.
+
+    The covariance over participants of two independent halves of their runs:
+    noise that the halves do not share has no part in it.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (P, C, N)
+        Maps from two halves of the runs of the same participants.
+
+    Returns
+    -------
+    variance : float
+        Sum over coordinates and mean over conditions, in squared percent signal change.
+    error : float
+        Its standard error over conditions; NaN for a single one.
+    """
+    present = np.isfinite(first[..., 0]) & np.isfinite(second[..., 0])
+    totals = []
+    for c in range(first.shape[1]):
+        a, b = first[present[:, c], c], second[present[:, c], c]
+        if len(a) > 1:
+            products = (a - a.mean(axis=0)) * (b - b.mean(axis=0))
+            totals.append(products.sum() / (len(a) - 1))
+    if not totals:
+        return NAN, NAN
+    error = float(np.std(totals, ddof=1) / np.sqrt(len(totals))) if len(totals) > 1 else NAN
+    return float(np.mean(totals)), error
+
+
+def compare_individuals(
+    made: MapTable,
+    real: MapTable,
+    training: MapTable | None,
+    membership: np.ndarray,
+    rng: np.random.Generator,
+) -> dict[str, Figure]:
+    """Figures of individuals, with the test–retest ceiling of real data.
+
+    One half of the synthetic runs is compared with the other half of the real
+    ones, and the ceiling one half of the real runs with the other, so that
+    both rest on as many runs; participants without two runs of any condition
+    are left out. Where hardly anybody has two, all runs are used, and there is
+    no ceiling.
+
+    Parameters
+    ----------
+    made, real : MapTable
+        Generator and real held-out participants; made may have fewer.
+    training : MapTable or None
+        Source of the group map that is taken out, and of the ceiling of diversity.
+    membership : ndarray, shape (C, K)
+        Which trial types make up each condition.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict
+        ``individual_identification`` (chance ``1 / P``), ``individual_correlation``
+        (floor: with other participants), ``diversity_participants_ratio``
+        (synthetic / real variance between participants) and
+        ``map_variance_ratio`` (the same with the noise of the maps; its floor is the noise alone).
+    """
+    people = [p for p in made.halved if p in real.halved]
+    split = len(people) > 1
+    if split:  # who has lost too many runs is left out
+        made, real = made.of(people), real.of(people)
+    rows = np.array([real.participants.index(person) for person in made.participants])
+    if len(rows) < 2:
+        return {}
+    whole = merge(made.whole(), membership), merge(real.whole()[rows], membership)
+    source = real if training is None else training
+    group = group_mean(merge(source.whole(), membership))
+    if split:
+        synthetic, truth = _halves(made, membership), _halves(real, membership, rows)
+        pairs = [(synthetic[0], truth[1]), (synthetic[1], truth[0])]
+        ceiling_matrix = participant_matrix(*truth, group)
+    else:
+        pairs = [whole]
+        ceiling_matrix = np.full((len(rows), len(rows)), NAN)
+    matrix = np.mean([participant_matrix(a, b, group) for a, b in pairs], axis=0)
+    figures = _identity_figures(matrix, ceiling_matrix, rng)
+    # At the level of trial types, which are more: the error is over conditions.
+    each = np.eye(membership.shape[1])
+    others = training if training is not None and len(training.participants) > 1 else None
+    truth_halves = _halves(real, each, rows) if split else None
+    if truth_halves is not None:
+        reference = _halves(others, each) if others is not None and others.has_halves else None
+        figures["diversity_participants_ratio"] = _ratio(
+            _halves(made, each), truth_halves, reference, rng
+        )
+    figures["map_variance_ratio"] = _total_ratio(
+        merge(made.whole(), each),
+        merge(real.whole()[rows], each),
+        merge(others.whole(), each) if others is not None else None,
+        truth_halves,
+        rng,
+    )
+    return figures
+
+
+def real_individuals(
+    real: MapTable, training: MapTable | None, membership: np.ndarray, rng: np.random.Generator
+) -> dict[str, Figure]:
+    """Figures of individuals of real data as its own generator.
+
+    One half of the runs is recognised from the other. The ratios of variance
+    are those of one half of the participants to the other half.
+
+    Parameters
+    ----------
+    real, training, membership, rng
+        As for `compare_individuals`.
+
+    Returns
+    -------
+    dict
+        As `compare_individuals`; empty without two runs of each condition.
+    """
+    real = real.of(real.halved)
+    n = len(real.participants)
+    if n < 2:
+        return {}
+    source = real if training is None else training
+    group = group_mean(merge(source.whole(), membership))
+    matrix = participant_matrix(*_halves(real, membership), group)
+    figures = _identity_figures(matrix, matrix, rng)
+    if n < 4:
+        return figures
+    each = np.eye(membership.shape[1])
+    first, second = _halves(real, each)
+    whole = merge(real.whole(), each)
+    reference = training if training is not None and training.has_halves else None
+    differ = _differ((first, second), _halves(reference, each) if reference is not None else None)
+    pairs = {"map_variance_ratio": (whole, whole)}
+    if differ:
+        pairs["diversity_participants_ratio"] = (first, second)
+    for name, maps in pairs.items():
+        found = _ratios_of_halves(*maps, rng)
+        if len(found):
+            low, high = np.percentile(found, [2.5, 97.5])
+            figures[name] = Figure(float(np.median(found)), float(low), float(high), 1.0, 0.0)
+    return figures
+
+
+def _ratios_of_halves(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Ratios of the variance between participants of two halves of them, both ways round."""
+    ratios = []
+    n = len(first)
+    for _ in range(N_DRAWS):
+        order = rng.permutation(n)
+        a, b = order[: n // 2], order[n // 2 : 2 * (n // 2)]
+        above, below = (between_variance(first[rows], second[rows])[0] for rows in (a, b))
+        if above > 0 and below > 0:
+            ratios += [above / below, below / above]
+    return np.array(ratios)
+
+
+def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = None) -> Halves:
+    """Both halves of the runs of each participant, each (P, C, N)."""
+    n = len(table.participants)
+    first, second = (merge(table.half(np.full(n, h)), membership) for h in (0, 1))
+    return (first, second) if rows is None else (first[rows], second[rows])
+
+
+def _identity_figures(
+    matrix: np.ndarray, ceiling_matrix: np.ndarray, rng: np.random.Generator
+) -> dict[str, Figure]:
+    n = len(matrix)
+    counts = bootstrap_counts(n, rng)
+    hits, own = _hits(matrix), np.diag(matrix)
+    # Everybody taken for somebody else, in every way that turns the list round.
+    turned = [np.roll(matrix, turn, axis=1) for turn in range(1, n)]
+    values = {
+        "individual_identification": (
+            hits,
+            top1(ceiling_matrix),
+            finite_mean([float(_hits(other).mean()) for other in turned]),
+        ),
+        "individual_correlation": (
+            own,
+            float(np.mean(np.diag(ceiling_matrix))),
+            finite_mean([float(np.diag(other).mean()) for other in turned]),
+        ),
+    }
+    figures = {}
+    for name, (per_person, ceiling, floor) in values.items():
+        value = float(np.mean(per_person))
+        samples = counts @ per_person / n
+        figures[name] = Figure(value, *interval(value, samples, _BOUNDS[name]), ceiling, floor)
+    return figures
+
+
+def _hits(matrix: np.ndarray) -> np.ndarray:
+    """Tell for each row whether its diagonal entry is the largest."""
+    others = np.where(np.eye(len(matrix), dtype=bool), -np.inf, matrix)
+    return (np.diag(matrix) > others.max(axis=1)).astype(float)
+
+
+def _differ(real: Halves, training: Halves | None) -> bool:
+    """Tell whether real people differ beyond noise, on all real people there are.
+
+    A generator's ratio rests on held-out people alone; only whether there is
+    anything to reach is learned from everybody.
+    """
+    halves = real
+    if training is not None:
+        halves = (np.concatenate([real[0], training[0]]), np.concatenate([real[1], training[1]]))
+    true, error = between_variance(*halves)
+    return true > _BEYOND_NOISE * error
+
+
+def _total_ratio(
+    made: np.ndarray,
+    real: np.ndarray,
+    training: np.ndarray | None,
+    halves: Halves | None,
+    rng: np.random.Generator,
+) -> Figure:
+    """Synthetic over real variance of the participants' maps, noise included."""
+    total = between_variance(real, real)[0]
+    if not total > 0:
+        return Figure(NAN)
+    value = between_variance(made, made)[0] / total
+    samples = []
+    for counts in bootstrap_counts(len(real), rng, 200):
+        rows = np.repeat(np.arange(len(real)), counts)
+        below = between_variance(real[rows], real[rows])[0]
+        if (counts > 0).sum() > 1 and below > 0:
+            samples.append(between_variance(made[rows], made[rows])[0] / below)
+    ceiling = between_variance(training, training)[0] / total if training is not None else NAN
+    # The noise alone: what a generator has that gives everybody the same response.
+    true = between_variance(*halves)[0] if halves is not None else NAN
+    floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
+    return Figure(value, *interval(value, np.array(samples)), ceiling, floor)
+
+
+def _ratio(made: Halves, real: Halves, training: Halves | None, rng: np.random.Generator) -> Figure:
+    """Synthetic over real variance between participants, with its interval and ceiling.
+
+    NaN where the real participants themselves do not differ beyond noise:
+    there is nothing to reach then. The floor is everybody being the same.
+    """
+    n = len(real[0])
+    true, _ = between_variance(*real)
+    if not true > 0 or not _differ(real, training):
+        return Figure(NAN)
+    value = between_variance(*made)[0] / true
+    samples = []
+    for counts in bootstrap_counts(n, rng, 200):
+        rows = np.repeat(np.arange(n), counts)
+        below = between_variance(real[0][rows], real[1][rows])[0]
+        if (counts > 0).sum() > 1 and below > 0:
+            samples.append(between_variance(made[0][rows], made[1][rows])[0] / below)
+    ceiling = between_variance(*training)[0] / true if training is not None else NAN
+    return Figure(value, *interval(value, np.array(samples)), ceiling, 0.0)
+
+
+def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Take the part that is proportional to the group map out of each centred map."""
+    centred = maps - maps.mean(axis=1, keepdims=True)
+    direction = group - group.mean()
+    power = direction @ direction
+    if not power > 0:
+        return centred
+    return centred - np.outer(centred @ direction / power, direction)

@@ -1,0 +1,116 @@
+"""What is measured once for all sources: time courses, networks, shares of variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fmrisynth.evaluation.cohort.cohort import Cohort
+from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
+from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
+from fmrisynth.evaluation.metrics.timeseries import halves_of
+from fmrisynth.evaluation.metrics.variance import variance_shares
+from fmrisynth.evaluation.result import REAL, TRAINING
+from fmrisynth.evaluation.runs.atlas import Atlas
+
+__all__ = ["HALVES", "Measurements", "measure", "without_halves"]
+
+HALVES = ("real, first half of the runs", "real, second half of the runs")
+"""Names under which real data are their own generator."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measurements of all sources.
+
+    Attributes
+    ----------
+    courses : tuple of TimeCourse
+        One for each condition, with `HALVES` among the sources.
+    networks : mapping
+        Source → Networks; empty with too few blocks.
+    half_networks : tuple of Networks or None
+        Of `HALVES`; None where nobody has two runs of a task.
+    shares : mapping
+        Source → factor → share of the variance.
+    """
+
+    courses: tuple[TimeCourse, ...]
+    networks: Mapping[str, Networks]
+    half_networks: tuple[Networks, Networks] | None
+    shares: Mapping[str, dict[str, float]]
+
+
+def measure(
+    cohort: Cohort,
+    maps: Mapping[str, np.ndarray],
+    by_type: Mapping[str, np.ndarray],
+    atlas: Atlas | None,
+) -> Measurements:
+    """Measure all sources.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The sources.
+    maps, by_type : mapping
+        Source → group maps of the conditions, (C, V), and of the trial types, (K, V).
+    atlas : Atlas or None
+        Regions of the time courses.
+
+    Returns
+    -------
+    Measurements
+    """
+    halves = halves_of(cohort.runs[REAL])
+    networks: dict[str, Networks] = {}
+    half_networks = None
+    if len(cohort.keys) >= 8:  # fewer blocks than that make no parcels worth the name
+        labels = parcels(cohort.runs[TRAINING] or cohort.runs[REAL], cohort.keys)
+        for name, runs in cohort.runs.items():
+            if runs:
+                networks[name] = networks_of(runs, cohort.keys, labels)
+        if halves[0]:
+            first, second = (networks_of(runs, cohort.keys, labels) for runs in halves)
+            half_networks = first, second
+    return Measurements(
+        courses=_time_courses(cohort, maps, by_type, atlas),
+        networks=networks,
+        half_networks=half_networks,
+        shares={n: variance_shares(runs, cohort.mask) for n, runs in cohort.runs.items() if runs},
+    )
+
+
+def without_halves(courses: Sequence[TimeCourse]) -> tuple[TimeCourse, ...]:
+    """Leave out the courses that only figures of real data as its own generator need."""
+    return tuple(
+        replace(course, curves={k: v for k, v in course.curves.items() if k not in HALVES})
+        for course in courses
+    )
+
+
+def _time_courses(
+    cohort: Cohort,
+    maps: Mapping[str, np.ndarray],
+    by_type: Mapping[str, np.ndarray],
+    atlas: Atlas | None,
+) -> tuple[TimeCourse, ...]:
+    """Measure each condition's response where real training data have it (else the real ones)."""
+    courses = []
+    conditions = cohort.conditions
+    halves = dict(zip(HALVES, halves_of(cohort.runs[REAL]), strict=True))
+    sources = {REAL: cohort.runs[REAL]} | dict(cohort.runs) | halves
+    for c, name in enumerate(conditions.names):
+        chooser = TRAINING if TRAINING in maps and np.isfinite(maps[TRAINING][c, 0]) else REAL
+        effects = {
+            pair: np.nan_to_num(by_type[chooser][k])
+            for k, pair in enumerate(conditions.trial_types)
+        }
+        where = (maps[chooser][c], effects, cohort.mask, cohort.grid)
+        region = parcel_of(*where, atlas) if atlas is not None else None
+        course = time_course(name, conditions.members(c), region or region_of(*where), sources)
+        if course is not None:
+            courses.append(course)
+    return tuple(courses)

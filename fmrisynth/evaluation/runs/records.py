@@ -1,0 +1,301 @@
+"""One pass over each run: everything later figures need, cached on disk.
+
+A run is read once, by one process, and never held beside another one. What is
+kept of it lies in one ``.npz`` under the work directory, named by a hash of the
+run's files (path, time, size), the settings and the reference grid.
+
+Array legend: ``V`` voxels of the mask, ``T`` volumes, ``K`` trial types, ``B``
+blocks of the coarse grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.events import read_events
+from fmrisynth.bids.images import load_bold
+from fmrisynth.errors import DataError, NoInputError
+from fmrisynth.evaluation.runs import noise
+from fmrisynth.evaluation.runs.atlas import Atlas
+from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
+from fmrisynth.evaluation.runs.grids import Grid, Rois, coarse_blocks, to_grid
+from fmrisynth.runtime.files import atomic_path, make_folder
+from fmrisynth.runtime.workers import worker_pool
+
+__all__ = ["Grid", "RunRecord", "summarise_runs", "summarise_usable_runs"]
+
+_FORMAT = 2
+"""Raised when what a record holds changes, so that older caches are not read."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What evaluation keeps of one run.
+
+    Attributes
+    ----------
+    run : Run
+        The run on disk.
+    path : Path
+        The ``.npz`` that holds the arrays; `array` reads one of them.
+    trial_types : tuple of str
+        The ``K`` trial types with an effect.
+    temporal_sd : float
+        Median over voxels of the temporal standard deviation, in percent.
+    tsnr : float
+        Median over voxels of mean / temporal standard deviation.
+    autocorrelation : ndarray, shape (5,)
+        Mean autocorrelation at lags 1 to 5.
+    fwhm : ndarray, shape (3,)
+        Smoothness along each voxel axis, in mm.
+    spectrum : ndarray, shape (24,)
+        Share of the power along the band.
+    """
+
+    run: Run
+    path: Path
+    trial_types: tuple[str, ...]
+    temporal_sd: float
+    tsnr: float
+    autocorrelation: np.ndarray
+    fwhm: np.ndarray
+    spectrum: np.ndarray
+
+    def array(self, name: str) -> np.ndarray:
+        """Read one array of the record.
+
+        Parameters
+        ----------
+        name : str
+            ``mask`` (X, Y, Z) bool on the reference grid; ``effects`` (K, V),
+            ``mean`` (V,) and ``sd`` (V,) on its voxels; ``regressors`` (T, K);
+            ``block_keys`` (B, 3), ``block_effects`` (K, B) and
+            ``block_series`` (B, T), percent; ``parcels`` (L,) and
+            ``parcel_series`` (L, T), of an atlas where one was given.
+
+        Returns
+        -------
+        ndarray
+        """
+        with np.load(self.path) as stored:
+            if name == "mask":
+                shape = tuple(stored["shape"])
+                bits = np.unpackbits(stored["mask"], count=int(np.prod(shape)))
+                return bits.astype(bool).reshape(shape)
+            values = stored[name]
+        return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def summarise_runs(
+    runs: Sequence[Run],
+    grid: Grid,
+    *,
+    work_dir: Path,
+    nprocs: int = 1,
+    settings: GlmSettings | None = None,
+    progress: bool = True,
+) -> tuple[RunRecord, ...]:
+    """Summarise runs, every one of which must be usable.
+
+    Parameters
+    ----------
+    runs, grid, work_dir, nprocs, settings, progress
+        As for `summarise_usable_runs`.
+
+    Returns
+    -------
+    tuple of RunRecord
+        In the order of ``runs``.
+
+    Raises
+    ------
+    DataError
+        When a run cannot be read or fitted; the message names the file.
+    """
+    records, skipped = summarise_usable_runs(
+        runs, grid, work_dir=work_dir, nprocs=nprocs, settings=settings, progress=progress
+    )
+    if skipped:
+        raise DataError(next(iter(skipped.values())))
+    return tuple(record for record in records if record is not None)
+
+
+def summarise_usable_runs(
+    runs: Sequence[Run],
+    grid: Grid,
+    *,
+    work_dir: Path,
+    nprocs: int = 1,
+    settings: GlmSettings | None = None,
+    atlas: Atlas | None = None,
+    progress: bool = True,
+) -> tuple[tuple[RunRecord | None, ...], Mapping[Path, str]]:
+    """Summarise runs, in parallel, reading what an earlier call has cached.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Runs, real or synthetic.
+    grid : Grid
+        Grid on which maps are kept; runs on another one are resampled.
+    work_dir : Path
+        Directory of the cache; created when missing.
+    nprocs : int
+        Number of processes; with 1 everything happens in this one.
+    settings : GlmSettings or None
+        Settings of the first-level model.
+    atlas : Atlas or None
+        Parcels whose mean series are kept as well.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    records : tuple of RunRecord or None
+        In the order of ``runs``; None for a run that cannot be used.
+    skipped : mapping
+        BOLD image of each such run → why, with the file's name.
+    """
+    make_folder(work_dir)
+    task = partial(
+        _attempt,
+        grid=grid,
+        settings=settings or GlmSettings(),
+        work_dir=work_dir,
+        rois=Rois.of(atlas) if atlas is not None else None,
+    )
+    bar = partial(
+        tqdm, total=len(runs), desc="first level", unit="run", mininterval=1.0, disable=not progress
+    )
+    if nprocs <= 1 or len(runs) < 2:
+        found = list(bar(map(task, runs)))
+    else:
+        with worker_pool(min(nprocs, len(runs))) as pool:
+            found = list(bar(pool.map(task, runs, chunksize=1)))
+    skipped = {run.bold: why for run, why in zip(runs, found, strict=True) if isinstance(why, str)}
+    records = tuple(
+        # Another process gave back a copy of the run; runs are told apart by identity.
+        replace(record, run=run) if isinstance(record, RunRecord) else None
+        for run, record in zip(runs, found, strict=True)
+    )
+    return records, skipped
+
+
+def _attempt(
+    run: Run, *, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
+) -> RunRecord | str:
+    """Summarise a run, or say why it cannot be used: one bad run must not stop all others."""
+    try:
+        return _summarise(run, grid, settings, work_dir, rois)
+    except (DataError, NoInputError) as error:
+        return str(error)
+
+
+def _summarise(
+    run: Run, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
+) -> RunRecord:
+    path = work_dir / f"{run.label}_{_key(run, grid, settings)}.npz"
+    try:
+        return _read(run, path, rois)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        pass  # not there yet, made without this atlas, or left damaged by a full disk
+    # Each process is one worker of the pool: threads of BLAS would only fight.
+    with threadpool_limits(1):
+        arrays = _measure(run, grid, settings, rois)
+    # Waiting for the disk would cost more than the model.
+    with atomic_path(path, durable=False) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return _read(run, path, rois)
+
+
+def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
+    with np.load(path) as stored:
+        if rois is not None and str(stored["atlas"]) != rois.digest:
+            raise KeyError("another atlas")
+        return RunRecord(
+            run=run,
+            path=path,
+            trial_types=tuple(str(name) for name in stored["trial_types"]),
+            temporal_sd=float(stored["temporal_sd"]),
+            tsnr=float(stored["tsnr"]),
+            autocorrelation=stored["autocorrelation"],
+            fwhm=stored["fwhm"],
+            spectrum=stored["spectrum"],
+        )
+
+
+def _key(run: Run, grid: Grid, settings: GlmSettings) -> str:
+    parts: list[object] = [_FORMAT, settings, run.t_r, run.start_time, grid.shape]
+    parts.append(np.round(grid.affine, 4).tolist())
+    for file in (run.bold, run.events, run.mask):
+        if file is not None:
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DataError(f"{file} cannot be read any more: {error.strerror}") from None
+            parts += [str(file.resolve()), status.st_mtime_ns, status.st_size]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+def _measure(
+    run: Run, grid: Grid, settings: GlmSettings, rois: Rois | None
+) -> dict[str, np.ndarray]:
+    """Read a run and compute everything a record holds."""
+    bold = load_bold(run)
+    mean = bold.data.mean(axis=3)
+    inside = bold.mask & np.isfinite(mean)
+    # A voxel with next to no signal has no percent signal change worth the name.
+    inside &= mean > 0.05 * np.median(mean[inside]) if inside.any() else False
+    if not inside.any():
+        raise DataError(
+            f"{run.bold}: no voxel of the mask has a positive mean, so no percent signal change "
+            "can be computed; check the mask and the scaling of this run"
+        )
+    data = bold.data[inside]
+    n_volumes = data.shape[1]
+    events = read_events(run.events, duration=n_volumes * run.t_r)
+    design = design_matrix(events, n_volumes, run.t_r, run.start_time, settings)
+    try:
+        model = fit_run(data, design, settings)
+    except DataError as error:
+        raise DataError(f"{run.events}: {error}") from None
+    sd = noise.temporal_sd(model.detrended)
+    keys, average = coarse_blocks(inside, bold.affine)
+    maps = np.stack([*model.effects, mean[inside], sd]).astype(np.float32)
+    try:
+        mask, maps = to_grid(maps, inside, bold.affine, grid)
+    except DataError as error:
+        raise DataError(f"{run.bold}: {error}") from None
+    none = np.zeros(0, dtype=np.int32), np.zeros((0, n_volumes), dtype=np.float32)
+    parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
+    return {
+        "trial_types": np.array(model.trial_types, dtype=str),
+        "mask": np.packbits(mask),
+        "shape": np.array(mask.shape),
+        "effects": maps[:-2],
+        "mean": maps[-2],
+        "sd": maps[-1],
+        "regressors": model.regressors.astype(np.float32),
+        "block_keys": keys,
+        "block_effects": (average @ model.effects.T).T.astype(np.float32),
+        "block_series": (average @ model.detrended).astype(np.float16),
+        "parcels": parcels[0],
+        "parcel_series": parcels[1].astype(np.float16),
+        "atlas": np.array(rois.digest if rois is not None else ""),
+        "temporal_sd": np.array(np.median(sd)),
+        "tsnr": np.array(np.median(100.0 / np.maximum(sd, 1e-6))),
+        "autocorrelation": noise.autocorrelation(model.detrended),
+        "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
+        "spectrum": noise.power_spectrum(model.detrended),
+    }
