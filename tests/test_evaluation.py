@@ -9,6 +9,7 @@ from nilearn.glm.first_level import run_glm
 
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.maps import group_mean, span_coordinates
+from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.measures.amplitude import effect_slope
 from fmrisynth.evaluation.measures.correlation import cross_correlation, map_correlation
 from fmrisynth.evaluation.measures.identification import identification_matrix, top1
@@ -23,7 +24,7 @@ from fmrisynth.evaluation.measures.rsa import dissimilarity, rsa
 from fmrisynth.evaluation.measures.timecourses import epochs
 from fmrisynth.evaluation.metrics.connectivity import fingerprint
 from fmrisynth.evaluation.metrics.copying import membership_auc
-from fmrisynth.evaluation.metrics.decoding import Samples, accuracy
+from fmrisynth.evaluation.metrics.decoding import accuracy
 from fmrisynth.evaluation.metrics.individuals import between_variance, participant_matrix
 from fmrisynth.evaluation.metrics.overlap import dice, strongest
 from fmrisynth.evaluation.metrics.timing import peak_latency, undershoot

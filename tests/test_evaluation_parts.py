@@ -22,6 +22,7 @@ from fmrisynth.bids.derivatives import PROVENANCE_KEY
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.cohort import most_common_grid
 from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_maps, write_metrics
@@ -29,7 +30,6 @@ from fmrisynth.evaluation.metrics.copying import audit_copying
 from fmrisynth.evaluation.metrics.registry import MEANINGS, describe, meaning_of
 from fmrisynth.evaluation.metrics.variance import variance_figures, variance_shares
 from fmrisynth.evaluation.metrics.verdict import judge
-from fmrisynth.evaluation.result import REAL
 from fmrisynth.evaluation.runs.atlas import Atlas
 
 FIRST, SECOND = "06", "05"

@@ -19,10 +19,10 @@ from evaluation_cohort import (
 )
 
 from fmrisynth.errors import DataError, UsageError
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, write_metrics
 from fmrisynth.evaluation.metrics.verdict import judge
-from fmrisynth.evaluation.result import REAL
 from fmrisynth.evaluation.runs.records import Grid, summarise_runs
 
 FRESH = Recipe(noise_seed=1)  # the same people scanned again: what a perfect generator writes

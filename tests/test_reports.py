@@ -14,9 +14,9 @@ from evaluation_cohort import HELD_OUT, TRAINING, Recipe, write_cohort
 from matplotlib.image import imsave
 
 from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.metrics.registry import MEANINGS
-from fmrisynth.evaluation.result import REAL
 from fmrisynth.reports import citations, key_figures
 from fmrisynth.reports.html import render_group_report, write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report

@@ -12,6 +12,7 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.cohort import Cohort, build_cohort, most_common_grid
 from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.sources import (
     MOST_SAMPLES,
     assign_roles,
@@ -26,7 +27,7 @@ from fmrisynth.evaluation.metrics.copying import audit_copying
 from fmrisynth.evaluation.metrics.figures import generator_figures, real_figures
 from fmrisynth.evaluation.metrics.individuals import participant_matrices
 from fmrisynth.evaluation.metrics.measurements import measure, without_halves
-from fmrisynth.evaluation.result import REAL, TRAINING, Evaluation, Spectra
+from fmrisynth.evaluation.result import Evaluation, Spectra
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.runs.grids import Grid

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.metrics.registry import describe
-from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.runtime.files import atomic_path, make_folder, write_json
 
 __all__ = ["metrics_table", "write_maps", "write_metrics"]

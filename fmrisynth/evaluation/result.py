@@ -16,13 +16,7 @@ from fmrisynth.evaluation.measures.timecourses import TimeCourse
 from fmrisynth.evaluation.metrics.copying import CopyAudit
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["REAL", "TRAINING", "Evaluation", "Spectra"]
-
-REAL = "real"
-"""Name of the real held-out data wherever it stands beside the generators."""
-
-TRAINING = "real training"
-"""Name of the real training data."""
+__all__ = ["Evaluation", "Spectra"]
 
 
 @dataclass(frozen=True)

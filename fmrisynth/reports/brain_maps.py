@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.measures.second_level import P_VALUE
-from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.reports.slices import draw_slices
 
 __all__ = ["contrasts", "maps", "trial_types", "z_maps"]

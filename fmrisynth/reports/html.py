@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.export import metrics_table
-from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.reports import brain_maps, figures, sections
 from fmrisynth.reports.citations import methods, references
 from fmrisynth.reports.key_figures import (

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.metrics.registry import meaning_of
 from fmrisynth.evaluation.metrics.verdict import Judgement, judge
-from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.result import Evaluation
 
 __all__ = ["KEY_FIGURES", "figure_table", "uses", "verdict", "verdict_overview"]
 

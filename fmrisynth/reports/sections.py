@@ -10,7 +10,8 @@ from markupsafe import Markup
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from fmrisynth.evaluation.result import REAL, TRAINING, Evaluation
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.reports import figures
 from fmrisynth.reports.slices import draw_large_matrix
 

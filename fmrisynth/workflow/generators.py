@@ -13,7 +13,7 @@ from fmrisynth.bids.derivatives import PROVENANCE_KEY, find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, NoInputError, NoMatchError, UsageError
-from fmrisynth.evaluation.result import REAL, TRAINING
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 
 __all__ = ["MODEL_NAME", "find_compared", "own_runs", "write_baselines"]
 

@@ -23,10 +23,11 @@ from fmrisynth.bids.dataset import Run, find_runs
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_metrics
 from fmrisynth.evaluation.metrics.verdict import judge
-from fmrisynth.evaluation.result import REAL, Evaluation
+from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.fields import weighted_sum
 from fmrisynth.phantom.noise import draw_noise, draw_spikes, draw_thermal

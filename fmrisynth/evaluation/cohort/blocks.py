@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fmrisynth.evaluation.metrics.decoding import Samples
+from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["block_effects", "block_samples", "common_blocks", "residual_series", "rows_of"]

@@ -15,9 +15,9 @@ from fmrisynth.evaluation.cohort.blocks import block_samples, common_blocks
 from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
 from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.maps import MapTable, build_tables, common_mask
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.cohort.sources import ByPerson, Matched
-from fmrisynth.evaluation.metrics.decoding import Samples
-from fmrisynth.evaluation.result import REAL, TRAINING
 from fmrisynth.evaluation.runs.grids import Grid, coarse_blocks
 from fmrisynth.evaluation.runs.records import RunRecord
 

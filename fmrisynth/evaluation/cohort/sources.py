@@ -11,7 +11,7 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import PROVENANCE_KEY
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.maps import ordered_runs
-from fmrisynth.evaluation.result import REAL, TRAINING
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [

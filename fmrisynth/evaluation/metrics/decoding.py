@@ -8,54 +8,17 @@ participants.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.measures.resampling import NAN, Figure, finite_mean, interval
 
-__all__ = ["Samples", "accuracy", "compare_decoding"]
+__all__ = ["accuracy", "compare_decoding"]
 
 _SIZES = (1, 2, 4, 8, 16, 32)
 _DRAWS = 8
 _RIDGE = 1.0
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Effect maps of single runs with their labels.
-
-    Attributes
-    ----------
-    features : ndarray, shape (n, B)
-        One map per run and trial type.
-    labels : ndarray of int, shape (n,)
-        Index of the trial type.
-    people : ndarray of str, shape (n,)
-        Participant of each map.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    people: np.ndarray
-
-    def of(self, people: Sequence[str], keep: bool = True) -> Samples:
-        """Keep the maps of some participants, or of all others."""
-        rows = np.isin(self.people, list(people))
-        rows = rows if keep else ~rows
-        return Samples(self.features[rows], self.labels[rows], self.people[rows])
-
-    def mixed(self, rng: np.random.Generator) -> Samples:
-        """Shuffle the labels."""
-        return Samples(self.features, rng.permutation(self.labels), self.people)
-
-    def plus(self, other: Samples) -> Samples:
-        """Join two sets of maps."""
-        return Samples(
-            np.concatenate([self.features, other.features]),
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.people, other.people]),
-        )
 
 
 def accuracy(train: Samples, test: Samples) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.conditions import Level
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.resampling import Figure
 from fmrisynth.evaluation.metrics.activation import compare_maps, compare_split_halves
 from fmrisynth.evaluation.metrics.connectivity import compare_networks, real_networks
@@ -20,7 +21,6 @@ from fmrisynth.evaluation.metrics.overlap import compare_overlap, compare_overla
 from fmrisynth.evaluation.metrics.timeseries import compare_time_series, real_time_series
 from fmrisynth.evaluation.metrics.timing import compare_timing
 from fmrisynth.evaluation.metrics.variance import run_vectors, variance_figures
-from fmrisynth.evaluation.result import REAL, TRAINING
 
 __all__ = ["generator_figures", "real_figures"]
 

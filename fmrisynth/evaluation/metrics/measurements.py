@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fmrisynth.evaluation.cohort.cohort import Cohort
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
 from fmrisynth.evaluation.metrics.timeseries import halves_of
 from fmrisynth.evaluation.metrics.variance import variance_shares
-from fmrisynth.evaluation.result import REAL, TRAINING
 from fmrisynth.evaluation.runs.atlas import Atlas
 
 __all__ = ["HALVES", "Measurements", "measure", "without_halves"]
