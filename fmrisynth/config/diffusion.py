@@ -179,7 +179,7 @@ class DenoiserConfig:
     schedule : ScheduleConfig
         Noise schedule.
     noise : str
-        ``coloured`` as the data (see `fmrisynth.model.noise.stationary`), or ``white`` as published.
+        ``coloured`` as the data (see `fmrisynth.model.noise`), or ``white`` as published.
     noise_modes : int
         Large-scale modes (networks) of coloured noise, see `fmrisynth.model.noise.modal`; 0
         leaves it stationary in space.

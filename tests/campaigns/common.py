@@ -36,7 +36,7 @@ def tiny_dataset(root: Path, **options: Any) -> Path:
     """Write the tests' tiny tree; 3 participants with 2 runs each unless asked otherwise."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
     try:
-        from conftest import make_bids
+        from support.bids_tree import make_bids
     finally:
         sys.path.pop(0)
     return Path(make_bids(root, **options))

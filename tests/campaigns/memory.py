@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import brain_of, write_nifti
+from support.bids_tree import brain_of, write_nifti
 
 from campaigns.common import start, tiny_dataset
 

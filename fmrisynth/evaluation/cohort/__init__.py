@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""Cohorts gather the records of many runs into comparable tables."""

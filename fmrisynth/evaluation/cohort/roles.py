@@ -1,17 +1,9 @@
 """Name the real sources of a comparison."""
 
-from __future__ import annotations
-
 __all__ = ["REAL", "TRAINING"]
 
-
 REAL = "real"
-
-
-"""Name of the real held-out data wherever it stands beside the generators."""
-
+"""The real held-out participants, wherever they stand beside the generators."""
 
 TRAINING = "real training"
-
-
-"""Name of the real training data."""
+"""The real training participants."""

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""Measures turn arrays into numbers and know nothing of files or sources."""

@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""Metrics compare synthetic with real data and say what each number means."""

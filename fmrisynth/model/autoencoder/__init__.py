@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""The 3D VQ-GAN maps single residual volumes to latents and back."""

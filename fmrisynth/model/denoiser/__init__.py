@@ -1,1 +1,4 @@
-"""TODO docstring."""
+"""The conditional denoiser predicts the velocity of latent windows.
+
+It meets the autoencoder only as latent tensors.
+"""

@@ -1,0 +1,433 @@
+"""Which runs are found in which trees, and what is said when there are none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from support.bids_tree import SPACE, make_bids, write_description, write_nifti
+
+from fmrisynth.bids.dataset import find_runs
+from fmrisynth.bids.selection import Selection
+from fmrisynth.errors import (
+    DataError,
+    FmrisynthError,
+    NoInputError,
+    NoMatchError,
+    NotBIDSError,
+    UsageError,
+)
+
+FUNC = Path("derivatives", "fmriprep", "sub-01", "func")
+MOTOR = f"sub-01_task-motor_space-{SPACE}_res-2_desc-preproc_bold"
+
+
+def test_raw_with_derivatives(tiny_bids: Path) -> None:
+    dataset = find_runs(tiny_bids)
+    assert [run.label for run in dataset.runs] == [
+        f"sub-0{i}_task-{task}" for i in (1, 2, 3) for task in ("motor", "wm")
+    ]
+    assert dataset.skipped == ()
+    assert dataset.derivatives == {"fmriprep": tiny_bids.resolve() / "derivatives" / "fmriprep"}
+    run = dataset.runs[0]
+    assert run.bold.name == f"{MOTOR}.nii.gz"
+    assert run.mask is not None
+    assert run.mask.name == f"{MOTOR}.nii.gz".replace("preproc_bold", "brain_mask")
+    assert run.events == tiny_bids.resolve() / "sub-01/func/sub-01_task-motor_events.tsv"
+    assert (run.space, run.resolution, run.t_r, run.start_time) == (SPACE, "2", 2.0, 1.0)
+    assert (run.shape, run.n_volumes, run.duration) == ((8, 9, 8), 20, 40.0)
+    assert run.phase_encoding == "j-"  # from the raw task-level sidecar, by inheritance
+    assert run.site == "scanner0"
+    assert run.metadata["SkullStripped"] is True
+    np.testing.assert_array_equal(run.affine, nib.load(run.bold).affine)
+
+
+def test_derivatives_given_by_name_and_elsewhere(tiny_bids_copy: Path, tmp_path: Path) -> None:
+    moved = shutil.move(tiny_bids_copy / "derivatives" / "fmriprep", tmp_path / "prep")
+    dataset = find_runs(tiny_bids_copy, derivatives={"mine": Path(moved)})
+    assert dataset.derivatives == {"mine": Path(moved).resolve()}
+    assert len(find_runs(tiny_bids_copy, derivatives=[Path(moved)]).runs) == 6
+
+
+def test_a_tree_that_holds_events_itself(tiny_bids_copy: Path) -> None:
+    prep = tiny_bids_copy / "derivatives" / "fmriprep"
+    for events in tiny_bids_copy.glob("sub-*/func/*_events.tsv"):
+        shutil.copy(events, prep / events.relative_to(tiny_bids_copy))
+    dataset = find_runs(prep)
+    assert len(dataset.runs) == 6
+    assert all(run.events.is_relative_to(prep.resolve()) for run in dataset.runs)
+    assert dataset.derivatives == {}
+
+
+def test_raw_images_that_share_one_space(bids_factory: Callable[..., Path]) -> None:
+    dataset = find_runs(bids_factory(derivatives=None))
+    assert len(dataset.runs) == 6
+    assert all(run.space is None and run.mask is None for run in dataset.runs)
+
+
+def test_raw_images_in_scanner_space_are_refused(bids_factory: Callable[..., Path]) -> None:
+    root = bids_factory(derivatives=None)
+    path = root / "sub-02/func/sub-02_task-motor_bold.nii.gz"
+    image = nib.load(path)
+    turned = image.affine @ nib.affines.from_matvec(nib.eulerangles.euler2mat(x=0.1))
+    write_nifti(path, image.get_fdata(dtype="f4"), turned, t_r=2.0, code=1)
+    with pytest.raises(DataError, match=r"do not lie in one space.*--derivatives"):
+        find_runs(root)
+
+
+def test_sessions_runs_and_events_by_inheritance(bids_factory: Callable[..., Path]) -> None:
+    root = bids_factory(participants=("01",), sessions=("a", "b"), runs=("1", "2"))
+    for events in root.glob("sub-*/ses-*/func/*task-wm*_events.tsv"):
+        shutil.move(events, root / "task-wm_events.tsv")
+    dataset = find_runs(root, selection=Selection(sessions=("ses-b",)))
+    assert [run.label for run in dataset.runs] == [
+        f"sub-01_ses-b_task-{task}_run-{run}" for task in ("motor", "wm") for run in "12"
+    ]
+    assert {run.events for run in dataset.runs if run.task == "wm"} == {
+        root.resolve() / "task-wm_events.tsv"
+    }
+
+
+def test_entities_and_metadata_as_pybids_finds_them(bids_factory: Callable[..., Path]) -> None:
+    from bids import BIDSLayout
+
+    root = bids_factory(sessions=("a",), runs=("1",))
+    session = root / "sub-02" / "ses-a"
+    (session / "sub-02_ses-a_bold.json").write_text('{"InstitutionName": "Here"}')
+    (session / "func" / "sub-02_ses-a_task-wm_run-1_bold.json").write_text(
+        '{"PhaseEncodingDirection": "i"}'
+    )
+    layout = BIDSLayout(root, validate=False)
+    for run in find_runs(root).runs:
+        raw = session.parents[1] / f"sub-{run.participant}/ses-a/func/{run.label}_bold.nii.gz"
+        entities = layout.get_file(str(raw.resolve())).get_entities()
+        assert entities["subject"] == run.participant
+        assert entities["task"] == run.task
+        metadata = layout.get_metadata(str(raw.resolve()))
+        assert run.phase_encoding == metadata["PhaseEncodingDirection"]
+        assert run.site == metadata.get("InstitutionName", run.site)
+
+
+def test_names_above_the_dataset_do_not_matter(tmp_path: Path) -> None:
+    root = make_bids(tmp_path / "sub-99" / "ses-x" / "bids", participants=("01",))
+    assert {run.participant for run in find_runs(root).runs} == {"01"}
+
+
+def test_what_is_no_input_is_passed_over(tiny_bids_copy: Path) -> None:
+    prep = tiny_bids_copy / "derivatives" / "fmriprep"
+    own = tiny_bids_copy / "derivatives" / "fmrisynth"
+    shutil.copytree(prep, own)
+    write_description(own, DatasetType="derivative", GeneratedBy=[{"Name": "fmrisynth"}])
+    shutil.copytree(prep / "sub-01", tiny_bids_copy / "sourcedata" / "sub-77")
+    shutil.copytree(prep, prep / "derivatives" / "nested")
+    source = prep / "sub-01" / "func" / f"{MOTOR}.nii.gz"
+    shutil.copy(source, source.with_name(f"{MOTOR}.nii.gz".replace("preproc", "synth")))
+    shutil.copy(source, source.with_name("._" + source.name))
+    dataset = find_runs(tiny_bids_copy)
+    assert len(dataset.runs) == 6
+    assert dataset.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("spaces", "asked", "expected"),
+    [
+        (["T1w", SPACE, "MNI152NLin6Asym"], None, SPACE),
+        (["T1w", "MNI152NLin6Asym"], None, "MNI152NLin6Asym"),
+        (["T1w", SPACE], "T1w", "T1w"),
+        (["T1w"], None, "T1w"),
+    ],
+)
+def test_choice_of_space(
+    tiny_bids_copy: Path, spaces: list[str], asked: str | None, expected: str
+) -> None:
+    _respaced(tiny_bids_copy, spaces)
+    dataset = find_runs(tiny_bids_copy, selection=Selection(space=asked))
+    assert {run.space for run in dataset.runs} == {expected}
+    assert len(dataset.runs) == 6
+    assert all(
+        run.mask is not None and f"space-{expected}_" in run.mask.name for run in dataset.runs
+    )
+
+
+def test_spaces_without_a_usual_choice(tiny_bids_copy: Path) -> None:
+    _respaced(tiny_bids_copy, ["T1w", "custom"])
+    with pytest.raises(UsageError, match=r"T1w, custom.*--space"):
+        find_runs(tiny_bids_copy)
+
+
+def _respaced(root: Path, spaces: list[str]) -> None:
+    for path in list(root.glob(f"derivatives/fmriprep/sub-*/func/*space-{SPACE}*")):
+        content = path.read_bytes()
+        path.unlink()
+        for space in spaces:
+            path.with_name(path.name.replace(SPACE, space)).write_bytes(content)
+
+
+def test_native_resolution_goes_first(tiny_bids_copy: Path) -> None:
+    for path in tiny_bids_copy.glob("derivatives/fmriprep/sub-*/func/*_res-2_*"):
+        shutil.copy(path, path.with_name(path.name.replace("_res-2", "")))
+    assert {run.resolution for run in find_runs(tiny_bids_copy).runs} == {None}
+    asked = find_runs(tiny_bids_copy, selection=Selection(space=f"{SPACE}:res-2"))
+    assert {run.resolution for run in asked.runs} == {"2"}
+    with pytest.raises(NoMatchError, match=r"res-9\. There are: \(no res entity\), 2"):
+        find_runs(tiny_bids_copy, selection=Selection(space=f"{SPACE}:res-9"))
+
+
+def test_combined_echoes_go_first_and_single_ones_need_a_filter(tiny_bids_copy: Path) -> None:
+    folder = tiny_bids_copy / FUNC
+    for path in list(folder.glob("*task-motor*")):
+        for echo in "12":
+            shutil.copy(path, path.with_name(path.name.replace("_space", f"_echo-{echo}_space")))
+    assert find_runs(tiny_bids_copy).runs[0].bold.name == f"{MOTOR}.nii.gz"
+    (folder / f"{MOTOR}.nii.gz").unlink()
+    dataset = find_runs(tiny_bids_copy)
+    assert len(dataset.runs) == 5
+    assert "single echoes" in dataset.skipped[0][1]
+    chosen = find_runs(
+        tiny_bids_copy, selection=Selection(filters={"bold": {"echo": 2}, "t1w": {}})
+    )
+    assert [run.label for run in chosen.runs] == ["sub-01_task-motor"]
+    assert "_echo-2_" in chosen.runs[0].bold.name
+
+
+def test_resting_state_is_left_out_without_a_word(tiny_bids_copy: Path) -> None:
+    for path in list(tiny_bids_copy.rglob("*task-wm*")):
+        name = path.name.replace("task-wm", "task-rest")
+        path.rename(path.with_name(name))
+    for events in tiny_bids_copy.rglob("*task-rest*_events.tsv"):
+        events.unlink()
+    dataset = find_runs(tiny_bids_copy)
+    assert {run.task for run in dataset.runs} == {"motor"}
+    assert dataset.skipped == ()
+
+
+@pytest.mark.parametrize(
+    ("selection", "error", "message"),
+    [
+        (Selection(participants=("01", "9")), NoMatchError, r"participant 9.*It has: 01, 02, 03"),
+        (Selection(sessions=("a",)), NoMatchError, "session a.*no session labels"),
+        (Selection(tasks=("rest",)), NoMatchError, r"task rest.*It has: motor, wm"),
+        (Selection(space="T1w"), NoMatchError, rf"space T1w. There are: {SPACE}"),
+        (Selection(filters={"bold": {"run": 7}}), NoMatchError, "asked for together"),
+    ],
+)
+def test_what_does_not_exist(
+    tiny_bids: Path, selection: Selection, error: type[FmrisynthError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        find_runs(tiny_bids, selection=selection)
+
+
+def test_roots_that_are_no_datasets(tiny_bids_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="does not exist"):
+        find_runs(tmp_path / "absent")
+    with pytest.raises(NoInputError, match="is a file"):
+        find_runs(tiny_bids_copy / "participants.tsv")
+    with pytest.raises(NotBIDSError, match=r"Did you mean .*bids"):
+        find_runs(tiny_bids_copy / "sub-01")
+    with pytest.raises(NotBIDSError, match=r"Did you mean .*bids"):
+        find_runs(tmp_path)
+    with pytest.raises(NotBIDSError, match="the derivatives directory"):
+        find_runs(tiny_bids_copy, derivatives=[tmp_path])
+    with pytest.raises(NoInputError, match="the derivatives directory"):
+        find_runs(tiny_bids_copy, derivatives=[tmp_path / "absent"])
+    (tiny_bids_copy / "dataset_description.json").write_text("{}")
+    with pytest.raises(NotBIDSError, match="no Name"):
+        find_runs(tiny_bids_copy)
+    (tiny_bids_copy / "dataset_description.json").write_text("{")
+    with pytest.raises(NotBIDSError, match="JSON"):
+        find_runs(tiny_bids_copy)
+
+
+def test_no_runs_at_all(tiny_bids_copy: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    write_description(empty)
+    with pytest.raises(NoMatchError, match="no BOLD image of a task"):
+        find_runs(empty)
+    with pytest.raises(NoMatchError, match="no preprocessed BOLD"):
+        find_runs(tiny_bids_copy, derivatives=[empty])
+    for events in tiny_bids_copy.rglob("*_events.tsv"):
+        events.unlink()
+    with pytest.raises(
+        NoMatchError, match=r"(?s)has events.*--derivatives.*sub-01_task-motor_events"
+    ):
+        find_runs(tiny_bids_copy)
+
+
+def test_derivatives_without_description_are_passed_over(
+    tiny_bids_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prep = tiny_bids_copy / "derivatives" / "fmriprep"
+    shutil.copytree(prep, tiny_bids_copy / "derivatives" / "another")
+    (prep / "dataset_description.json").unlink()
+    assert find_runs(tiny_bids_copy).derivatives.keys() == {"another"}
+    assert "passing over" in caplog.text
+
+
+def _sidecar(**content: object) -> Callable[[Path], None]:
+    return lambda bold: bold.with_name(f"{MOTOR}.json").write_text(json.dumps(content)) and None
+
+
+def _image(shape: tuple[int, ...], t_r: float | None = 2.0) -> Callable[[Path], None]:
+    def damage(bold: Path) -> None:
+        write_nifti(bold, np.ones(shape, "f4"), np.diag([4.0, 4, 4, 1]), t_r=None)
+        if t_r is not None:
+            image = nib.load(bold)
+            data = np.asarray(image.dataobj)
+            write_nifti(bold, data, image.affine, t_r=t_r)
+
+    return damage
+
+
+def _header_bytes(offset: int, content: bytes) -> Callable[[Path], None]:
+    def damage(bold: Path) -> None:
+        raw = bytearray(gzip.decompress(bold.read_bytes()))
+        raw[offset : offset + len(content)] = content
+        bold.write_bytes(gzip.compress(bytes(raw), 1))
+
+    return damage
+
+
+def _broken_link(bold: Path) -> None:
+    bold.unlink()
+    bold.symlink_to("../.git/annex/objects/x")
+
+
+def _wrong_label(bold: Path) -> None:
+    bold.rename(bold.with_name(bold.name.replace("task-motor", "task-mo.tor")))
+
+
+def _wrong_folder(bold: Path) -> None:
+    bold.rename(bold.with_name(bold.name.replace("sub-01", "sub-02")))
+
+
+def _mask(content: bytes | None) -> Callable[[Path], None]:
+    def damage(bold: Path) -> None:
+        mask = bold.with_name(bold.name.replace("preproc_bold", "brain_mask"))
+        mask.unlink()
+        if content is None:
+            mask.symlink_to("nowhere")
+        else:
+            mask.write_bytes(content)
+
+    return damage
+
+
+BAD_RUNS = {
+    "zero bytes": (lambda bold: bold.write_bytes(b""), r"empty \(0 bytes\)"),
+    "not gzip": (lambda bold: bold.write_bytes(b"no image" * 99), "no readable NIfTI header"),
+    "cut header": (
+        lambda bold: bold.write_bytes(bold.read_bytes()[:40]),
+        "no readable NIfTI header",
+    ),
+    "git-annex link": (_broken_link, "datalad get"),
+    "3D": (_image((8, 9, 8), None), "is 3D"),
+    "5D": (_image((4, 4, 4, 3, 2)), "is 5D"),
+    "one volume": (_image((8, 9, 8, 1)), "one volume"),
+    "flat": (_image((8, 9, 1, 5)), "2 voxels or more"),
+    "negative dimension": (_header_bytes(42, b"\xff\xff"), "NIfTI header|impossible shape"),
+    "zero dimension": (_header_bytes(42, b"\x00\x00"), "NIfTI header|impossible shape"),
+    "huge dimension": (_header_bytes(42, b"\xff\x7f"), "impossible shape"),
+    "singular affine": (_header_bytes(280, b"\0" * 48), "affine"),
+    "NaN affine": (_header_bytes(280, b"\0\0\xc0\x7f"), "affine"),
+    "unknown data type": (_header_bytes(70, b"\x39\x05"), "NIfTI header"),
+    "TR 0": (_sidecar(RepetitionTime=0), "positive number of seconds"),
+    "TR negative": (_sidecar(RepetitionTime=-2), "positive number of seconds"),
+    "TR in ms": (_sidecar(RepetitionTime=2000), r"milliseconds.*\(2\?\)"),
+    "TR too short": (_sidecar(RepetitionTime=0.002), "that fast"),
+    "TR text": (_sidecar(RepetitionTime="2"), "a number in s is expected"),
+    "TR true": (_sidecar(RepetitionTime=True), "a number in s is expected"),
+    "TR NaN": (_sidecar(RepetitionTime=float("nan")), "positive number of seconds"),
+    "TR of sidecar and header differ": (
+        _sidecar(RepetitionTime=2.5),
+        "2.5 s in its sidecar and 2 s in its header",
+    ),
+    "sidecar no JSON": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("{"), "JSON"),
+    "sidecar a list": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("[]"), "an object"),
+    "odd label": (_wrong_label, "may hold only letters and digits"),
+    "wrong folder": (_wrong_folder, "belongs into the folder sub-02/func"),
+    "mask is a broken link": (_mask(None), "datalad get"),
+    "mask is empty": (_mask(b""), r"empty \(0 bytes\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RUNS)
+def test_one_bad_run_is_reported_and_the_others_are_found(tiny_bids_copy: Path, case: str) -> None:
+    damage, message = BAD_RUNS[case]
+    damage(tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz")
+    dataset = find_runs(tiny_bids_copy)
+    assert len(dataset.runs) == 5
+    assert len(dataset.skipped) == 1
+    path, reason = dataset.skipped[0]
+    assert "sub-0" in path.name
+    with pytest.raises(DataError, match=message):
+        raise DataError(reason)
+
+
+def test_missing_repetition_time(tiny_bids_copy: Path) -> None:
+    for sidecar in tiny_bids_copy.rglob("*_bold.json"):
+        sidecar.write_text("{}")
+    assert find_runs(tiny_bids_copy).runs[0].t_r == 2.0  # from the header
+    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
+    _header_bytes(92, b"\0\0\0\0")(bold)
+    path, reason = find_runs(tiny_bids_copy).skipped[0]
+    assert path == bold.resolve()
+    assert "no repetition time" in reason
+    (bold.with_name(f"{MOTOR}.json")).write_text('{"VolumeTiming": [0, 1, 5]}')
+    assert "irregular" in find_runs(tiny_bids_copy).skipped[0][1]
+
+
+@pytest.mark.parametrize(("stored", "unit"), [(2000.0, "msec"), (2000.0, "sec"), (1.0, "sec")])
+def test_harmless_header_repetition_times(tiny_bids_copy: Path, stored: float, unit: str) -> None:
+    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
+    image = nib.load(bold)
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4] = stored
+    nib.save(image, bold)
+    assert find_runs(tiny_bids_copy).runs[0].t_r == 2.0
+
+
+def test_all_runs_bad(tiny_bids_copy: Path) -> None:
+    for bold in tiny_bids_copy.rglob("*preproc_bold.nii.gz"):
+        bold.write_bytes(b"")
+    with pytest.raises(DataError, match=r"(?s)none of the 6 .*0 bytes.*and 3 more"):
+        find_runs(tiny_bids_copy)
+
+
+def test_a_damaged_database_is_made_anew(tiny_bids: Path, tmp_path: Path) -> None:
+    first = find_runs(tiny_bids, database_dir=tmp_path)
+    files = sorted(tmp_path.rglob("*.json"))
+    assert {path.name for path in files} == {"images.json", "headers.json"}
+    whole = [path.read_bytes() for path in files]
+    for content in (b"", b"{", b"[]", b"{}", b"\xff"):
+        for path in files:
+            path.write_bytes(content)
+        found = find_runs(tiny_bids, database_dir=tmp_path)
+        assert [run.bold for run in found.runs] == [run.bold for run in first.runs]
+        assert [path.read_bytes() for path in files] == whole
+
+
+def test_database_follows_the_disk(tiny_bids_copy: Path, tmp_path: Path) -> None:
+    database = tmp_path / "db"
+    first = find_runs(tiny_bids_copy, database_dir=database)
+    again = find_runs(tiny_bids_copy, database_dir=database)
+    assert [run.label for run in again.runs] == [run.label for run in first.runs]
+    np.testing.assert_array_equal(again.runs[0].affine, first.runs[0].affine)
+    (tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz").unlink()
+    assert len(find_runs(tiny_bids_copy, database_dir=database).runs) == 5
+    # A changed image is read anew, though its name is the same.
+    other = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz".replace("motor", "wm")
+    _image((8, 9, 8, 12))(other)
+    assert find_runs(tiny_bids_copy, database_dir=database).runs[0].n_volumes == 12
+
+
+def test_the_input_is_never_written_to(tiny_bids: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny_bids.rglob("*")}
+    find_runs(tiny_bids)
+    assert {path: path.stat().st_mtime_ns for path in tiny_bids.rglob("*")} == before

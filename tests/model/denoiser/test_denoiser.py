@@ -1,0 +1,422 @@
+"""The denoiser: conditions reach its output, its start is the exact Gaussian velocity, masks."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import (
+    BACKBONE,
+    DENOISER,
+    LATENT,
+    N_FRAMES,
+    SHAPE,
+    VOCABULARY,
+    batch,
+    blocks,
+    make_run,
+    perturb,
+    run_condition,
+    with_backbone,
+)
+
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.model.denoiser.conditioning import RunCondition, collate
+from fmrisynth.model.denoiser.denoiser import Denoiser, EvokedResponse
+from fmrisynth.synthesis.guidance import GuidedVelocity
+from fmrisynth.synthesis.sampler import euler
+from fmrisynth.training.diffusion_loss import diffusion_loss
+
+CHANNELS = 2
+MASK = torch.ones(LATENT, dtype=torch.bool)
+MASK[0] = MASK[:, :, -2:] = False
+NO_EVOKED = EvokedConfig(enabled=False)
+
+
+def make(config=DENOISER, mask=MASK, *, seed=0, wild=0.3, patch=2):
+    """A denoiser whose zero-initialised layers were moved, so that all paths are open."""
+    torch.manual_seed(seed)
+    denoiser = Denoiser(config, VOCABULARY, CHANNELS, mask, patch).eval()
+    if wild:
+        perturb(denoiser, wild)
+    return denoiser
+
+
+def noisy(count=1, mask=MASK, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, N_FRAMES, CHANNELS, *mask.shape, generator=generator) * mask
+
+
+def condition(events=None, start=4, **more):
+    events = blocks("hand", "foot", "hand") if events is None else events
+    return run_condition(events, **more).window(start, N_FRAMES)
+
+
+@torch.no_grad()
+def output(denoiser, window, x=None, theta=0.9):
+    x = noisy() if x is None else x
+    return denoiser(x, torch.full((len(x),), theta), window)
+
+
+def size(values):
+    return float(values.detach().square().mean().sqrt())
+
+
+ARCHITECTURES = [
+    {"architecture": architecture, "cross_attention": cross, "frame_tokens": tokens}
+    for architecture in ("hybrid", "cnn", "transformer")
+    for cross in (True, False)
+    for tokens in (True, False)
+]
+
+
+@pytest.mark.parametrize("form", ARCHITECTURES, ids=lambda f: "-".join(map(str, f.values())))
+def test_the_backbone_listens_to_its_condition(form):
+    denoiser = make(replace(with_backbone(**form), evoked=NO_EVOKED))
+    window = condition()
+    plain = output(denoiser, window)
+    scale = size(plain)
+    assert scale > 0.1
+    changed = {
+        "attributes": replace(window, attributes=torch.tensor([[2, 1, 0]])),
+        "t_r": replace(window, t_r=torch.tensor([0.8])),
+        "anatomy": replace(window, anatomy=window.anatomy.flip(2)),
+        "kept": window.unconditional(),
+        "anatomy_kept": replace(window, anatomy_kept=torch.zeros(1)),
+    }
+    events = condition(blocks("foot", "hand", "foot"))
+    for name, other in changed.items():
+        assert size(output(denoiser, other) - plain) > 1e-4 * scale, name
+    difference = size(output(denoiser, events) - plain)
+    if form["frame_tokens"]:
+        assert difference > 1e-4 * scale
+    else:
+        assert difference == 0  # as published: a class, no timing
+    assert size(output(denoiser, window, theta=0.3) - plain) > 1e-4 * scale
+
+
+@pytest.mark.parametrize("architecture", ["hybrid", "transformer"])
+def test_cross_attention_looks_at_the_history(architecture):
+    """What happened before the window reaches it through the tokens alone."""
+    window = condition(start=20)
+    history = VOCABULARY.longest_history
+    frames = window.frames.clone()
+    frames[:, :history] += 1
+    earlier = replace(window, frames=frames)
+    for cross in (True, False):
+        config = with_backbone(architecture=architecture, cross_attention=cross)
+        denoiser = make(replace(config, evoked=NO_EVOKED))
+        change = size(output(denoiser, earlier) - output(denoiser, window))
+        assert (change > 1e-5) == cross
+
+
+def test_tokens_that_are_not_valid_do_not_count():
+    denoiser = make(replace(with_backbone(architecture="transformer"), evoked=NO_EVOKED))
+    window = condition(start=0)
+    frames = window.frames.clone()
+    frames[~window.valid] = 5.0
+    assert torch.equal(output(denoiser, replace(window, frames=frames)), output(denoiser, window))
+
+
+def test_a_withheld_condition_says_nothing():
+    denoiser = make()
+    one = condition().unconditional()
+    other = condition(blocks("foot"), start=9, entities={"sub": "01", "task": "wm"}, t_r=1.0)
+    other = replace(other, anatomy=one.anatomy).unconditional()
+    other = replace(other, valid=one.valid)
+    torch.testing.assert_close(output(denoiser, one), output(denoiser, other))
+    hidden = replace(one, anatomy_kept=torch.zeros(1))
+    elsewhere = replace(hidden, anatomy=hidden.anatomy + 3)
+    assert torch.equal(output(denoiser, hidden), output(denoiser, elsewhere))
+
+
+def test_without_anatomy_there_is_none():
+    denoiser = make(with_backbone(anatomy=False))
+    window = condition()
+    flipped = replace(window, anatomy=window.anatomy.flip(2))
+    assert torch.equal(output(denoiser, window), output(denoiser, flipped))
+
+
+def test_widths_that_heads_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="multiple of head_width"):
+        with_backbone(architecture="transformer", head_width=12)
+
+
+def test_unknown_architectures_are_refused():
+    with pytest.raises(ValueError, match="one of hybrid, cnn, transformer, monai"):
+        make(with_backbone(architecture="mlp"))
+
+
+@pytest.mark.parametrize("change", [{"prediction": "x0"}, {"noise": "pink"}])
+def test_unknown_settings_are_refused(change):
+    with pytest.raises(ValueError, match="expected"):
+        replace(DENOISER, **change)
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="regression or zero"):
+        EvokedConfig(start="one")
+
+
+# The start
+
+
+def test_the_start_is_the_exact_velocity_of_a_gaussian():
+    """Before training v = −sin θ · evoked mean, whatever comes in."""
+    denoiser = make(wild=0)
+    perturb(denoiser.evoked, 1.0)
+    window = condition()
+    expected = denoiser.evoked(window) * MASK
+    assert size(expected) > 0.01
+    for theta in (0.2, 1.0, 1.5):
+        for x in (noisy(), noisy(seed=1) * 3):
+            found = output(denoiser, window, x, theta)
+            torch.testing.assert_close(found, -np.sin(theta) * expected, atol=1e-6, rtol=1e-5)
+            velocity = GuidedVelocity(denoiser, window, 1.0)(x, theta).detach()
+            torch.testing.assert_close(velocity, found)
+
+
+class Exactly(torch.nn.Module):
+    """A backbone that is a function of the noisy latents and the angle."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.patch = 2
+
+    def encode(self, condition):
+        return None
+
+    def forward(self, x, theta, encoded):
+        return self.function(x, theta.view(-1, 1, 1, 1, 1, 1))
+
+
+def test_velocities_of_v_and_epsilon_prediction_agree():
+    """For unit Gaussian noise about a mean: v = −sin θ · m, ε = sin θ · x − sin θ cos θ · m."""
+    by_v = make(wild=0)
+    perturb(by_v.evoked, 1.0)
+    by_epsilon = make(replace(DENOISER, prediction="epsilon"), wild=0)
+    by_epsilon.evoked.load_state_dict(by_v.evoked.state_dict())
+    by_epsilon.backbone = Exactly(lambda x, theta: theta.sin() * x)
+    x, window = noisy(), condition()
+    for theta in (0.1, 0.8, 1.5):
+        for guidance in (1.0, 1.7):
+            one = GuidedVelocity(by_v, window, guidance)(x, theta)
+            other = GuidedVelocity(by_epsilon, window, guidance)(x, theta)
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_losses_of_v_and_epsilon_differ_by_the_squared_cosine():
+    """ε − ε̂ = cos θ · (v − v̂) for the same belief about x_0."""
+    x0, noise, window = noisy(seed=2), noisy(seed=3), condition()
+
+    def belief(x, theta, _condition=None):
+        return 0.3 * x + 0.1 * theta.view(-1, 1, 1, 1, 1, 1)
+
+    def as_epsilon(x, theta, _condition):
+        cos, sin = theta.cos(), theta.sin()
+        return sin * x + cos * belief(x, theta)
+
+    for theta in (0.4, 1.2):
+        angle = torch.tensor([theta])
+        of_v = diffusion_loss(belief, "v", x0, noise, angle, window, MASK)
+        of_epsilon = diffusion_loss(as_epsilon, "epsilon", x0, noise, angle, window, MASK)
+        assert float(of_epsilon) == pytest.approx(np.cos(theta) ** 2 * float(of_v), rel=1e-4)
+
+
+@torch.no_grad()
+def test_the_loss_is_a_mean_over_the_brain():
+    """Zero for the true velocity, one for an error of one inside the brain."""
+    x0, noise, window = noisy(3, seed=2), noisy(3, seed=3), condition()
+    theta = torch.tensor([0.3, 0.9, 1.4])
+    cos, sin = theta.cos().view(-1, 1, 1, 1, 1, 1), theta.sin().view(-1, 1, 1, 1, 1, 1)
+    truth = cos * noise - sin * x0
+    for error in (0.0, 1.0, 2.0):
+        loss = diffusion_loss(
+            lambda x, t, c, e=error: truth + e * MASK, "v", x0, noise, theta, window, MASK
+        )
+        assert float(loss) == pytest.approx(error**2, abs=1e-5)
+
+
+# Guidance
+
+
+@torch.no_grad()
+def test_guidance_scales_the_evoked_mean():
+    denoiser, x, window = make(), noisy(), condition()
+    zero, one, two = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(one - zero, -np.sin(0.7) * denoiser.evoked(window) * MASK)
+    torch.testing.assert_close(two - one, one - zero, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("evoked", [True, False])
+def test_rescaling_brings_the_spread_back(evoked):
+    """At φ = 1 the guided output has the unguided one's spread, its direction stays."""
+    config = DENOISER if evoked else replace(DENOISER, evoked=NO_EVOKED)
+    denoiser, x, window = make(config), noisy(3), collate([condition()] * 3)
+    one = GuidedVelocity(denoiser, window, 1.0, 1.0)(x, 0.7)
+    wild = GuidedVelocity(denoiser, window, 30.0)(x, 0.7)
+    tame, half = (GuidedVelocity(denoiser, window, 30.0, r)(x, 0.7) for r in (1.0, 0.5))
+    torch.testing.assert_close(
+        GuidedVelocity(denoiser, window, 1.0)(x, 0.7), one, atol=1e-6, rtol=1e-5
+    )
+    spread = [v.square().sum((1, 2, 3, 4, 5)).sqrt() for v in (one, wild, tame)]
+    assert (spread[1] > 1.2 * spread[0]).all()
+    torch.testing.assert_close(spread[2], spread[0], atol=1e-4, rtol=1e-4)
+    cosine = torch.cosine_similarity(wild.flatten(1), tame.flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(half, (wild + tame) / 2, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_classifier_free_guidance_of_gaussians_scales_the_mean():
+    """Of N(m, 1) given and N(0, 1) not, a scale of w makes N(w · m, 1)."""
+    denoiser = make(replace(DENOISER, evoked=NO_EVOKED))
+    mean = 1.5
+
+    class Known(torch.nn.Module):
+        patch = 2
+
+        def encode(self, condition):
+            return condition.kept.view(-1, 1, 1, 1, 1, 1)
+
+        def forward(self, x, theta, encoded):
+            return -theta.sin().view(-1, 1, 1, 1, 1, 1) * mean * encoded + 0 * x
+
+    denoiser.backbone = Known()
+    for w in (0.0, 1.0, 2.5):
+        guided = GuidedVelocity(denoiser, collate([condition()] * 40), w)
+        noise = noisy(40) * MASK
+        angles = torch.linspace(np.pi / 2, 0, 26)
+        made = euler(lambda x, theta, g=guided: g(x, theta), noise, angles, None)
+        inside = made[..., MASK]
+        assert float(inside.mean()) == pytest.approx(w * mean, abs=0.03)
+        assert float(inside.std()) == pytest.approx(float(noise[..., MASK].std()), abs=0.03)
+
+
+@torch.no_grad()
+def test_without_the_pathway_guidance_is_classifier_free():
+    denoiser, x, window = make(replace(DENOISER, evoked=NO_EVOKED)), noisy(), condition()
+    none = GuidedVelocity(denoiser, window.unconditional(), 1.0)(x, 0.7)
+    one, three = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (1.0, 3.0))
+    torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-4, rtol=1e-3)
+    assert size(three - one) > 1e-4
+
+
+# The evoked-response pathway
+
+
+def regression_problem(rank, n=200):
+    """Latents of known low-rank response: Z = X B M."""
+    rng = np.random.default_rng(0)
+    places = int(MASK.sum())
+    design = rng.standard_normal((n, 4, 2))
+    coefficients = rng.standard_normal((8, rank))
+    maps = rng.standard_normal((rank, CHANNELS * places))
+    return design, coefficients @ maps
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_the_start_reproduces_a_known_regression(rank):
+    design, effects = regression_problem(rank)
+    flat = torch.from_numpy(design.reshape(len(design), 8))
+    latents = flat @ torch.from_numpy(effects)
+    response = EvokedResponse(EvokedConfig(rank=4), 4, CHANNELS, LATENT)
+    response.start(flat.T @ flat, flat.T @ latents, MASK)
+    window = condition()
+    evoked = torch.from_numpy(design[:N_FRAMES]).float()[None]
+    found = response(replace(window, evoked=evoked)).detach()
+    expected = latents[:N_FRAMES].view(N_FRAMES, CHANNELS, -1).float()
+    assert size(found[0][..., MASK] - expected) < 0.03 * size(expected)  # the ridge takes 1 %
+    assert (found[..., ~MASK] == 0).all()
+
+
+def test_the_start_is_the_best_fit_of_its_rank():
+    """With noise and too small a rank: no worse than the truncated least-squares fit."""
+    design, effects = regression_problem(6)
+    rng = np.random.default_rng(1)
+    flat = torch.from_numpy(design.reshape(len(design), 8))
+    latents = flat @ torch.from_numpy(effects)
+    latents = latents + torch.from_numpy(rng.standard_normal(latents.shape))
+    response = EvokedResponse(EvokedConfig(rank=2), 4, CHANNELS, LATENT)
+    response.start(flat.T @ flat, flat.T @ latents, MASK)
+    evoked = torch.from_numpy(design).float()[None]
+    found = response(replace(condition(), evoked=evoked)).detach()[0][..., MASK].flatten(1).double()
+    fit = flat @ torch.linalg.lstsq(flat, latents).solution
+    left, values, right = torch.linalg.svd(fit, full_matrices=False)
+    best = left[:, :2] * values[:2] @ right[:2]
+    assert size(latents - found) < 1.01 * size(latents - best)
+
+
+def test_no_events_evoke_nothing():
+    response = EvokedResponse(EvokedConfig(rank=4), 4, CHANNELS, LATENT)
+    perturb(response, 1.0)
+    window = condition()
+    assert (response(replace(window, evoked=torch.zeros_like(window.evoked))) == 0).all()
+    assert (response(window.unconditional()) == 0).all()
+    assert size(response(window)) > 0.01
+
+
+def test_the_pathway_can_be_absent():
+    denoiser = make(replace(DENOISER, evoked=NO_EVOKED))
+    assert not any(name.startswith("evoked") for name, _ in denoiser.named_parameters())
+
+
+# Shapes and masks
+
+
+@pytest.mark.parametrize("form", ["hybrid", "cnn", "transformer"])
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 6, 7), (4, 9, 3)])
+def test_any_latent_grid_fits_and_nothing_is_predicted_outside(form, shape):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.3
+    config = DenoiserConfig(
+        n_frames=N_FRAMES,
+        backbone=replace(BACKBONE, widths=(8, 8, 16), blocks=(1, 1, 1), architecture=form),
+    )
+    denoiser = make(config, mask)
+    anatomy = np.ones((2, *(2 * n for n in shape)))
+    run = RunCondition(make_run(), blocks("hand"), anatomy, VOCABULARY, 40, 1 / 128)
+    x = noisy(2, mask)
+    found = output(denoiser, batch(run.window(0, N_FRAMES), run.window(9, N_FRAMES)), x)
+    assert found.shape == x.shape
+    assert (found[..., ~mask] == 0).all()
+    assert (found[..., mask] != 0).float().mean() > 0.99
+
+
+@torch.no_grad()
+def test_windows_of_a_batch_do_not_touch_each_other():
+    denoiser = make()
+    windows = [condition(), condition(blocks("foot"), start=0), condition(start=22, t_r=1.0)]
+    x = noisy(3)
+    together = denoiser(x, torch.tensor([0.2, 0.9, 1.4]), batch(*windows))
+    for i, (window, theta) in enumerate(zip(windows, (0.2, 0.9, 1.4), strict=True)):
+        alone = denoiser(x[i : i + 1], torch.tensor([theta]), window)
+        torch.testing.assert_close(together[i : i + 1], alone, atol=2e-4, rtol=1e-3)
+
+
+def test_every_weight_is_used():
+    denoiser = make().train()
+    window = batch(condition(), condition().unconditional())
+    denoiser(noisy(2), torch.tensor([0.5, 1.0]), window).square().sum().backward()
+    unused = [n for n, p in denoiser.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_parameters_are_counted_by_the_configuration():
+    """The default has every path; taking one away takes its weights away."""
+    counts = {}
+    for name, backbone in {
+        "default": BackboneConfig(),
+        "no cross-attention": BackboneConfig(cross_attention=False),
+        "no frame tokens": BackboneConfig(frame_tokens=False),
+        "no anatomy": BackboneConfig(anatomy=False),
+    }.items():
+        with torch.device("meta"):
+            config = DenoiserConfig(backbone=backbone)
+            denoiser = Denoiser(config, VOCABULARY, 4, torch.ones(8, 8, 8, dtype=torch.bool))
+        counts[name] = sum(p.numel() for p in denoiser.parameters())
+    assert all(counts[n] < counts["default"] for n in counts if n != "default")
+    assert {f.name for f in fields(BackboneConfig)} >= {"cross_attention", "frame_tokens"}
+    assert tuple(2 * n for n in LATENT) == SHAPE

@@ -1,0 +1,206 @@
+"""The model directory: it comes back as it was, and says what is wrong with it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.tiny_model import DENOISER, blocks, make_bold, make_model, make_run
+
+from fmrisynth.errors import ModelError
+from fmrisynth.model.model import Model, read_info
+from fmrisynth.synthesis.synthesiser import Synthesiser
+
+WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "model"
+    make_model(wildness=0.05).save(directory)
+    return directory
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def synthesis(model, seed=1):
+    maker = Synthesiser(model, model.info.config.sampling)
+    events = blocks("hand", "foot")
+    return maker.synthesise(make_run(n_volumes=20), make_bold(20), events, seed, person=0)[0]
+
+
+def change_json(directory, change):
+    path = directory / "config.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refused(directory, *words):
+    with pytest.raises(ModelError) as error:
+        Model.load(directory)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("noise", ["coloured", "white"])
+@pytest.mark.parametrize("evoked", [True, False])
+def test_a_loaded_model_makes_the_same(tmp_path, noise, evoked):
+    config = replace(DENOISER, noise=noise, evoked=replace(DENOISER.evoked, enabled=evoked))
+    model = make_model(config, wildness=0.05)
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    assert np.array_equal(synthesis(model), synthesis(loaded))
+    assert loaded.info.config == model.info.config
+    assert loaded.info.vocabulary == model.info.vocabulary
+    assert loaded.info.split == model.info.split
+    assert loaded.grid.shape == model.grid.shape
+    assert np.array_equal(loaded.grid.mask, model.grid.mask)
+    assert np.array_equal(loaded.grid.affine, model.grid.affine)
+    assert not loaded.denoiser.training
+
+
+def test_the_directory_is_whole_and_nothing_lies_beside_it(saved):
+    names = {p.name for p in saved.iterdir()}
+    assert names == {"config.json", "mask.nii.gz", "README.md"} | {
+        f"{name}.safetensors" for name in WEIGHTS
+    }
+    assert [p.name for p in saved.parent.iterdir()] == ["model"]
+    card = (saved / "README.md").read_text()
+    for word in ("not measured data", "motor: hand", "2 participants; 1 were held out", "03"):
+        assert word in card
+    assert str(saved.parent) not in (saved / "config.json").read_text()
+
+
+def test_the_card_says_when_nobody_was_held_out(tmp_path):
+    model = make_model()
+    model.info = replace(model.info, split=replace(model.info.split, held_out=()))
+    model.save(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "nothing it makes can be checked against unseen people" in card
+
+
+def test_the_digest_names_the_weights(saved, copied, tmp_path):
+    digest = read_info(saved).digest
+    assert digest
+    assert read_info(copied).digest == digest
+    make_model(wildness=0.06).save(tmp_path / "other")
+    assert read_info(tmp_path / "other").digest != digest
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_altered_weights_are_refused(copied, name):
+    path = copied / f"{name}.safetensors"
+    tensors = load_file(path)
+    for value in tensors.values():
+        value.flatten()[:1].logical_not_() if value.dtype == torch.bool else value.add_(1)
+    save_file(tensors, path)
+    refused(copied, str(path), "SHA-256")
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_truncated_weights_are_refused(copied, name):
+    path = copied / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    refused(copied, str(path))
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_missing_weights_are_refused(copied, name):
+    (copied / f"{name}.safetensors").unlink()
+    refused(copied, f"{name}.safetensors", "does not exist")
+
+
+def test_unexpected_tensors_are_refused(copied):
+    path = copied / "denoiser.safetensors"
+    save_file(load_file(path) | {"stranger": torch.zeros(1)}, path)
+    refused(copied, str(path), "unexpected stranger")
+
+
+def test_weights_of_another_configuration_are_refused(copied):
+    def widen(content):
+        content["config"]["denoiser"]["backbone"]["widths"] = [8, 24]
+
+    change_json(copied, widen)
+    refused(copied, "denoiser.safetensors", "expected (24")
+
+
+@pytest.mark.parametrize("found", [0, 1, 3, "2", None])
+def test_another_format_is_refused(copied, found):
+    change_json(copied, lambda c: c.update(format=found))
+    refused(copied, str(copied / "config.json"), repr(found), "format 2")
+
+
+@pytest.mark.parametrize(
+    "key", ["config", "vocabulary", "split", "scale", "space", "grid", "provenance", "hashes"]
+)
+def test_a_missing_part_of_the_description_is_named(copied, key):
+    change_json(copied, lambda c: c.pop(key))
+    refused(copied, str(copied / "config.json"), key)
+
+
+def _set(*path_and_value):
+    *path, last, value = path_and_value
+
+    def change(content):
+        for key in path:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("config", "denoiser", "colour", 1),
+        _set("config", "denoiser", "n_frames", "8"),
+        _set("split", "training", 5),
+        _set("scale", None),
+        _set("scale", "wide"),
+        _set("vocabulary", "trial_types", [["motor"]]),
+        _set("vocabulary", {}),
+        _set("grid", {}),
+        _set("grid", "shape", [16, 16]),
+        _set("grid", "affine", [[1, 0], [0, 1]]),
+        _set("hashes", []),
+        _set("hashes", {}),
+    ],
+)
+def test_damaged_descriptions_are_refused(copied, change):
+    change_json(copied, change)
+    refused(copied, str(copied))
+
+
+def test_text_that_is_no_json_is_refused(copied):
+    (copied / "config.json").write_text("{")
+    refused(copied, str(copied / "config.json"))
+    (copied / "config.json").unlink()
+    refused(copied, str(copied / "config.json"), "does not exist")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other"])
+def test_a_damaged_mask_is_refused(copied, damage):
+    path = copied / "mask.nii.gz"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        path.write_bytes(b"not an image")
+    refused(copied, str(path))
+
+
+def test_saving_over_an_unfinished_attempt(tmp_path):
+    left = tmp_path / ".model.writing"
+    left.mkdir()
+    (left / "junk").write_text("x")
+    make_model().save(tmp_path / "model")
+    Model.load(tmp_path / "model")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]

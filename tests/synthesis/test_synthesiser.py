@@ -1,0 +1,408 @@
+"""Synthetic runs from a model made by hand: repeatable, without seams, and obedient to events."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import (
+    DENOISER,
+    HIGH_PASS,
+    N_FRAMES,
+    PEAK,
+    SHAPE,
+    VOCABULARY,
+    affine_of,
+    ball,
+    blocks,
+    make_bold,
+    make_model,
+    make_run,
+    regions,
+    run_condition,
+    upsampled,
+)
+
+from fmrisynth.bids.images import Bold
+from fmrisynth.config.diffusion import EvokedConfig
+from fmrisynth.config.model import SamplingConfig
+from fmrisynth.errors import ModelError
+from fmrisynth.preprocess.design import design_of
+from fmrisynth.preprocess.volumes import drift_basis, removed_basis, split
+from fmrisynth.preprocess.windows import window_starts
+from fmrisynth.synthesis.sampler import SAMPLERS
+from fmrisynth.synthesis.synthesiser import Synthesiser, person_seed, run_seed, sample_latents
+
+EVENTS = blocks("hand", "foot", "hand")
+NO_EVOKED = replace(DENOISER, evoked=EvokedConfig(enabled=False))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def wild():
+    """A network that does something, everywhere and to everything."""
+    return make_model(wildness=0.1)
+
+
+def synthesise(model, events=EVENTS, *, seed=1, n_volumes=40, bold=None, sampling=None, **run):
+    bold = make_bold(n_volumes) if bold is None else bold
+    run = make_run(n_volumes=bold.data.shape[3], t_r=bold.t_r, **run)
+    maker = Synthesiser(model, sampling or model.info.config.sampling)
+    return maker.synthesise(run, bold, events, seed, person=0)
+
+
+def percent(made, carrier):
+    """Residual of a synthetic run, in %."""
+    inside = np.where(carrier.mask, carrier.mean, 1)[..., None]
+    return np.where(carrier.mask[..., None], made / inside * 100 - 100, 0)
+
+
+# Repeatability
+
+
+def test_the_same_seed_makes_the_same_bytes(wild):
+    one, other = (synthesise(wild, n_volumes=20)[0] for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+
+
+def test_another_seed_makes_another_run(wild):
+    one, carrier = synthesise(wild, n_volumes=20)
+    other, _ = synthesise(wild, n_volumes=20, seed=2)
+    a, b = (percent(x, carrier)[carrier.mask].ravel() for x in (one, other))
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.5  # they share what is evoked
+
+
+def test_neither_global_generator_nor_order_matters(wild):
+    torch.manual_seed(1)
+    first = synthesise(wild, n_volumes=12)[0]
+    torch.manual_seed(2)
+    synthesise(wild, n_volumes=12, seed=9)
+    assert np.array_equal(first, synthesise(wild, n_volumes=12)[0])
+
+
+def test_seeds_of_runs_are_their_own():
+    keys = [(seed, f"sub-{p}_task-{t}", s) for seed in (0, 1) for p in range(20)
+            for t in ("a", "b") for s in (1, 2)]  # fmt: skip
+    seeds = {run_seed(*key) for key in keys}
+    assert len(seeds) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert run_seed(0, "sub-01_task-a", 1) == run_seed(0, "sub-01_task-a", 1)
+
+
+# The run's own grid, length and carrier
+
+
+def test_a_run_keeps_its_carrier(model):
+    made, carrier = synthesise(model)
+    bold = make_bold()
+    assert made.shape == bold.data.shape
+    assert made.dtype == np.float32
+    assert (made[~carrier.mask] == 0).all()
+    np.testing.assert_allclose(made.mean(3), carrier.mean, rtol=1e-4)
+    residual = percent(made, carrier)[carrier.mask].T
+    basis = drift_basis(40, 2.0, HIGH_PASS)
+    own = split(bold, HIGH_PASS)[0].drift[:, carrier.mask]
+    np.testing.assert_allclose(basis.T @ residual, own, atol=0.02)
+
+
+def test_the_noise_level_is_the_carriers(model):
+    """What the decoder gives and what is added make up the real run's standard deviation."""
+    quiet = blocks("zero")  # of a task that does not respond in this run's voxels of interest
+    made, carrier = synthesise(model, quiet, n_volumes=60, entities={"sub": "01", "task": "wm"})
+    basis = drift_basis(60, 2.0, HIGH_PASS)
+    residual = percent(made, carrier)[carrier.mask].T
+    residual = residual - basis @ (basis.T @ residual)
+    elsewhere = ~upsampled(regions()["zero"])[carrier.mask]
+    ratio = residual.std(0)[elsewhere] / carrier.noise_sd[carrier.mask][elsewhere]
+    assert float(np.median(ratio)) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("n_volumes", [3, N_FRAMES - 1, N_FRAMES, N_FRAMES + 1, 29])
+def test_any_length(model, n_volumes):
+    made, carrier = synthesise(model, blocks("hand", first=0.0), n_volumes=n_volumes)
+    assert made.shape == (*SHAPE, n_volumes)
+    assert np.isfinite(made).all()
+    assert made[carrier.mask].std(axis=1).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "rotation", "flip"), [(3.0, 0.0, False), (4.0, 0.3, False), (5.0, 0.0, True)]
+)
+def test_any_grid_of_the_run(model, size, rotation, flip):
+    """Coarser, finer, oblique and left-handed runs get their evoked maps in the right place."""
+    shape = tuple(int(n) for n in np.round(16 * 4.0 / size * np.array([1, 1.1, 1])).astype(int))
+    affine = affine_of(shape, size)
+    turn = np.eye(4)
+    turn[:2, :2] = [
+        [np.cos(rotation), -np.sin(rotation)],
+        [np.sin(rotation), np.cos(rotation)],
+    ]
+    affine = turn @ affine
+    if flip:
+        affine = np.diag([-1.0, 1, 1, 1]) @ affine
+    rng = np.random.default_rng(0)
+    mask = ball(shape)
+    data = 1000 * (1 + 0.01 * rng.standard_normal((*shape, 40))) * mask[..., None]
+    bold = Bold(data.astype(np.float32), affine, mask, 2.0)
+    made = [
+        percent(*synthesise(model, events, bold=bold, shape=shape, affine=affine))
+        for events in (blocks("hand", "hand"), blocks("foot", "foot"))
+    ]
+    strength = np.square(made[0] - made[1]).mean(3)
+    places = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    expected = [
+        np.argwhere(upsampled(regions()[name])) @ affine_of()[:3, :3].T + affine_of()[:3, 3]
+        for name in ("hand", "foot")
+    ]
+    distance = np.min([np.linalg.norm(places - e.mean(0), axis=1) for e in expected], axis=0)
+    values = strength[mask]
+    centre = (places * values[:, None]).sum(0) / values.sum()
+    np.testing.assert_allclose(centre, np.mean([e.mean(0) for e in expected], axis=0), atol=2)
+    assert values[distance > 20].sum() < 0.01 * values.sum()
+
+
+def test_another_tr(model):
+    made, _ = synthesise(model, bold=make_bold(50, t_r=1.3))
+    assert made.shape == (*SHAPE, 50)
+
+
+# Seams
+
+
+def differences(latents):
+    """Root mean square of what changes from each frame to the next."""
+    return latents.diff(dim=0).square().flatten(1).mean(1).sqrt().numpy()
+
+
+def joints(n_volumes, stride):
+    starts = window_starts(n_volumes, N_FRAMES, stride)
+    edges = {*starts.tolist(), *(starts + N_FRAMES).tolist()} - {0, n_volumes}
+    found = np.zeros(n_volumes - 1, bool)
+    found[np.array(sorted(edges)) - 1] = True
+    return found
+
+
+class ExactGaussian(torch.nn.Module):
+    """What a network learns from latents that are slower than the noise, both AR(1).
+
+    v = sin θ cos θ (Σ_ε − Σ_0) (cos² θ Σ_0 + sin² θ Σ_ε)⁻¹ x within a window, which knows
+    nothing of what lies outside of it: the case in which windows disagree at their ends.
+    """
+
+    patch = 2
+
+    def __init__(self, signal, noise):
+        super().__init__()
+        self.signal, self.noise = signal, noise
+
+    def encode(self, condition):
+        return None
+
+    def forward(self, x, theta, encoded):
+        cos, sin = torch.cos(theta[0]).double(), torch.sin(theta[0]).double()
+        lags = torch.arange(x.shape[1], dtype=torch.float64)
+        distance = (lags[:, None] - lags).abs()
+        # 0⁰ is 1: a lag-1 correlation of 0 is white noise
+        signal, noise = self.signal**distance, torch.tensor(self.noise).double() ** distance
+        filtered = (noise - signal) @ torch.linalg.inv(cos**2 * signal + sin**2 * noise)
+        return torch.einsum("ts,bscxyz->btcxyz", (sin * cos * filtered).to(x), x)
+
+
+class Autoregressive(torch.nn.Module):
+    """AR(1) noise, white in space."""
+
+    def __init__(self, mask, lag1):
+        super().__init__()
+        self.mask, self.lag1 = mask, lag1
+
+    def sample(self, n_frames, generator, person=0):
+        noise = torch.randn(n_frames, 1, *self.mask.shape, generator=generator)
+        for t in range(1, n_frames):
+            noise[t] = self.lag1 * noise[t - 1] + (1 - self.lag1**2) ** 0.5 * noise[t]
+        return noise * self.mask
+
+
+def slow_model(evoked, signal, noise):
+    model = make_model(replace(DENOISER if evoked else NO_EVOKED, noise="white"))
+    model.denoiser.backbone = ExactGaussian(signal, noise)
+    model.noise = Autoregressive(model.space.mask, noise)
+    return model
+
+
+# lag-1 correlation of the latents and of the noise: as with fitted noise, and white noise
+COLOURS = pytest.mark.parametrize(("signal", "noise"), [(0.75, 0.6), (0.9, 0.0)])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("noise", "free"), [("coloured", True), ("white", False)])
+def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
+    model = make_model(replace(DENOISER, noise=noise, noise_modes=4))
+    condition = run_condition(EVENTS, n_volumes=80)
+    generator = torch.Generator().manual_seed(0)
+    latents = sample_latents(model, condition, SamplingConfig(steps=4, stride=4), generator, 0)
+    basis = torch.from_numpy(removed_basis(80, condition.t_r, HIGH_PASS)).float()
+    drift = basis.T @ latents[..., model.space.mask].flatten(1)
+    assert (float(drift.abs().mean()) < 1e-3) == free
+
+
+@torch.no_grad()
+def test_runs_of_a_person_have_its_response_in_common():
+    """Two runs of one person, and one of another, all with noise of their own."""
+    model = make_model(DENOISER)
+    differences = model.denoiser.evoked.differences  # people Q, trial types V, maps J
+    differences.normal_(0, PEAK / 2, generator=torch.Generator().manual_seed(0))
+    sampling = SamplingConfig(steps=4, stride=4)
+    condition = run_condition(blocks("hand", "hand", "hand"), n_volumes=60)
+    course = condition.design.evoked[:, [n for _, n in VOCABULARY.trial_types].index("hand"), 0]
+
+    def effect(seed, person):
+        latents = sample_latents(
+            model, condition, sampling, torch.Generator().manual_seed(seed), person
+        )
+        series = latents[:, 0].flatten(1).numpy()
+        return (course @ series) / (course @ course)
+
+    first, again, other = effect(1, 5), effect(2, 5), effect(3, 6)
+    own = np.corrcoef([first, again, other])
+    assert own[0, 1] > own[0, 2] + 0.1
+    assert person_seed(0, "01") != person_seed(0, "02")
+    assert person_seed(0, "01") != person_seed(1, "01")
+
+
+@torch.no_grad()
+@COLOURS
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("evoked", [True, False])
+def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
+    """Frame-to-frame differences at window joints lie within the spread of the others."""
+    model = slow_model(evoked, signal, noise)
+    n_volumes, sampling = 3 * N_FRAMES, SamplingConfig(steps=15, stride=stride)
+    at_joints = joints(n_volumes, stride)
+    condition = run_condition(EVENTS, n_volumes=n_volumes)
+    alone = run_condition(EVENTS, n_volumes=N_FRAMES)
+    found, cut = [], []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        found.append(differences(sample_latents(model, condition, sampling, generator, 0)))
+        pieces = [sample_latents(model, alone, sampling, generator, 0) for _ in range(3)]
+        cut.append(differences(torch.cat(pieces)))
+    for row in found:
+        others = row[~at_joints]
+        assert abs(row[at_joints].mean() - others.mean()) < 2 * others.std()
+    ratio = np.mean(found, axis=0)[at_joints].mean() / np.mean(found, axis=0)[~at_joints].mean()
+    assert ratio == pytest.approx(1, abs=0.08)
+    # windows made apart and put behind each other do show: the measure sees seams
+    apart = np.zeros(n_volumes - 1, bool)
+    apart[[N_FRAMES - 1, 2 * N_FRAMES - 1]] = True
+    assert np.mean(cut, axis=0)[apart].min() > 1.2 * np.mean(cut, axis=0)[~apart].max()
+
+
+@torch.no_grad()
+@COLOURS
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_long_run_has_the_variance_and_the_colour_of_its_windows(stride, signal, noise):
+    """Averaging windows takes little off where many of them overlap."""
+    model, sampling = slow_model(False, signal, noise), SamplingConfig(steps=15, stride=stride)
+    condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)
+    drawn = torch.stack(
+        [
+            sample_latents(model, condition, sampling, torch.Generator().manual_seed(seed), 0)
+            for seed in range(8)
+        ]
+    )[..., model.space.mask][:, :, 0]  # draws, frames, voxels
+    power = drawn.square().mean((0, 2))
+    lag1 = (drawn[:, 1:] * drawn[:, :-1]).mean() / drawn.square().mean()
+    assert float(power.max() / power.min()) < 1.3
+    assert float(power.mean()) == pytest.approx(1, abs=0.15)
+    assert float(lag1) == pytest.approx(signal, abs=0.04)
+
+
+# Events
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_other_events_change_the_maps_where_they_should(wild, seed):
+    """Issue A: the same seed with two conditions differs in the evoked maps."""
+    made = {}
+    for name in ("hand", "foot"):
+        data, carrier = synthesise(wild, blocks(name, name, name), seed=seed, n_volumes=48)
+        made[name] = percent(data, carrier)
+    regressor = design_of(blocks("x", "x", "x"), ["x"], 48, 2.0, high_pass=HIGH_PASS).evoked[
+        :, 0, 0
+    ]
+    difference = (made["hand"] - made["foot"]) @ regressor / (regressor @ regressor)
+    places = {name: upsampled(region) & ball() for name, region in regions().items()}
+    assert difference[places["hand"]].mean() == pytest.approx(PEAK, rel=0.15)
+    assert difference[places["foot"]].mean() == pytest.approx(-PEAK, rel=0.15)
+    elsewhere = ball() & ~places["hand"] & ~places["foot"]
+    assert np.abs(difference[elsewhere]).mean() < 0.1 * PEAK
+
+
+def test_the_response_follows_its_events_in_time(model):
+    early = percent(*synthesise(model, blocks("hand", first=4.0), n_volumes=40))
+    late = percent(*synthesise(model, blocks("hand", first=44.0), n_volumes=40))
+    course = (early - late)[upsampled(regions()["hand"]) & ball()].mean(0)
+    assert 4 <= int(course.argmax()) <= 9  # 4 s onset, response about 4 to 14 s later
+    assert 24 <= int(course.argmin()) <= 29
+
+
+def test_no_change_of_events_no_change_of_output(model):
+    shuffled = EVENTS.iloc[::-1].reset_index(drop=True)
+    assert np.allclose(synthesise(model)[0], synthesise(model, shuffled)[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 2.0])
+def test_guidance_scales_the_response(model, guidance):
+    sampling = SamplingConfig(steps=15, stride=4)
+    made = [
+        percent(*synthesise(model, sampling=replace(sampling, guidance=g)))
+        for g in (guidance, 1.0, 0.0)
+    ]
+    hand = upsampled(regions()["hand"]) & ball()
+    response = (made[1] - made[2])[hand].mean(0)
+    scaled = (made[0] - made[2])[hand].mean(0)
+    np.testing.assert_allclose(scaled, guidance * response, atol=0.02)
+    regressors = design_of(EVENTS, ["hand"], 40, 2.0, high_pass=HIGH_PASS).evoked[:, 0, 0]
+    slope = response @ regressors / (regressors @ regressors)
+    assert slope == pytest.approx(PEAK, rel=0.05)
+
+
+def test_what_the_autoencoder_takes_off_the_response_is_put_back():
+    weak = make_model()
+    weak.observation.evoked_gain.fill_(0.5)
+    sampling = SamplingConfig(steps=6, stride=4)
+    made = percent(*synthesise(weak, sampling=sampling))
+    double = percent(*synthesise(make_model(), sampling=replace(sampling, guidance=2.0)))
+    np.testing.assert_allclose(made, double, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_sampler_gives_the_response(model, name):
+    steps = {"ddpm": 60, "ddim": 60}.get(name, 20)
+    sampling = SamplingConfig(sampler=name, steps=steps, stride=4)
+    made = [
+        percent(*synthesise(model, blocks(n, n), sampling=sampling, n_volumes=24))
+        for n in ("hand", "foot")
+    ]
+    regressor = design_of(blocks("x", "x"), ["x"], 24, 2.0, high_pass=HIGH_PASS).evoked[:, 0, 0]
+    difference = (made[0] - made[1]) @ regressor / (regressor @ regressor)
+    hand = upsampled(regions()["hand"]) & ball()
+    assert difference[hand].mean() == pytest.approx(PEAK, rel=0.1)
+
+
+def test_the_backbone_alone_answers_to_events_too():
+    model = make_model(NO_EVOKED, wildness=0.2)
+    one, carrier = synthesise(model, blocks("hand", "hand"), n_volumes=24)
+    other, _ = synthesise(model, blocks("foot", "foot"), n_volumes=24)
+    assert np.abs(one - other)[carrier.mask].max() > 0
+
+
+def test_unknown_trial_types_are_refused(model):
+    with pytest.raises(ModelError, match=r"'tongue'.*foot, hand"):
+        synthesise(model, blocks("tongue"))
+    with pytest.raises(ModelError, match=r"task 'rest'; it has motor, wm"):
+        synthesise(model, entities={"sub": "01", "task": "rest"})
