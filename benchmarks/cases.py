@@ -17,9 +17,9 @@ from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split
-from fmrisynth.preprocess.volumes import removed_basis
 
 TRIAL_TYPES = ("faces", "houses", "bodies", "tools")
 NOISE_FRAMES = 64  # of white noise that an untrained model's noise is fitted to

@@ -39,7 +39,7 @@ from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
-from fmrisynth.preprocess.volumes import Carrier, drift_basis, merge, remove_drift, split
+from fmrisynth.preprocess.carrier import Carrier, drift_basis, merge, remove_drift, split
 
 __all__ = [
     "Fmrisim",

@@ -25,8 +25,7 @@ from fmrisynth.baselines.group_response import (
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.model.noise.stationary import ColouredNoise
-from fmrisynth.preprocess.grid import resample
-from fmrisynth.preprocess.volumes import (
+from fmrisynth.preprocess.carrier import (
     Carrier,
     drift_basis,
     merge,
@@ -34,6 +33,7 @@ from fmrisynth.preprocess.volumes import (
     removed_basis,
     split,
 )
+from fmrisynth.preprocess.grid import resample
 
 __all__ = ["GroupGlm", "fit_group_glm", "simulate"]
 

@@ -13,9 +13,9 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
+from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import Grid, choose_grid, resample
-from fmrisynth.preprocess.volumes import Carrier, split
 
 __all__ = ["GroupResponse", "fit_group_response", "residual_series"]
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
-from fmrisynth.preprocess.volumes import Carrier
+from fmrisynth.preprocess.carrier import Carrier
 
 __all__ = ["Simulate", "write_simulated_runs"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from nilearn.glm.first_level import compute_regressor
 
-from fmrisynth.preprocess.volumes import drift_basis, remove_drift
+from fmrisynth.preprocess.carrier import drift_basis, remove_drift
 
 __all__ = ["Design", "design_of"]
 

@@ -21,8 +21,7 @@ from fmrisynth.config.model import SamplingConfig
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.model.model import Model
-from fmrisynth.preprocess.grid import resample
-from fmrisynth.preprocess.volumes import (
+from fmrisynth.preprocess.carrier import (
     Carrier,
     drift_basis,
     merge,
@@ -30,9 +29,10 @@ from fmrisynth.preprocess.volumes import (
     removed_basis,
     split,
 )
-from fmrisynth.preprocess.windows import joining_weights, window_starts
+from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.sampler import SAMPLERS
+from fmrisynth.synthesis.windows import joining_weights, window_starts
 
 __all__ = ["Synthesiser", "person_seed", "run_seed", "sample_latents"]
 

@@ -15,8 +15,8 @@ from fmrisynth.model.decoder_noise import ObservationNoise
 from fmrisynth.model.denoiser.conditioning import RunCondition
 from fmrisynth.model.model import Model
 from fmrisynth.model.noise.autocovariance import NO_DRIFT, unfiltered
-from fmrisynth.preprocess.store import RunData
-from fmrisynth.preprocess.volumes import removed_basis
+from fmrisynth.preprocess.cache import RunData
+from fmrisynth.preprocess.carrier import removed_basis
 
 __all__ = ["VOLUMES_AT_ONCE", "observe", "some_of", "typical_basis"]
 

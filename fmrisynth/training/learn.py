@@ -28,9 +28,9 @@ from fmrisynth.model.model import FORMAT, Model, ModelInfo
 from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.model.weights import hash_json
+from fmrisynth.preprocess.cache import Frames, RunData, prepare_runs, run_key
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import choose_split
-from fmrisynth.preprocess.store import Frames, RunData, prepare_runs, run_key
 from fmrisynth.training.autoencoder import AutoencoderLearner
 from fmrisynth.training.decoder_noise import VOLUMES_AT_ONCE, observe, some_of, typical_basis
 from fmrisynth.training.diffusion import DiffusionLearner, Windows, fit_people, start_evoked

@@ -21,7 +21,7 @@ from fmrisynth.baselines.writing import write_simulated_runs
 from fmrisynth.bids.dataset import Run, find_runs
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
-from fmrisynth.preprocess.volumes import split
+from fmrisynth.preprocess.carrier import split
 
 HIGH_PASS = 1 / 128
 ACTIVE = {"hand": 2, "foot": 3}  # plane of the cohort's active voxels, see conftest

@@ -27,11 +27,11 @@ from fmrisynth.bids.images import Bold
 from fmrisynth.config.diffusion import EvokedConfig
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import ModelError
+from fmrisynth.preprocess.carrier import drift_basis, removed_basis, split
 from fmrisynth.preprocess.design import design_of
-from fmrisynth.preprocess.volumes import drift_basis, removed_basis, split
-from fmrisynth.preprocess.windows import window_starts
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.synthesiser import Synthesiser, person_seed, run_seed, sample_latents
+from fmrisynth.synthesis.windows import window_starts
 
 EVENTS = blocks("hand", "foot", "hand")
 NO_EVOKED = replace(DENOISER, evoked=EvokedConfig(enabled=False))

@@ -9,7 +9,7 @@ from support.tiny_model import ball, smooth_fields
 from fmrisynth.model.noise.autocovariance import autoregression, extended_autocovariance
 from fmrisynth.model.noise.stationary import ColouredNoise
 from fmrisynth.model.noise.white import WhiteNoise
-from fmrisynth.preprocess.volumes import remove_drift, removed_basis
+from fmrisynth.preprocess.carrier import remove_drift, removed_basis
 
 MASK = torch.from_numpy(ball((10, 12, 10)))
 LAG1 = 0.6

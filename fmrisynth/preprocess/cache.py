@@ -15,8 +15,8 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.errors import DataError
+from fmrisynth.preprocess.carrier import split
 from fmrisynth.preprocess.grid import Grid, resample
-from fmrisynth.preprocess.volumes import split
 from fmrisynth.runtime.files import atomic_path
 from fmrisynth.runtime.workers import worker_pool
 
