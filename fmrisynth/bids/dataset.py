@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fmrisynth.bids.candidates import Candidate, Skipped, choose_images
+from fmrisynth.bids.common_space import require_common_space
 from fmrisynth.bids.headers import (
     HeaderCache,
     check_present,
@@ -30,7 +31,7 @@ from fmrisynth.bids.sidecars import Sidecars
 from fmrisynth.bids.sources import derivative_roots, require_dataset
 from fmrisynth.errors import DataError, NoMatchError
 
-__all__ = ["Dataset", "Run", "Selection", "find_runs"]
+__all__ = ["BoldRun", "Dataset", "Run", "Selection", "find_bold_runs", "find_runs"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,15 @@ UNKNOWN = "unknown"
 _PHASE_ENCODINGS = {"i", "i-", "j", "j-", "k", "k-"}
 # What derivatives do not repeat, but holds for them as for the raw image.
 _FROM_RAW = ("RepetitionTime", "TaskName", "PhaseEncodingDirection", "InstitutionName")
-_ROTATION_TOLERANCE = np.cos(np.deg2rad(1.0))
 _NO_EVENTS = "no events.tsv"
 _LATEST_START = 100.0  # s; half of a TR, and discarded volumes on top
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single equality: a run equals itself
-class Run:
-    """One task run on disk.
+@dataclass(frozen=True, eq=False, kw_only=True)  # arrays have no single equality
+class BoldRun:
+    """One run on disk, with or without a task.
 
-    Parameters
+    Attributes
     ----------
     entities : mapping of str to str
         Short BIDS keys in the order of file names, without space, res and desc.
@@ -55,8 +55,6 @@ class Run:
         The 4D image.
     mask : Path or None
         Brain mask of the same space, where the derivatives have one.
-    events : Path
-        Its events.tsv, from the raw dataset or the derivatives.
     space, resolution : str or None
         Labels of the image's space and res entities.
     t_r : float
@@ -80,7 +78,6 @@ class Run:
     entities: Mapping[str, str]
     bold: Path
     mask: Path | None
-    events: Path
     space: str | None
     resolution: str | None
     t_r: float
@@ -116,6 +113,19 @@ class Run:
     def duration(self) -> float:
         """Length of the run (s)."""
         return self.n_volumes * self.t_r
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run(BoldRun):
+    """One task run on disk.
+
+    Attributes
+    ----------
+    events : Path
+        Its events.tsv, from the raw dataset or the derivatives.
+    """
+
+    events: Path
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,7 @@ def find_runs(
         logger.warning("skipped %s: %s", path, reason)
     _warn_of_unlisted(root / "participants.tsv", reader.table, runs)
     if runs[0].space is None:
-        _require_common_space(runs)
+        require_common_space(runs)
     used = {image.root for image in images}
     return Dataset(
         root=root,
@@ -217,6 +227,29 @@ def find_runs(
         skipped=tuple(skipped),
         derivatives={name: path for name, path in roots.items() if path in used},
     )
+
+
+def find_bold_runs(bids_dir: Path, *, selection: Selection | None = None) -> tuple[BoldRun, ...]:
+    """Find all BOLD runs of a BIDS dataset, resting state included.
+
+    Space and resolution are chosen as in `find_runs`. A run that has events is a `Run`.
+
+    Raises
+    ------
+    NoInputError, NotBIDSError, NoMatchError
+        As `find_runs`, except that no events are needed.
+    DataError
+        When an image cannot be used.
+    """
+    root = require_dataset(bids_dir)
+    images, _ = choose_images(
+        root, derivative_roots(root, ()), selection or Selection(), None, derivatives_given=False
+    )
+    reader = _RunReader(root, HeaderCache(None))
+    runs = tuple(reader.read_any(image) for image in images)
+    if runs[0].space is None:
+        require_common_space(runs)
+    return runs
 
 
 class _RunReader:
@@ -230,36 +263,47 @@ class _RunReader:
 
     def read(self, image: Candidate) -> Run | None:
         """Build the Run of an image; None for resting state."""
-        own = self.sidecars.setdefault(image.root, Sidecars(image.root))
         entities = in_filename_order(image.run_entities)
-        events = self.raw.nearest(entities, "_events.tsv") or own.nearest(entities, "_events.tsv")
-        if events is None:
+        if self._events(image, entities) is None:
             if entities["task"].lower().startswith("rest"):
                 return None
             raise DataError(
                 f"{_NO_EVENTS} applies to it: looked for {self._expected_events(entities)} and, by "
                 "inheritance, above it"
             )
-        check_present(events)
+        run = self.read_any(image)
+        return run if isinstance(run, Run) else None
+
+    def read_any(self, image: Candidate) -> BoldRun:
+        """Build the Run of an image that has events, the BoldRun of one that has none."""
+        own = self.sidecars.setdefault(image.root, Sidecars(image.root))
+        entities = in_filename_order(image.run_entities)
+        events = self._events(image, entities)
+        if events is not None:
+            check_present(events)
         header = self.cache.read(image.path)
         require_bold(header, image.path)
         metadata = self._metadata(image, own, entities)
-        return Run(
-            entities=entities,
-            bold=image.path,
-            mask=_mask(image, own),
-            events=events,
-            space=image.entities.get("space"),
-            resolution=image.entities.get("res"),
-            t_r=repetition_time(metadata, header, image.path),
-            start_time=_start_time(metadata, image.path),
-            shape=(header.shape[0], header.shape[1], header.shape[2]),
-            n_volumes=header.shape[3],
-            affine=header.affine,
-            phase_encoding=_phase_encoding(metadata, entities),
-            site=_site(metadata, self.table.get(entities["sub"])),
-            metadata=metadata,
-        )
+        fields: dict[str, Any] = {
+            "entities": entities,
+            "bold": image.path,
+            "mask": _mask(image, own),
+            "space": image.entities.get("space"),
+            "resolution": image.entities.get("res"),
+            "t_r": repetition_time(metadata, header, image.path),
+            "start_time": _start_time(metadata, image.path),
+            "shape": (header.shape[0], header.shape[1], header.shape[2]),
+            "n_volumes": header.shape[3],
+            "affine": header.affine,
+            "phase_encoding": _phase_encoding(metadata, entities),
+            "site": _site(metadata, self.table.get(entities["sub"])),
+            "metadata": metadata,
+        }
+        return BoldRun(**fields) if events is None else Run(**fields, events=events)
+
+    def _events(self, image: Candidate, entities: Mapping[str, str]) -> Path | None:
+        own = self.sidecars.setdefault(image.root, Sidecars(image.root))
+        return self.raw.nearest(entities, "_events.tsv") or own.nearest(entities, "_events.tsv")
 
     def _metadata(
         self, image: Candidate, own: Sidecars, entities: Mapping[str, str]
@@ -352,39 +396,3 @@ def _raise_nothing_left(root: Path, n_images: int, skipped: Skipped) -> None:
             f"BIDS_DIR, and the preprocessed one with --derivatives.{reasons}{more}"
         )
     raise DataError(f"none of the {n_images} BOLD images of {root} can be used:{reasons}{more}")
-
-
-def _require_common_space(runs: Sequence[Run]) -> None:
-    """Refuse images without a space label that obviously do not share one.
-
-    Grids resampled to one space have parallel axes and overlap; scanner space
-    differs between participants by rotations of a few degrees.
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        if not (_parallel(first.affine, run.affine) and _overlap(first, run) >= 0.5):
-            raise DataError(
-                "the BOLD images have no space label and do not lie in one space: the axes or "
-                f"fields of view of {first.bold} and {run.bold} differ. Give preprocessed images "
-                "in a standard space with --derivatives (fMRIPrep: --output-spaces "
-                "MNI152NLin2009cAsym)."
-            )
-
-
-def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether each axis of one grid is parallel, either way, to an axis of the other."""
-    axes = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
-    cosines = np.abs(axes[0].T @ axes[1])
-    return bool((cosines.max(axis=1) >= _ROTATION_TOLERANCE).all())
-
-
-def _overlap(one: Run, other: Run) -> float:
-    """Shared volume of two fields of view, as a share of the smaller one."""
-    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
-    boxes = []
-    for run in (one, other):
-        points = (corners * run.shape - 0.5) @ run.affine[:3, :3].T + run.affine[:3, 3]
-        boxes.append((points.min(axis=0), points.max(axis=0)))
-    (low_a, high_a), (low_b, high_b) = boxes
-    shared = np.clip(np.minimum(high_a, high_b) - np.maximum(low_a, low_b), 0, None)
-    return float(shared.prod() / min((high_a - low_a).prod(), (high_b - low_b).prod()))

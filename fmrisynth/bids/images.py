@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
 from fmrisynth.errors import DataError
 
@@ -71,7 +71,7 @@ class Bold:
             raise ValueError("data is not finite inside the mask")
 
 
-def load_bold(run: Run) -> Bold:
+def load_bold(run: BoldRun) -> Bold:
     """Load a run and its mask.
 
     Scaling (scl_slope, scl_inter) is applied; affines are taken as they are,
@@ -104,7 +104,7 @@ def load_bold(run: Run) -> Bold:
     return Bold(data, run.affine, mask, run.t_r)
 
 
-def load_mask(run: Run) -> np.ndarray | None:
+def load_mask(run: BoldRun) -> np.ndarray | None:
     """Load the brain mask of a run on the run's grid; None when the dataset has none.
 
     A mask on another grid is resampled (nearest neighbour, logged) when it
@@ -214,7 +214,7 @@ def _finite(data: np.ndarray) -> np.ndarray:
         return np.asarray(np.isfinite(data.sum(axis=-1, dtype=np.float64)))
 
 
-def _computed_mask(data: np.ndarray, run: Run) -> np.ndarray:
+def _computed_mask(data: np.ndarray, run: BoldRun) -> np.ndarray:
     from nilearn.masking import compute_epi_mask
 
     mean = nib.Nifti1Image(data.mean(axis=-1), run.affine)

@@ -43,5 +43,6 @@ from __future__ import annotations
 
 from fmrisynth.phantom.cohort import simulate_cohort
 from fmrisynth.phantom.config import PhantomConfig
+from fmrisynth.phantom.implants import ImplantConfig, implant_responses
 
-__all__ = ["PhantomConfig", "simulate_cohort"]
+__all__ = ["ImplantConfig", "PhantomConfig", "implant_responses", "simulate_cohort"]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from fmrisynth.errors import FmrisynthError
-from fmrisynth.phantom import PhantomConfig, simulate_cohort
+from fmrisynth.errors import FmrisynthError, UsageError
+from fmrisynth.phantom import ImplantConfig, PhantomConfig, implant_responses, simulate_cohort
+from fmrisynth.phantom.implants import OWN_RESPONSES
 from fmrisynth.phantom.schedules import PROTOCOLS
 
 _DEFAULT = PhantomConfig()
+# Options that a real dataset decides.
+_SIMULATED = ("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr")
 
 
 def _usable_cpus() -> int:
@@ -48,6 +53,20 @@ def _usable_cpus() -> int:
     default=list(PROTOCOLS),
     help="Task to simulate; repeat it for several.",
 )
+@click.option(
+    "--noise-from",
+    type=click.Path(path_type=Path),
+    metavar="BIDS_DIR",
+    help="Implant the responses into the real runs of this dataset, which may be resting state, "
+    "in place of a simulation. Then --effect-size is 0.6 1.2 and --task as many as give every "
+    "participant runs of 120 s, unless given.",
+)
+@click.option(
+    "--own-responses",
+    type=click.Choice(OWN_RESPONSES),
+    default="remove",
+    help="What becomes of the fitted responses to the events of --noise-from.",
+)
 @click.option("--seed", default=_DEFAULT.seed, help="Seed of the participants and their runs.")
 @click.option(
     "--nprocs",
@@ -67,6 +86,8 @@ def main(
     tsnr: float,
     effect_size: tuple[float, float],
     tasks: tuple[str, ...],
+    noise_from: Path | None,
+    own_responses: str,
     seed: int,
     nprocs: int,
     quiet: bool,
@@ -77,14 +98,34 @@ def main(
     the names of fMRIPrep, and the true activation maps.
     """
     try:
-        config = PhantomConfig(
-            n_participants, n_volumes, t_r, voxel_size, tsnr, effect_size, tasks, seed
-        )
-        simulate_cohort(out, config, nprocs=nprocs, progress=not quiet)
+        if noise_from is None:
+            _refuse(("own_responses",), "needs --noise-from")
+            config = PhantomConfig(
+                n_participants, n_volumes, t_r, voxel_size, tsnr, effect_size, tasks, seed
+            )
+            simulate_cohort(out, config, nprocs=nprocs, progress=not quiet)
+        else:
+            _refuse(_SIMULATED, "is decided by the dataset of --noise-from")
+            given: dict[str, Any] = {"effect_size": effect_size, "tasks": tasks}
+            chosen = {name: value for name, value in given.items() if _is_given(name)}
+            implants = ImplantConfig(noise_from, own_responses, seed=seed, **chosen)
+            implant_responses(out, implants, nprocs=nprocs, progress=not quiet)
     except FmrisynthError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    click.echo(f"Wrote {n_participants} participants to {out}")
+    click.echo(f"Wrote the cohort to {out}")
+
+
+def _is_given(name: str) -> bool:
+    """Tell whether an option stands on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not ParameterSource.DEFAULT
+
+
+def _refuse(names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if _is_given(name):
+            raise UsageError(f"--{name.replace('_', '-')} {reason}; leave it out.")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ skull; outside the brain and its blurred rim the images are empty.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -38,7 +39,7 @@ _AIR = (
 class Template:
     """Tissue probabilities of the template.
 
-    Parameters
+    Attributes
     ----------
     tissues : ndarray of shape (4, X, Y, Z), float32
         Grey matter, white matter, cerebrospinal fluid and all of the brain, from 0 to 1.
@@ -49,8 +50,9 @@ class Template:
     tissues: np.ndarray
     affine: np.ndarray
 
-    @classmethod
-    def load(cls, voxel_size: float) -> Template:
+    @staticmethod
+    @lru_cache(maxsize=2)
+    def load(voxel_size: float) -> Template:
         """Load nilearn's maps at 2 mm, blurred to what a voxel of `voxel_size` mm sees."""
         from nilearn import datasets
 
@@ -63,7 +65,7 @@ class Template:
         blur = 0.35 * voxel_size / 2.0  # SD in template voxels; a box of one voxel has SD 0.29
         for tissue in tissues:
             ndimage.gaussian_filter(tissue, blur, output=tissue)
-        return cls(np.clip(tissues, 0.0, 1.0), np.asarray(grey_image.affine))
+        return Template(np.clip(tissues, 0.0, 1.0), np.asarray(grey_image.affine))
 
     def sample(self, position: np.ndarray) -> np.ndarray:
         """Interpolate the tissues at `position` (3, …) in mm; returns (4, …)."""
@@ -77,7 +79,7 @@ class Template:
 class Anatomy:
     """What makes a participant's head and its images different from the template.
 
-    Parameters
+    Attributes
     ----------
     warp : ndarray of shape (3, Z, Y, X)
         w_p in mm: template position minus voxel position.
@@ -99,7 +101,7 @@ class Anatomy:
 class Head:
     """A participant as imaged with one phase-encoding direction, at the voxels of the head.
 
-    Parameters
+    Attributes
     ----------
     index : ndarray of shape (V,)
         Places of the head's voxels in the flattened (Z, Y, X) grid.

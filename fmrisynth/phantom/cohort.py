@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from fmrisynth.errors import FmrisynthError, InputOutputError, OutputError, UsageError
 from fmrisynth.phantom import texts
 from fmrisynth.phantom.anatomy import DIRECTIONS
+from fmrisynth.phantom.assembly import complete_or_absent, run_in_order
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.files import link, write_image, write_table
 from fmrisynth.phantom.noise import storage_step
@@ -34,7 +26,6 @@ from fmrisynth.phantom.truth import (
     write_participant_truth,
     write_population_truth,
 )
-from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["simulate_cohort"]
 
@@ -72,75 +63,16 @@ def simulate_cohort(
         Writing failed half-way.
     """
     config = PhantomConfig() if config is None else config
-    if nprocs < 1:
-        raise UsageError(f"nprocs is {nprocs}; expected 1 or more.")
     out = Path(out).resolve()
-    with _complete_or_absent(out) as folder:
+    with complete_or_absent(out) as folder:
         population = Population.build(config)
         labels = texts.participant_labels(config.n_participants)
-        records: dict[int, dict[str, Any]] = {}
-        results = _simulate_participants(population, labels, folder, nprocs)
-        for index, record in tqdm(
-            results, total=len(labels), desc="Participants", disable=not progress
-        ):
-            records[index] = record
-        ordered = [records[i] for i in range(len(labels))]
+        arguments = [(population, index, label, folder) for index, label in enumerate(labels)]
+        ordered = run_in_order(_write_participant, arguments, nprocs=nprocs, progress=progress)
         texts.write_raw_texts(folder, config, ordered)
         texts.write_derivative_texts(folder, config)
         write_population_truth(folder, population, ordered)
     return out
-
-
-def _simulate_participants(
-    population: Population, labels: list[str], folder: Path, nprocs: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (index, record) of each participant as it is finished."""
-    if nprocs == 1 or len(labels) == 1:
-        for index, label in enumerate(labels):
-            yield index, _write_participant(population, index, label, folder)
-        return
-    with worker_pool(min(nprocs, len(labels))) as pool:
-        futures = {
-            pool.submit(_write_participant, population, index, label, folder): index
-            for index, label in enumerate(labels)
-        }
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise FmrisynthError(
-                "a process of the phantom was killed, most likely for want of memory. Use fewer "
-                f"than {nprocs} processes."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that takes its name when the block has succeeded."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(
-            f"{out} exists and is not an empty folder; expected a new or empty one for the "
-            "cohort. Choose another name or remove it."
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    except OSError as error:
-        raise OutputError(f"{out} cannot be created: {error}. Choose a writable folder.") from error
-    try:
-        yield folder
-        # mkdtemp makes private folders; the cohort gets the rights that any new folder has.
-        probe = folder / "probe"
-        probe.mkdir()
-        folder.chmod(probe.stat().st_mode)
-        probe.rmdir()
-        os.replace(folder, out)
-    except OSError as error:
-        raise InputOutputError(f"writing the cohort {out} failed: {error}.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_participant(

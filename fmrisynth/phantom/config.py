@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fmrisynth.errors import UsageError
 from fmrisynth.phantom.schedules import PROTOCOLS
 
-__all__ = ["PhantomConfig"]
+__all__ = ["PhantomConfig", "check_effect_size", "check_tasks"]
 
 
 @dataclass(frozen=True)
 class PhantomConfig:
     """Size, sampling and strength of a simulated cohort.
 
-    Parameters
+    Attributes
     ----------
     n_participants : int
         Number of participants.
@@ -51,29 +52,39 @@ class PhantomConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._check("n_participants", self.n_participants, 1, 10_000)
-        self._check("n_volumes", self.n_volumes, 8, 100_000)
-        self._check("t_r", self.t_r, 0.1, 20.0)
-        self._check("voxel_size", self.voxel_size, 1.0, 16.0)
-        self._check("tsnr", self.tsnr, 1.0, 10_000.0)
-        self._check("seed", self.seed, 0, 2**63 - 1)
-        low, high = self.effect_size
-        self._check("effect_size", low, 0.0, 10.0)
-        self._check("effect_size", high, low, 10.0)
+        _check("n_participants", self.n_participants, 1, 10_000)
+        _check("n_volumes", self.n_volumes, 8, 100_000)
+        _check("t_r", self.t_r, 0.1, 20.0)
+        _check("voxel_size", self.voxel_size, 1.0, 16.0)
+        _check("tsnr", self.tsnr, 1.0, 10_000.0)
+        _check("seed", self.seed, 0, 2**63 - 1)
+        check_effect_size(self.effect_size)
         if self.n_volumes * self.t_r < 30.0:
             raise UsageError(
                 f"{self.n_volumes} volumes of {self.t_r:g} s make a run of "
                 f"{self.n_volumes * self.t_r:g} s; at least 30 s are needed to hold a block of "
                 "each condition. Ask for more volumes or a longer t_r."
             )
-        unknown = [task for task in self.tasks if task not in PROTOCOLS]
-        if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            raise UsageError(
-                f"tasks is {list(self.tasks)}; expected one or more different ones of "
-                f"{', '.join(PROTOCOLS)}."
-            )
+        check_tasks(self.tasks)
 
-    @staticmethod
-    def _check(name: str, value: float, low: float, high: float) -> None:
-        if not (math.isfinite(value) and low <= value <= high):
-            raise UsageError(f"{name} is {value}; expected a value from {low:g} to {high:g}.")
+
+def check_effect_size(effect_size: tuple[float, float]) -> None:
+    """Raise UsageError unless the two sizes are possible and in order."""
+    low, high = effect_size
+    _check("effect_size", low, 0.0, 10.0)
+    _check("effect_size", high, low, 10.0)
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise UsageError unless all tasks are known and different, and there is one."""
+    unknown = [task for task in tasks if task not in PROTOCOLS]
+    if unknown or not tasks or len(set(tasks)) != len(tasks):
+        raise UsageError(
+            f"tasks is {list(tasks)}; expected one or more different ones of "
+            f"{', '.join(PROTOCOLS)}."
+        )
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"{name} is {value}; expected a value from {low:g} to {high:g}.")

@@ -9,22 +9,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
-__all__ = ["Grid", "SplineLattice", "random_fields", "weighted_sum"]
+__all__ = ["Grid", "SplineLattice", "VoxelGrid", "random_fields", "weighted_sum"]
 
 # First voxel centre and extent of the field of view in mm, that of MNI152 at 4 mm (46 × 55 × 46).
 _ORIGIN = np.array([-90.0, -126.0, -72.0])
 _EXTENT = np.array([184.0, 220.0, 184.0])
 
 
+class VoxelGrid(Protocol):
+    """Any regular grid of voxels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the first, second and third axis."""
+
+    @property
+    def affine(self) -> np.ndarray:
+        """Voxel indices to mm, (4, 4)."""
+
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Edges of a voxel in mm."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Isotropic voxels over the MNI field of view, axes towards right, front and top.
 
-    Parameters
+    Attributes
     ----------
     voxel_size : float
         Edge of the voxels in mm.
@@ -37,6 +54,11 @@ class Grid:
         """Voxels along x, y and z."""
         x, y, z = (int(n) for n in np.ceil(_EXTENT / self.voxel_size))
         return x, y, z
+
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Edges of a voxel in mm."""
+        return (self.voxel_size, self.voxel_size, self.voxel_size)
 
     @property
     def affine(self) -> np.ndarray:

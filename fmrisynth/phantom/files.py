@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from fmrisynth.phantom.fields import Grid
+from fmrisynth.phantom.fields import VoxelGrid
 
 __all__ = [
     "BIDS_VERSION",
@@ -36,7 +36,7 @@ SPACE = "MNI152NLin2009cAsym"
 def write_image(
     path: Path,
     data: np.ndarray,
-    grid: Grid,
+    grid: VoxelGrid,
     *,
     description: str,
     slope: float = 1.0,
@@ -48,9 +48,9 @@ def write_image(
     ----------
     path : Path
         Ends in ``.nii.gz``.
-    data : ndarray of shape (Z, Y, X) or (T, Z, Y, X), int16 or uint8
+    data : ndarray of shape (Z, Y, X) or (T, Z, Y, X), int16, uint8 or float32
         Stored as it is.
-    grid : Grid
+    grid : VoxelGrid
         Where the voxels lie.
     description : str
         At most 79 characters, for the header.
@@ -62,7 +62,7 @@ def write_image(
     header = nib.Nifti1Header()
     header.set_data_dtype(data.dtype)
     header.set_data_shape(data.shape[::-1])
-    header.set_zooms((grid.voxel_size,) * 3 + ((t_r,) if data.ndim == 4 else ()))
+    header.set_zooms(grid.zooms + ((t_r,) if data.ndim == 4 else ()))
     header.set_xyzt_units("mm", "sec")
     header.set_sform(grid.affine, code="mni")
     header.set_qform(grid.affine, code="mni")

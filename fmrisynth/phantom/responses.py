@@ -17,11 +17,15 @@ from scipy import stats
 from fmrisynth.phantom.fields import weighted_sum
 
 __all__ = [
+    "SITES",
+    "STEP",
+    "WEIGHTS",
     "Response",
     "activation_maps",
     "condition_weights",
     "draw_response",
     "event_amplitudes",
+    "event_courses",
     "haemodynamic_response",
     "site_profiles",
     "time_courses",
@@ -178,7 +182,7 @@ _PLACE_SD = 1.5  # mm per axis: what does not follow the anatomy
 _LATENCY_SD = 0.6  # s
 _TRIAL_SD = 0.3
 _RECOVERY, _RECOVERY_TIME = 0.3, 6.0  # β, and τ in s
-_STEP = 0.05  # s, of the response before it is sampled at the frames
+STEP = 0.05  # s, of the response before it is sampled at the frames
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,9 @@ def activation_maps(weights: np.ndarray, profiles: np.ndarray) -> np.ndarray:
     return weighted_sum(weights, profiles)
 
 
-def haemodynamic_response(latency: float = 0.0) -> np.ndarray:
+def haemodynamic_response(
+    latency: float = 0.0, dispersion: float = 1.0, undershoot: float = 1.0
+) -> np.ndarray:
     """Return the response to a brief event, sampled every 0.05 s, with sum 1.
 
     A difference of gamma densities with modes at 5 and 15 s, as in SPM, so that a sustained
@@ -267,9 +273,13 @@ def haemodynamic_response(latency: float = 0.0) -> np.ndarray:
     ----------
     latency : float
         Delay in s.
+    dispersion : float
+        Factor on the width in time.
+    undershoot : float
+        Factor on the depth of the undershoot.
     """
-    t = np.arange(0.0, 32.0, _STEP) - latency
-    response = stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6.0
+    t = (np.arange(0.0, 32.0, STEP) - latency) / dispersion
+    response = stats.gamma.pdf(t, 6.0) - undershoot * stats.gamma.pdf(t, 16.0) / 6.0
     return response / response.sum()
 
 
@@ -284,6 +294,31 @@ def event_amplitudes(events: pd.DataFrame, rng: np.random.Generator | None = Non
     gap[1:] = np.maximum(onset[1:] - np.maximum.accumulate(onset + duration)[:-1], 0.0)
     epsilon = 0.0 if rng is None else _TRIAL_SD * rng.standard_normal(len(onset))
     return (1.0 + epsilon) * (1.0 + _RECOVERY * (0.5 - np.exp(-gap / _RECOVERY_TIME)))
+
+
+def event_courses(
+    events: pd.DataFrame, amplitudes: np.ndarray, trial_types: Sequence[str], last_frame: float
+) -> np.ndarray:
+    """Return the sum of the events of each trial type every 0.05 s, (…, C), before the response.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame
+        Columns ``onset``, ``duration`` (s) and ``trial_type``.
+    amplitudes : ndarray of shape (n_events,)
+        z of each event.
+    trial_types : sequence of str
+        Order of the columns returned.
+    last_frame : float
+        When the last volume is taken, s.
+    """
+    fine = np.zeros((round((last_frame + 1.0) / STEP) + 1, len(trial_types)))
+    onset, duration = events["onset"].to_numpy(), events["duration"].to_numpy()
+    first = np.round(onset / STEP).astype(int)
+    last = np.round((onset + duration) / STEP).astype(int)
+    for i, trial_type in enumerate(events["trial_type"]):
+        fine[first[i] : last[i], trial_types.index(trial_type)] += amplitudes[i]
+    return fine
 
 
 def time_courses(
@@ -312,12 +347,7 @@ def time_courses(
     -------
     ndarray of shape (T, C)
     """
-    fine = np.zeros((round((frame_times[-1] + 1.0) / _STEP) + 1, len(trial_types)))
-    onset, duration = events["onset"].to_numpy(), events["duration"].to_numpy()
-    first = np.round(onset / _STEP).astype(int)
-    last = np.round((onset + duration) / _STEP).astype(int)
-    for i, trial_type in enumerate(events["trial_type"]):
-        fine[first[i] : last[i], trial_types.index(trial_type)] += amplitudes[i]
+    fine = event_courses(events, amplitudes, trial_types, frame_times[-1])
     kernel = haemodynamic_response(latency)
     response = np.stack([np.convolve(column, kernel)[: len(fine)] for column in fine.T], axis=1)
-    return response[np.round(frame_times / _STEP).astype(int)]
+    return response[np.round(frame_times / STEP).astype(int)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,7 @@ __all__ = [
     "build_session",
     "draw_participant",
     "run_generator",
+    "scaled_weights",
     "simulate_run",
 ]
 
@@ -82,16 +85,8 @@ class Population:
         tissues = template.sample(coordinates)
         position, grey, brain = coordinates.reshape(3, -1), tissues[0].ravel(), tissues[3].ravel()
         profiles = site_profiles(position, grey) * (brain > 0.5)
-        # All conditions are scaled, so that a subset of the tasks has the same maps.
-        everything = conditions_of(tuple(PROTOCOLS))
-        weights = condition_weights(everything)
-        peaks = np.abs(activation_maps(weights, profiles)).max(axis=1)
-        low, high = config.effect_size
-        relative = np.array([RELATIVE_PEAK[condition] for condition in everything])
-        sizes = low + (high - low) * relative
-        weights *= (sizes / peaks)[:, None]
         conditions = conditions_of(config.tasks)
-        weights = weights[[everything.index(condition) for condition in conditions]]
+        weights = _scaled(conditions, config.effect_size, _peaks(profiles))
         networks = network_loadings(position, grey) * (brain > 0.5)
         networks /= networks.max(axis=1, keepdims=True)
         shape = (-1, *grid.shape[::-1])
@@ -99,6 +94,43 @@ class Population:
         return cls(
             config, grid, template, tuple(conditions), weights, maps, networks.reshape(shape)
         )
+
+
+def scaled_weights(
+    conditions: Sequence[tuple[str, str]], effect_size: tuple[float, float]
+) -> np.ndarray:
+    """Return W, (C, K), such that each condition's map peaks at its percent signal change.
+
+    Independent of any grid that is simulated: the peaks are those at 4 mm.
+    """
+    return _scaled(conditions, effect_size, _peaks_at_4_mm())
+
+
+@lru_cache(maxsize=1)
+def _peaks_at_4_mm() -> np.ndarray:
+    grid = Grid(4.0)
+    tissues = Template.load(grid.voxel_size).sample(grid.coordinates())
+    brain = tissues[3].ravel() > 0.5
+    position = grid.coordinates().reshape(3, -1)[:, brain]
+    return _peaks(site_profiles(position, tissues[0].ravel()[brain]))
+
+
+def _peaks(profiles: np.ndarray) -> np.ndarray:
+    """Return the peak of every known condition's map before scaling."""
+    weights = condition_weights(conditions_of(tuple(PROTOCOLS)))
+    return np.abs(activation_maps(weights, profiles)).max(axis=1)
+
+
+def _scaled(
+    conditions: Sequence[tuple[str, str]], effect_size: tuple[float, float], peaks: np.ndarray
+) -> np.ndarray:
+    # All conditions are scaled, so that a subset of the tasks has the same maps.
+    everything = conditions_of(tuple(PROTOCOLS))
+    low, high = effect_size
+    relative = np.array([RELATIVE_PEAK[condition] for condition in everything])
+    weights = condition_weights(everything)
+    weights *= ((low + (high - low) * relative) / peaks)[:, None]
+    return weights[[everything.index(condition) for condition in conditions]]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,16 @@ import numpy as np
 import pandas as pd
 
 from fmrisynth.phantom import texts
-from fmrisynth.phantom.fields import Grid
+from fmrisynth.phantom.fields import VoxelGrid
 from fmrisynth.phantom.files import write_image, write_json, write_table
 from fmrisynth.phantom.simulation import Participant, Population, Session
 
-__all__ = ["participant_truth", "write_participant_truth", "write_population_truth"]
+__all__ = [
+    "participant_truth",
+    "write_maps",
+    "write_participant_truth",
+    "write_population_truth",
+]
 
 _MAP_STEP = 0.002  # percent signal change per stored step of the maps
 
@@ -31,7 +36,8 @@ def participant_truth(participant: Participant) -> dict[str, Any]:
     }
 
 
-def _write_maps(path: Path, maps: np.ndarray, grid: Grid, description: str) -> None:
+def write_maps(path: Path, maps: np.ndarray, grid: VoxelGrid, description: str) -> None:
+    """Write maps in percent, (Z, Y, X) or (C, Z, Y, X), creating their folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     steps = np.rint(maps / _MAP_STEP).astype(np.int16)
     write_image(path, steps, grid, description=description, slope=_MAP_STEP, t_r=1.0)
@@ -45,7 +51,7 @@ def write_participant_truth(
     maps = np.zeros((len(session.maps), int(np.prod(grid.shape))), np.float32)
     maps[:, session.head.index] = session.maps * session.head.mask
     stem = f"sub-{label}_dir-{session.direction}_desc-amplitude"
-    _write_maps(
+    write_maps(
         folder / texts.TRUTH / f"sub-{label}" / f"{stem}.nii.gz",
         maps.reshape(-1, *grid.shape[::-1]),
         grid,
@@ -59,13 +65,13 @@ def write_population_truth(
     """Write what all participants share, and the tables of what they do not."""
     truth, grid = folder / texts.TRUTH, population.grid
     for (task, trial_type), activation in zip(population.conditions, population.maps, strict=True):
-        _write_maps(
+        write_maps(
             truth / "group" / f"task-{task}_cond-{trial_type}_desc-activation.nii.gz",
             activation,
             grid,
             "percent signal change, population",
         )
-    _write_maps(
+    write_maps(
         truth / "group" / "desc-networks.nii.gz",
         population.networks,
         grid,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.bids_tree import SPACE, make_bids, write_description, write_nifti
 
-from fmrisynth.bids.dataset import find_runs
+from fmrisynth.bids.dataset import Run, find_bold_runs, find_runs
 from fmrisynth.bids.selection import Selection
 from fmrisynth.errors import (
     DataError,
@@ -205,6 +205,21 @@ def test_resting_state_is_left_out_without_a_word(tiny_bids_copy: Path) -> None:
     dataset = find_runs(tiny_bids_copy)
     assert {run.task for run in dataset.runs} == {"motor"}
     assert dataset.skipped == ()
+
+
+def test_bold_runs_include_resting_state(tiny_bids_copy: Path) -> None:
+    for path in sorted(tiny_bids_copy.rglob("*task-wm*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("task-wm", "task-rest")))
+    for events in tiny_bids_copy.rglob("*task-rest*_events.tsv"):
+        events.unlink()
+    runs = find_bold_runs(tiny_bids_copy)
+    assert [(run.task, isinstance(run, Run)) for run in runs[:2]] == [
+        ("motor", True),
+        ("rest", False),
+    ]
+    assert len(runs) == 6
+    assert runs[1].t_r == runs[0].t_r
+    assert runs[1].mask is not None
 
 
 @pytest.mark.parametrize(

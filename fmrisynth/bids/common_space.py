@@ -1,0 +1,67 @@
+"""Whether images without a space label share one space, judged by their grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fmrisynth.errors import DataError
+
+__all__ = ["require_common_space"]
+
+_ROTATION_TOLERANCE = np.cos(np.deg2rad(1.0))
+
+
+class Placed(Protocol):
+    """An image file with a voxel grid."""
+
+    @property
+    def bold(self) -> Path:
+        """The image."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(X, Y, Z)."""
+
+    @property
+    def affine(self) -> np.ndarray:
+        """Voxel indices to mm, (4, 4)."""
+
+
+def require_common_space(runs: Sequence[Placed]) -> None:
+    """Refuse images without a space label that obviously do not share one.
+
+    Grids resampled to one space have parallel axes and overlap; scanner space
+    differs between participants by rotations of a few degrees.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if not (_parallel(first.affine, run.affine) and _overlap(first, run) >= 0.5):
+            raise DataError(
+                "the BOLD images have no space label and do not lie in one space: the axes or "
+                f"fields of view of {first.bold} and {run.bold} differ. Give preprocessed images "
+                "in a standard space with --derivatives (fMRIPrep: --output-spaces "
+                "MNI152NLin2009cAsym)."
+            )
+
+
+def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether each axis of one grid is parallel, either way, to an axis of the other."""
+    axes = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
+    cosines = np.abs(axes[0].T @ axes[1])
+    return bool((cosines.max(axis=1) >= _ROTATION_TOLERANCE).all())
+
+
+def _overlap(one: Placed, other: Placed) -> float:
+    """Shared volume of two fields of view, as a share of the smaller one."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    boxes = []
+    for run in (one, other):
+        points = (corners * run.shape - 0.5) @ run.affine[:3, :3].T + run.affine[:3, 3]
+        boxes.append((points.min(axis=0), points.max(axis=0)))
+    (low_a, high_a), (low_b, high_b) = boxes
+    shared = np.clip(np.minimum(high_a, high_b) - np.maximum(low_a, low_b), 0, None)
+    return float(shared.prod() / min((high_a - low_a).prod(), (high_b - low_b).prod()))
