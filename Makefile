@@ -1,7 +1,8 @@
-# make demo   from nothing to a report on simulated data, in ./demo
-# make test   the test suite
-# make lint   style, types and import contracts
-# make bench  speed and memory beside MONAI and fmrisim, ablations, in some hours on 2 cores
+# make demo       from nothing to a report on simulated data, in ./demo
+# make test       the test suite
+# make lint       style, types and import contracts
+# make reference  options and settings in README.md, docs and Boutiques, from the code
+# make bench      speed and memory beside MONAI and fmrisim, ablations, in some hours on 2 cores
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ DEMO ?= demo
 DEMO_MAX_TIME ?= 00:06:30
 PYTEST_ARGS ?= -n 2
 BENCH ?= bench
-ABLATION_ARGS ?= --seeds 1 --only hybrid MONAI "published form"
+ABLATION_ARGS ?= --seeds 1 --only hybrid MONAI "paper's method"
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -29,7 +30,7 @@ endef
 comma := ,
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint reference bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -73,9 +74,12 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+reference: $(VENV)/test.stamp
+	$(BIN)/python -m fmrisynth.cli.reference .
+
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/step.py --preset paper-237m
+	$(BIN)/python benchmarks/step.py --preset scaled-237m
 	$(BIN)/python benchmarks/compression.py --repeats 3
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/memory.py --accumulate 2

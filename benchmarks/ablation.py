@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
-from fmrisynth.config.presets import PRESETS, PUBLISHED
+from fmrisynth.config.presets import PAPER_METHOD, PRESETS
 from fmrisynth.preprocess.splits import choose_split
 
 METRICS = ("corr", "rsa", "top1", "slope")
@@ -33,11 +33,11 @@ ARCHITECTURES = {
 NO_PATHWAY = {"denoiser.evoked.enabled": "false"}
 # not started at a regression: learned by the diffusion loss alone, as all else
 FROM_ZERO = {"denoiser.evoked.start": "zero", "denoiser.evoked.learning_rate_factor": "10"}
-# the published sampler's 1000 steps would take longer than all of the training
-AS_PUBLISHED = PUBLISHED | {"sampling.sampler": "ddim", "sampling.steps": "20"}
+# the 1000 steps of the paper's sampler would take longer than all of the training
+AS_IN_PAPER = PAPER_METHOD | {"sampling.sampler": "ddim", "sampling.steps": "20"}
 ADDITIONS = {
     "v-prediction": ["denoiser.prediction", "denoiser.schedule.kind"],
-    "residuals": ["preprocess.normalisation", "sampling.observation_noise"],
+    "residuals": ["preprocess.normalisation", "sampling.decoder_noise"],
     "coloured noise": ["denoiser.noise"],
     "frame tokens": ["denoiser.backbone.frame_tokens"],
     "carrier": ["denoiser.backbone.anatomy"],
@@ -50,10 +50,10 @@ def rows() -> dict[str, dict[str, str]]:
     named = dict(ARCHITECTURES)
     named |= {f"{n}, no pathway": s | NO_PATHWAY for n, s in ARCHITECTURES.items()}
     named["hybrid, pathway from zero"] = FROM_ZERO
-    named["published form"] = AS_PUBLISHED
+    named["paper's method"] = AS_IN_PAPER
     for name, fields in ADDITIONS.items():
-        kept = {field: value for field, value in AS_PUBLISHED.items() if field not in fields}
-        named[f"published + {name}"] = kept
+        kept = {field: value for field, value in AS_IN_PAPER.items() if field not in fields}
+        named[f"paper + {name}"] = kept
     return named
 
 

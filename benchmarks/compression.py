@@ -4,7 +4,7 @@ Both have the same number of parameters in encoder and decoder, the same factor,
 latent channels, batch and precision, and take turns in one process. Encoding is
 volume to continuous latents, decoding is latents to volume: quantisation, of
 which each has its own kind, is not timed. Their arithmetic is not the same:
-MONAI's first layer halves the resolution, the published VQ-GAN convolves at full
+MONAI's first layer halves the resolution, the paper's VQ-GAN convolves at full
 resolution; operations are counted beside the parameters.
 """
 
@@ -30,7 +30,7 @@ RESIDUAL_LAYERS = 3  # the library's default
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--presets", nargs="+", default=["demo", "paper-38m"], choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=["demo", "scaled-38m"], choices=PRESETS)
     parser.add_argument("--grid", nargs=3, type=int, default=(48, 56, 48), metavar="N")
     parser.add_argument("--batch", type=int, default=1, help="volumes at once")
     parser.add_argument("--repeats", type=int, default=5)

@@ -33,14 +33,14 @@ from fmrisynth.training.diffusion import DiffusionLearner, Windows
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)
-PAPER = tuple(name for name in PRESETS if name.startswith("paper-"))
+SCALED = tuple(name for name in PRESETS if name.startswith("scaled-"))
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, two moments, average
 RESERVE = 1.25  # of what is free, so that the machine does not start to swap or kill
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--presets", nargs="+", default=PAPER, choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=SCALED, choices=PRESETS)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--grid", type=int, default=24, help="latent voxels along each axis")
     parser.add_argument(

@@ -29,7 +29,7 @@ VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR",
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="paper-38m", choices=PRESETS)
+    parser.add_argument("--preset", default="scaled-38m", choices=PRESETS)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--grid", type=int, default=24, help="latent voxels along each axis")
     parser.add_argument("--batch", type=int, default=1)

@@ -1,4 +1,4 @@
-"""The shape of the package: import contracts, public names, and options that are documented."""
+"""The shape of the package: import contracts, public names, and documented commands."""
 
 import importlib
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 import fmrisynth
@@ -118,22 +117,6 @@ def test_modules_are_short():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}
-
-
-@in_repository
-def test_every_option_is_in_the_readme():
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    options = [p for p in command.params if isinstance(p, click.Option)]
-    missing = [
-        option.opts[0]
-        for option in options
-        if not any(
-            re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in option.opts
-        )
-    ]
-    assert missing == []
-    for word in ("make demo", "make test"):
-        assert word in text
 
 
 @in_repository

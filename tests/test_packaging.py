@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import tomllib
@@ -66,12 +65,6 @@ def test_readme_names_no_option_that_is_not_there() -> None:
     table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
     known = {name for option in OPTIONS for name in option.opts} | {"--help", "-h"}
     assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", table)) <= known
-
-
-def test_readme_names_every_choice() -> None:
-    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
-    choices = {c for o in OPTIONS if isinstance(o.type, click.Choice) for c in o.type.choices}
-    assert {c for c in choices if not re.search(rf"[`|\\]{re.escape(c)}[`|\\]", table)} == set()
 
 
 def test_settings_in_the_readme_exist() -> None:
@@ -195,24 +188,3 @@ def test_dockerignore_lets_through_what_the_dockerfile_copies() -> None:
     assert {name for line in copied for name in line.split()} == set(let_through)
     files = read("Singularity.def").split("%files")[1].split("%post")[0].split()
     assert set(files[::2]) == set(let_through)
-
-
-def test_boutiques_descriptor_has_the_command_line() -> None:
-    descriptor = json.loads(read("boutiques/fmrisynth.json"))
-    assert descriptor["tool-version"] == __version__
-    flags = {
-        entry["command-line-flag"]: entry
-        for entry in descriptor["inputs"]
-        if "command-line-flag" in entry
-    }
-    options = {
-        next(name for name in option.opts if name.startswith("--")): option
-        for option in OPTIONS
-        if option.expose_value  # not --version
-    }
-    assert flags.keys() == options.keys()
-    for name, option in options.items():
-        if isinstance(option.type, click.Choice) and name != "--preset":  # a name is enough there
-            assert flags[name]["value-choices"] == list(option.type.choices)
-    placed = re.findall(r"\[[A-Z_]+\]", descriptor["command-line"])
-    assert placed == [entry["value-key"] for entry in descriptor["inputs"]]

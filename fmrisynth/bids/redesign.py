@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.selection import require_labels
-from fmrisynth.choices import ANY_TASK
+from fmrisynth.bids.selection import ANY_TASK, require_labels
 from fmrisynth.errors import NoInputError, UsageError
 
 __all__ = ["with_events"]
@@ -23,7 +22,7 @@ def with_events(runs: Sequence[Run], tables: Mapping[str, Path], dataset: Path) 
     runs : sequence of Run
         Runs to follow.
     tables : mapping of str to Path
-        Task → events.tsv; `fmrisynth.choices.ANY_TASK` where there is only one.
+        Task → events.tsv; `fmrisynth.bids.selection.ANY_TASK` where there is only one.
     dataset : Path
         Root of the dataset, for messages.
 

@@ -11,7 +11,10 @@ from fmrisynth.bids.names import ENTITY_NAMES, strip_prefix
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.errors import DataError, NoMatchError, UsageError
 
-__all__ = ["Selection", "matches_filter", "read_filter_file", "require_labels"]
+__all__ = ["ANY_TASK", "Selection", "matches_filter", "read_filter_file", "require_labels"]
+
+ANY_TASK = ""
+"""Key of a table of events that is given without a task: the only task of the runs."""
 
 _SHORT_KEYS = {long: short for short, long in ENTITY_NAMES.items()} | {"resolution": "res"}
 _ANY = ("*", "Query.ANY", "Query.REQUIRED")
@@ -83,7 +86,7 @@ def read_filter_file(path: Path) -> dict[str, Any]:
         When the file is not JSON of this form.
     """
     if not path.is_file():
-        raise UsageError(f"--bids-filter-file: there is no file {path}")
+        raise UsageError(f"--bids-filter-file {path}: there is no such file.")
     content = read_json(path)
     for kind, wanted in content.items():
         if not isinstance(wanted, dict):

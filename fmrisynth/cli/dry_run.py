@@ -78,7 +78,7 @@ def _settings(settings: Settings, runs: Sequence[Run], level: str) -> dict[str, 
         "work_dir": settings.work_path,
         "nprocs": fitting_processes(
             runs,
-            settings.nprocs,
+            settings.processes,
             settings.memory,
             simulating=level == "group" and settings.simulating,
         ),
@@ -97,7 +97,7 @@ def _participant(
     elif settings.model_dir is not None:
         raise UsageError(f"--model {settings.model_path}: there is no such directory.")
     else:
-        config = settings.config()
+        config = settings.config
         split = choose_split((r.participant for r in runs), config.held_out_share, settings.seed)
         model = _model(settings, config, split, "will be trained")
         learned = [run for run in runs if split.role(run.participant) == "training"]

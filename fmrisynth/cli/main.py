@@ -1,8 +1,4 @@
-"""The command line, after the BIDS-App convention: options in, exit code out.
-
-What does the work is imported once it is known that there is work: help, the
-version and wrong input are answered without loading the networks.
-"""
+"""Run the command line, after the BIDS-App convention: options in, exit code out."""
 
 from __future__ import annotations
 
@@ -11,30 +7,26 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from fmrisynth import __version__
 from fmrisynth.bids.locations import check_output_dir
-from fmrisynth.bids.selection import Selection, read_filter_file
 from fmrisynth.bids.sources import require_dataset
 from fmrisynth.cli.log import has_started, start_log
 from fmrisynth.cli.options import app_options
 from fmrisynth.cli.parsing import BidsAppCommand
 from fmrisynth.cli.signals import ending_on_sigterm
 from fmrisynth.errors import FmrisynthError, InputOutputError, UsageError
-
-if TYPE_CHECKING:
-    from fmrisynth.workflow.settings import Settings
+from fmrisynth.workflow.settings import LEVELS, Settings
 
 __all__ = ["command", "main"]
 
 UNKNOWN_LEVEL = 17  # exit code of the BIDS execution specification
 USAGE = 64
-LEVELS = ("participant", "group")
 
 log = logging.getLogger("fmrisynth")
 
@@ -50,87 +42,62 @@ def _level(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     return value
 
 
-@click.command(cls=BidsAppCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=BidsAppCommand,
+    params=app_options(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.argument("bids_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 @click.argument("analysis_level", callback=_level)
-@app_options
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def command(bids_dir: Path, output_dir: Path, analysis_level: str, **options: Any) -> None:
+def command(
+    analysis_level: str,
+    dry_run: bool,
+    verbose: int,
+    config_file: Path | None,  # its options have become those of this call
+    notrack: bool,
+    **options: Any,
+) -> None:
     """Learn task fMRI from a BIDS dataset and write synthetic runs as BIDS derivatives.
 
-    ANALYSIS_LEVEL participant learns (or loads) a model and writes synthetic runs;
-    group compares them with held-out real runs and writes a report.
+    participant   learn (or load) a model, write synthetic runs
+    group         compare them with held-out real runs, write the report
     """
-    if analysis_level != "group" and options["reports_only"]:
-        raise UsageError("--reports-only belongs to the group level, which writes the reports.")
-    filters = options["bids_filter_file"]
-    selection = Selection(
-        participants=options["participant_label"],
-        sessions=options["session_id"],
-        tasks=options["task_id"],
-        space=options["space"],
-        filters=read_filter_file(filters) if filters else {},
-    )
-    require_dataset(bids_dir)  # before anything is created
-    check_output_dir(bids_dir, output_dir, options["derivatives"].values())
-    settings = _settings(bids_dir, output_dir, selection, options)
-    if options["dry_run"]:
+    settings = Settings(**options)
+    _check(settings, analysis_level)
+    if dry_run:
         from fmrisynth.cli.dry_run import preview
 
         click.echo(preview(settings, analysis_level))
         return
-    start_log(output_dir, verbose=options["verbose"] > 0)
+    start_log(settings.output_dir, verbose=verbose > 0)
     log.info("fmrisynth %s: %s", __version__, " ".join(sys.argv[1:]))
     started = time.monotonic()
-    from fmrisynth.workflow.group import run_group
-    from fmrisynth.workflow.participant import run_participant
-
-    run = run_participant if analysis_level == "participant" else run_group
-    run(settings)
+    _run(settings, analysis_level)
     log.info("%s level done in %.0f s", analysis_level, time.monotonic() - started)
 
 
-def _settings(
-    bids_dir: Path, output_dir: Path, selection: Selection, options: Mapping[str, Any]
-) -> Settings:
-    """Resolve the options."""
-    from fmrisynth.runtime.resources import available_cpus, limit_threads
-    from fmrisynth.workflow.settings import Settings
+def _check(settings: Settings, level: str) -> None:
+    """Refuse what can be known to be wrong before anything is read or created."""
+    if level != "group" and settings.reports_only:
+        raise UsageError("--reports-only belongs to the group level, which writes the reports.")
+    require_dataset(settings.bids_dir)
+    check_output_dir(settings.bids_dir, settings.output_dir, settings.derivatives.values())
+    _ = settings.config  # raises on a wrong --set
 
-    nprocs = options["nprocs"] or available_cpus()
-    limit_threads(options["omp_nthreads"] or nprocs, options["omp_nthreads"] or 1)
-    return Settings(
-        bids_dir=bids_dir,
-        output_dir=output_dir,
-        selection=selection,
-        derivatives=options["derivatives"],
-        database_dir=options["bids_database_dir"],
-        skip_validation=options["skip_bids_validation"],
-        model_dir=options["model_dir"],
-        work_dir=options["work_dir"],
-        preset=options["preset"],
-        assignments=options["assignments"],
-        train_only=options["train_only"],
-        max_steps=options["max_steps"],
-        max_seconds=options["max_time"],
-        n_samples=options["n_samples"],
-        events=options["events"],
-        guidance=options["guidance"],
-        sampler=options["sampler"],
-        sampling_steps=options["sampling_steps"],
-        layout=options["output_layout"],
-        seed=options["random_seed"],
-        device=options["device"],
-        precision=options["precision"],
-        nprocs=nprocs,
-        memory=options["mem"],
-        skip_bad_runs=options["skip_bad_runs"],
-        baselines=options["baselines"],
-        compare=options["compare"],
-        contrasts=options["contrasts"],
-        reports_only=options["reports_only"],
-    )
+
+def _run(settings: Settings, level: str) -> None:
+    """Carry out a level; what does the work, torch first, is loaded here and not before."""
+    from fmrisynth.runtime.threads import limit_threads
+
+    threads = settings.omp_nthreads
+    limit_threads(threads or settings.processes, threads or 1)
+    from fmrisynth.workflow.group import run_group
+    from fmrisynth.workflow.participant import run_participant
+
+    run = run_participant if level == "participant" else run_group
+    run(settings)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

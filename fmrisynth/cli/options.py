@@ -1,273 +1,184 @@
-"""The options of the command line: names, values, and what their help says."""
+"""Make the options of the command line from the settings of a call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import click
 
-from fmrisynth.choices import BASELINE_NAMES, GROUP_GLM, NO_BASELINE, PRESET_NAMES, SAMPLER_NAMES
-from fmrisynth.cli.parsing import (
-    ListOption,
-    assignments,
-    baselines,
-    config_file,
-    events_tables,
-    gigabytes,
-    named_paths,
-    seconds,
-)
+from fmrisynth.cli.config_file import read_config_file
+from fmrisynth.errors import UsageError
+from fmrisynth.workflow.options import NamedOption, options_of
+from fmrisynth.workflow.settings import Settings
 
-__all__ = ["app_options"]
+__all__ = ["CALL", "AppOption", "app_options", "shown_options"]
 
-Decorated = Callable[..., Any]
-
-_OPTIONS = (
-    click.option(
-        "--participant-label",
-        cls=ListOption,
-        multiple=True,
-        metavar="LABEL...",
-        help="Write runs of these participants only (the model learns "
-        "from all of the dataset that it may learn from). With or without 'sub-'.",
-    ),
-    click.option(
-        "--session-id",
-        "--session-label",
-        cls=ListOption,
-        multiple=True,
-        metavar="LABEL...",
-        help="Use these sessions only.",
-    ),
-    click.option(
-        "-t",
-        "--task-id",
-        cls=ListOption,
-        multiple=True,
-        metavar="LABEL...",
-        help="Use these tasks only.",
-    ),
-    click.option(
-        "--space",
-        metavar="NAME[:res-R]",
-        help="Space of the preprocessed images. [default: MNI152NLin2009cAsym where there is one]",
-    ),
-    click.option(
-        "--bids-filter-file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="JSON file of entity filters, in fMRIPrep's form.",
-    ),
-    click.option(
-        "-d",
-        "--derivatives",
-        cls=ListOption,
-        multiple=True,
-        callback=named_paths,
-        metavar="[NAME=]PATH...",
-        help="Preprocessed derivatives to read. [default: those under BIDS_DIR/derivatives]",
-    ),
-    click.option(
-        "--bids-database-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Keep an index of the datasets here, which makes the next call find the runs fast.",
-    ),
-    click.option(
-        "--skip-bids-validation",
-        is_flag=True,
-        help="Do not validate BIDS_DIR. [default: the participant level validates a raw dataset "
-        "if bids-validator-deno is installed]",
-    ),
-    click.option(
-        "--config-file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        is_eager=True,
-        callback=config_file,
-        help="TOML file of options, by their names here; those of the command line win over it.",
-    ),
-    click.option(
-        "--model",
-        "model_dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Use this trained model. [default: OUTPUT_DIR/model, trained if it is not there]",
-    ),
-    click.option("--train-only", is_flag=True, help="Train the model and write no runs."),
-    click.option(
-        "--preset",
-        type=click.Choice(PRESET_NAMES),
-        default="demo",
-        show_default=True,
-        help="Size and form of the model.",
-    ),
-    click.option(
-        "--set",
-        "assignments",
-        multiple=True,
-        callback=assignments,
-        metavar="NAME=VALUE",
-        help="Change one setting of the preset, such as denoiser.evoked.enabled=false. "
-        "May be repeated.",
-    ),
-    click.option(
-        "--max-steps",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Steps of each of the two trainings; makes a training repeatable. "
-        "[default: the preset's]",
-    ),
-    click.option(
-        "--max-time",
-        callback=seconds,
-        metavar="HH:MM:SS",
-        help="Wall-clock time for training; the learning rate's schedule fits it.",
-    ),
-    click.option(
-        "--n-samples",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Synthetic copies of each run, told apart by run-.",
-    ),
-    click.option(
-        "--events",
-        cls=ListOption,
-        multiple=True,
-        callback=events_tables,
-        metavar="[TASK=]FILE...",
-        help="Write runs with the events of this table instead of their own: a design that nobody "
-        "was scanned with.",
-    ),
-    click.option(
-        "--guidance",
-        type=click.FloatRange(0),
-        metavar="W",
-        help="Amplitude of the evoked response (1: as learned). [default: the model's]",
-    ),
-    click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="[default: the model's]"),
-    click.option(
-        "--sampling-steps",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Denoising steps. [default: the model's]",
-    ),
-    click.option(
-        "--output-layout",
-        type=click.Choice(["derivatives", "raw"]),
-        default="derivatives",
-        show_default=True,
-        help="raw writes a tree that fMRIPrep takes as its input (rec-synth).",
-    ),
-    click.option(
-        "--baselines",
-        cls=ListOption,
-        multiple=True,
-        default=[GROUP_GLM],
-        callback=baselines,
-        show_default=True,
-        metavar="NAME...",
-        help=f"Group level: simulators to compare with ({', '.join(BASELINE_NAMES)}), or "
-        f"{NO_BASELINE}.",
-    ),
-    click.option(
-        "--compare",
-        cls=ListOption,
-        multiple=True,
-        callback=named_paths,
-        metavar="[NAME=]DIR...",
-        help="Group level: other output directories of fmrisynth, as further rows of the table.",
-    ),
-    click.option(
-        "--contrasts",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Group level: contrasts to compare besides the trial types, as JSON or as a BIDS "
-        "Stats Model.",
-    ),
-    click.option(
-        "--reports-only",
-        is_flag=True,
-        help="Group level: rebuild the pages from the comparison that is on disk.",
-    ),
-    click.option(
-        "--random-seed",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Seed of the split, the training and the synthetic noise.",
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute; cuda is an error if there is none.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "32-true", "bf16-mixed"]),
-        default="auto",
-        show_default=True,
-        help="Of the networks; auto takes bf16 where it is fast.",
-    ),
-    click.option(
-        "--nprocs",
-        "--n-cpus",
-        "--nthreads",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Processes that read runs. [default: the CPUs that this process may use]",
-    ),
-    click.option(
-        "--omp-nthreads",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Threads of each process. [default: as --nprocs for the networks, 1 for those that "
-        "read runs]",
-    ),
-    click.option(
-        "--mem",
-        "--mem-gb",
-        callback=gigabytes,
-        metavar="GB",
-        help="Memory to stay within, besides the model's: GB, or a number with K, M, G or T. Fewer "
-        "processes are started; a run that does not fit is an error. [default: no limit]",
-    ),
-    click.option(
-        "--skip-bad-runs",
-        is_flag=True,
-        help="Exit with 0 although some runs of the dataset could not be used.",
-    ),
-    click.option(
-        "-w",
-        "--work-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Caches and unfinished trainings, kept for later. [default: OUTPUT_DIR/work, "
-        "removed when done]",
-    ),
-    click.option(
-        "--dry-run",
-        is_flag=True,
-        help="Print the settings, and what would be read and written; write nothing.",
-    ),
-    click.option(
-        "--notrack",
-        is_flag=True,
-        help="Accepted because other apps have it; fmrisynth never sends anything anywhere.",
-    ),
-    click.option("-v", "--verbose", count=True, help="Show what goes into the log file."),
-)
+CALL = "Call"
+SENTENCE = re.compile(r"(?<=\.)\s")
 
 
-def app_options(function: Decorated) -> Decorated:
-    """Give a command all options, in the order in which its help shows them."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+class AppOption(click.Option):
+    """An option that stands under a heading of the help and may take several words.
+
+    Parameters
+    ----------
+    flags : list of str
+        Its name as a parameter and its spellings; help shows the first of the long ones.
+    group : str
+        Heading.
+    text : str
+        Meaning, in Markdown; help shows the first sentence.
+    several : bool
+        Whether several words may follow, ``--participant-label 01 02``, as in peers.
+    is_table : bool
+        Whether it holds pairs, which a configuration file may give as a table.
+    absent : str
+        What holds without it, in Markdown.
+    **attributes
+        As of `click.Option`.
+    """
+
+    def __init__(
+        self,
+        flags: list[str],
+        *,
+        group: str,
+        text: str = "",
+        several: bool = False,
+        is_table: bool = False,
+        absent: str = "",
+        **attributes: Any,
+    ) -> None:
+        super().__init__(flags, **attributes)
+        self.group, self.text, self.several, self.is_table = group, text, several, is_table
+        self.absent = absent
+
+    @property
+    def flag(self) -> str:
+        """The spelling that names the option."""
+        return next(name for name in self.opts if name.startswith("--"))
+
+    @property
+    def short_text(self) -> str:
+        """First sentence of the meaning and what holds without the option, without markup."""
+        meaning = SENTENCE.split(self.text)[0]
+        default = f" [default: {self.absent}]" if self.absent else ""
+        return f"{meaning}{default}".replace("`", "")
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for the value in the help; empty for a flag."""
+        choices = self.type.choices if isinstance(self.type, click.Choice) else ()
+        return self.metavar or "|".join(choices)
+
+    def get_help_record(self, _context: click.Context) -> tuple[str, str] | None:
+        """Return the two columns of the help."""
+        if self.hidden:
+            return None
+        short = [name for name in self.opts if not name.startswith("--")]
+        names = f"{', '.join([*short, self.flag])} {self.placeholder}".rstrip()
+        return names, self.short_text
+
+
+def app_options() -> list[click.Parameter]:
+    """Return all options, in the order in which the help shows them."""
+    return [*map(_option, options_of(Settings)), *_options_of_the_call()]
+
+
+def shown_options(command: click.Command) -> list[AppOption]:
+    """Return the options of a command that are shown, in order."""
+    return [p for p in command.params if isinstance(p, AppOption) and not p.hidden]
+
+
+def _option(named: NamedOption) -> AppOption:
+    """Make the option that fills a field of the settings."""
+    option, is_table = named.option, get_origin(named.kind) is Mapping
+    multiple = option.several or option.repeated
+    is_flag = named.kind is bool
+    return AppOption(
+        [named.field, *option.spellings.split()],
+        group=option.group,
+        text=named.text,
+        several=option.several,
+        is_table=is_table and multiple,
+        absent=option.absent or _default_text(named),
+        multiple=multiple,
+        is_flag=is_flag,
+        type=None if is_flag else _type(named),
+        metavar=option.metavar or None,
+        default=None if is_table else named.default,
+        callback=_reading(named) if option.read else None,
+    )
+
+
+def _default_text(named: NamedOption) -> str:
+    """Return the default of an option in Markdown; empty for a flag and for nothing."""
+    if named.kind is bool or named.default is None:
+        return ""
+    values = [named.default] if isinstance(named.default, str | int | float) else named.default
+    return " ".join(f"`{value}`" for value in values)
+
+
+def _type(named: NamedOption) -> click.ParamType:
+    """Return how click checks the value of an option."""
+    option, kind = named.option, named.kind
+    if option.read or kind not in (int, float, Path):
+        return click.Choice(option.choices) if option.choices and not option.read else click.STRING
+    if kind is Path:
+        return click.Path(path_type=Path)
+    if kind is int:
+        return click.IntRange(None if option.minimum is None else int(option.minimum))
+    return click.FloatRange(option.minimum)
+
+
+def _reading(named: NamedOption) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return click's callback that turns the words of an option into its value."""
+    option = named.option
+    assert option.read is not None
+    read = option.read
+
+    def callback(context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        if value is None:
+            return named.default
+        if option.repeated:  # a setting of the command line replaces that setting of the file
+            value = (*(context.default_map or {}).get(named.field, ()), *value)
+        try:
+            return read(value)
+        except (ValueError, UsageError) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+def _options_of_the_call() -> list[click.Option]:
+    """Return the options that say how to call, not what to do."""
+    return [
+        AppOption(
+            ["--config-file"],
+            group=CALL,
+            text="TOML file of options by their names here; the command line wins over it. See "
+            "*[Configuration file](#configuration-file)*.",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            is_eager=True,
+            callback=read_config_file,
+        ),
+        AppOption(
+            ["--dry-run"],
+            group=CALL,
+            text="Print settings, inputs and outputs as JSON, and write nothing. There is no log "
+            "and no validation, either.",
+            is_flag=True,
+        ),
+        AppOption(
+            ["-v", "--verbose"],
+            group=CALL,
+            text="Show what goes into the log file. The file always has everything.",
+            count=True,
+        ),
+        # other BIDS-Apps have it; nothing is ever sent anywhere
+        AppOption(["--notrack"], group=CALL, is_flag=True, hidden=True),
+    ]

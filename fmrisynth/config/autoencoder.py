@@ -1,4 +1,4 @@
-"""Settings of the autoencoder and its training."""
+"""Define the settings of the autoencoder and of its training."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ __all__ = ["AdversarialConfig", "AutoencoderTraining", "VQGANConfig"]
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Shape of the autoencoder; the defaults are the published Kim et al. network.
+    """Describe the architecture of the autoencoder; the defaults are the network of Kim et al.
 
     Attributes
     ----------
     in_channels : int
-        Channels of a volume.
+        Number of channels of a volume.
     latent_channels : int
-        Channels of the latents (``z_channels`` and ``embed_dim`` alike).
+        Number of channels of the latents (both ``z_channels`` and ``embed_dim`` of Kim et al.).
     codebook_size : int
         Number of code vectors.
     base_width : int
-        Channels of the finest stage.
+        Number of channels of the finest stage.
     multipliers : tuple of int
         Width of each stage as a multiple of `base_width`; between two stages
         the resolution halves.
     blocks : int
-        Residual blocks per encoder stage; the decoder has one more.
+        Number of residual blocks per encoder stage; a decoder stage has one more.
     middle_blocks : int
-        Residual blocks at the coarsest stage, between encoder and latents: 1 in
-        the code that Kim et al. released, 2 in taming-transformers.
+        Number of residual blocks at the coarsest stage, between encoder and latents: 1 in
+        the code of Kim et al., 2 in taming-transformers.
     norm_groups : int
-        Groups of each GroupNorm; must divide every width.
+        Number of groups of each GroupNorm; must divide the width of every stage.
     patch : int
-        Edge (voxels) of the blocks folded into channels before the first
-        convolution. 2 keeps every convolution off the full resolution, and
+        Edge (voxels) of the cubes that are folded into channels before the first
+        convolution. 2 keeps every convolution off the full resolution and
         replaces one stage.
     linear_path : bool
-        Add a linear encoder and decoder beside the convolutional ones. They start
+        Whether a linear encoder and decoder are added to the convolutional ones. They start
         as the principal components of the data (`VQGAN.set_linear_path`), and
-        the network learns what these leave. False is the published network.
+        the network learns the remainder. False in the network of Kim et al.
     quantizer : {"ema", "gradient", "none"}
-        How the codebook learns: as a moving average of the latents that each
-        code wins, by gradient descent, or there is none.
+        How the codebook learns: ``ema`` by a moving average of the latents assigned to each
+        code, ``gradient`` by gradient descent; ``none`` leaves the codebook out.
     commitment_weight : float
-        Weight of the term that keeps latents near their codes.
+        Weight of the loss term that keeps latents near their codes.
     """
 
     in_channels: int = 1
@@ -85,7 +85,7 @@ class VQGANConfig:
 
 @dataclass(frozen=True)
 class AdversarialConfig:
-    """The adversarial term and the discriminator behind it.
+    """Configure the adversarial loss term and its discriminator.
 
     Attributes
     ----------
@@ -93,17 +93,18 @@ class AdversarialConfig:
         Weight of the adversarial term relative to the reconstruction term, as
         gradient norms at the decoder's last layer; 0 leaves the discriminator out.
     start : float
-        Share of the training after which the discriminator starts to learn.
+        Share of the training after which the discriminator starts to learn, in [0, 1].
     warmup : float
-        Share of the training over which the term then rises to its weight.
+        Share of the training over which the term then rises to its full weight, in [0, 1].
     maximum : float
-        Upper limit of the adaptive weight.
+        Upper limit of the adaptive weight of the term.
     width : int
-        Channels of the first layer.
+        Number of channels of the discriminator's first layer.
     layers : int
-        Strided layers; each doubles the width and the size of the blocks.
+        Number of strided layers of the discriminator; each doubles its width and the size
+        of the patches that it judges.
     learning_rate : float
-        Learning rate, relative to the autoencoder's.
+        Learning rate of the discriminator, relative to the autoencoder's.
     """
 
     weight: float = 0.1
@@ -134,37 +135,37 @@ class AdversarialConfig:
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """How the autoencoder is trained.
+    """Configure the training of the autoencoder.
 
     Attributes
     ----------
     batch_size : int
-        Volumes per step, over all processes.
+        Number of volumes per training step, over all processes.
     micro_batch : int or None
-        Volumes that a process takes at once; gradients are added up over the
-        pieces of its share. None takes the whole share.
+        Number of volumes that a process holds at once; gradients are accumulated over its
+        share of the batch. None processes the whole share at once.
     learning_rate : float
-        Peak of a warm-up and half a cosine.
+        Peak learning rate of AdamW, reached by a linear warm-up and followed by half a cosine.
     warmup : float
-        Share of the training spent warming up.
+        Share of the training over which the learning rate rises, in [0, 1].
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     betas : tuple of float
-        Of AdamW.
+        Decay rates β₁ and β₂ of AdamW's moment estimates.
     gradient_clip : float
-        Largest norm of a gradient, for autoencoder and discriminator each.
+        Largest norm of the gradient, for autoencoder and discriminator each.
     ema_decay_max : float
-        Decay of the averaged weights, once warmed up.
+        Decay of the exponential moving average of the weights, after its own warm-up.
     reconstruction : {"l1", "l2"}
-        Error that the decoder minimises. The squared error keeps small signals
-        in noisy data, because it aims at the mean.
+        Reconstruction loss: absolute (``l1``) or squared error (``l2``). The squared error keeps
+        small signals in noisy data, because its optimum is the mean.
     quantise_share : float
-        Share of the samples that the decoder sees quantised, in [0, 1]; the
-        others it sees as the diffusion model will give them, continuous.
+        Share of the latents that are quantised before decoding, in [0, 1]; the
+        others stay continuous, as the diffusion model generates them.
     codebook_decay : float
-        γ of the codebook's moving average.
+        Decay γ of the codebook's moving average.
     adversarial : AdversarialConfig
-        The adversarial term.
+        Adversarial loss term.
     """
 
     batch_size: int = 16

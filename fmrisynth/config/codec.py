@@ -1,8 +1,9 @@
-"""Configurations: frozen dataclasses that become JSON and come back strictly."""
+"""Turn configurations, which are frozen dataclasses, into JSON and strictly back."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
@@ -13,6 +14,8 @@ from fmrisynth.errors import FmrisynthError, ModelError, UsageError
 __all__ = ["from_json", "override", "to_json"]
 
 Config = TypeVar("Config")
+
+log = logging.getLogger(__name__)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def from_json(kind: type[Config], content: Any, source: str) -> Config:
     """
     if not isinstance(content, Mapping):
         raise ModelError(f"{source} is {content!r}, expected an object of settings.")
+    content = _with_present_names(kind, content)
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     unknown, missing = sorted(content.keys() - set(names)), sorted(set(names) - content.keys())
@@ -58,6 +62,17 @@ def from_json(kind: type[Config], content: Any, source: str) -> Config:
         return kind(**values)
     except (ValueError, FmrisynthError) as error:
         raise ModelError(f"{source}: {error}.") from None
+
+
+def _former_names(kind: Any) -> dict[str, str]:
+    """Return the present names of the settings that version 0.1 named otherwise."""
+    return {f.metadata["formerly"]: f.name for f in fields(kind) if "formerly" in f.metadata}
+
+
+def _with_present_names(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the settings of a model directory that version 0.1 wrote."""
+    former = {old: new for old, new in _former_names(kind).items() if new not in content}
+    return {former.get(name, name): value for name, value in content.items()}
 
 
 def _value(hint: Any, value: Any, source: str) -> Any:
@@ -94,7 +109,8 @@ def override(config: Config, assignments: Mapping[str, str]) -> Config:
         The configuration.
     assignments : mapping of str to str
         Dotted field names to values written as JSON (a bare word is a string),
-        such as ``{"denoiser.evoked.enabled": "false"}``.
+        such as ``{"denoiser.evoked.enabled": "false"}``. A name of version 0.1 is
+        accepted with a warning.
 
     Raises
     ------
@@ -119,6 +135,9 @@ def override(config: Config, assignments: Mapping[str, str]) -> Config:
 def _assign(content: dict[str, Any], kind: Any, path: list[str], value: Any, name: str) -> None:
     """Put a value of the right type into the JSON of a configuration, however deep."""
     known = [f.name for f in fields(kind)]
+    if present := _former_names(kind).get(path[0]):
+        log.warning("--set %s: the setting %s is now called %s", name, path[0], present)
+        path = [present, *path[1:]]
     if path[0] not in known:
         raise UsageError(
             f"--set {name}: there is no setting {path[0]!r}; expected one of {', '.join(known)}."

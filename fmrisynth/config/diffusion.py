@@ -1,4 +1,4 @@
-"""Settings of the diffusion model and its training."""
+"""Define the settings of the diffusion model and of its training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How angles are spread over training and sampling.
+    """Configure the noise schedule.
 
     Attributes
     ----------
     kind : str
-        ``angular``: θ uniform on (0, π/2), this project's default.
+        ``angular``: θ uniform on (0, π/2).
         ``linear``: β linear between `beta_start` and `beta_end`.
-        ``scaled_linear``: √β linear; what the code that the published values
-        come from calls "linear".
+        ``scaled_linear``: √β linear; the schedule that the code from which the paper's
+        values come calls "linear".
     n_steps : int
-        Discrete steps of the β schedules.
+        Number of discrete steps of the β schedules.
     beta_start, beta_end : float
-        First and last β.
+        First and last β of the β schedules.
     """
 
     kind: str = "angular"
@@ -48,39 +48,40 @@ ARCHITECTURES = ("hybrid", "cnn", "transformer", "monai")
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Shape of the backbone.
+    """Describe the architecture of the denoiser's backbone.
 
     Attributes
     ----------
     widths : tuple of int
-        Channels of each level, finest first; each level halves the grid.
+        Number of channels of each level, finest first; each level halves the grid.
     blocks : tuple of int
-        Blocks of each level, on the way down and again on the way up.
+        Number of blocks of each level, on the way down and again on the way up.
     transformer_depth : int
-        Transformer blocks that take the place of one block on a level of
-        Transformer blocks. One convolutional block has about the weights of
-        three, so that with 3 the architectures are of one size.
+        Number of Transformer blocks that replace one convolutional block. Three have about
+        as many weights as one convolutional block, so that 3 gives all architectures
+        the same size.
     architecture : str
         ``hybrid``: the first `conv_levels` levels are convolutional, the others
-        Transformer blocks. ``cnn`` and ``transformer``: all of one kind.
+        consist of Transformer blocks. ``cnn`` and ``transformer``: all levels of one kind.
         ``monai``: MONAI's DiffusionModelUNet, with widths that give it as many
-        parameters as the hybrid has (see `fmrisynth.model.denoiser.monai_unet`).
+        parameters as the hybrid has (needs the extra ``monai``).
     conv_levels : int
-        Convolutional levels of the hybrid.
+        Number of convolutional levels of the hybrid.
     condition_width : int
-        Channels E of the condition.
+        Number of channels E of the condition.
     token_width : int or None
-        Channels that the condition tokens are widened to before Transformer
+        Number of channels to which the condition tokens are projected before Transformer
         blocks attend to them; None leaves them at `condition_width`.
     head_width : int
-        Channels of an attention head.
+        Number of channels of an attention head.
     cross_attention : bool
-        Whether Transformer blocks attend to the condition tokens.
+        Whether Transformer blocks attend to the condition tokens; without it the condition
+        enters by AdaLN-Zero alone.
     frame_tokens : bool
-        One token per frame of the events; without them the condition is the
-        run's attributes alone (the published form: a class).
+        Whether the events enter as one token per frame; without them the condition is
+        the run's attributes alone (in the paper: a class per task).
     anatomy : bool
-        Whether the carrier's mean and noise level enter as channels.
+        Whether mean and noise level of the run (its carrier) enter as channels.
     """
 
     widths: tuple[int, ...] = (96, 192)
@@ -131,30 +132,30 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class EvokedConfig:
-    """The evoked-response pathway.
+    """Configure the evoked-response pathway.
 
     Attributes
     ----------
     enabled : bool
-        Whether there is one.
+        Whether the model has an evoked-response pathway.
     rank : int
-        Spatial basis maps J.
+        Number J of spatial basis maps.
     start : str
-        ``regression``: starts at the least-squares fit of the training latents,
-        cut to `rank`. ``zero``: learned by the diffusion loss from nothing,
-        which takes many more steps to reach the same maps.
+        ``regression``: the pathway starts at the least-squares fit of the training latents,
+        truncated to `rank`. ``zero``: it starts at zero and learns by the diffusion loss
+        alone, which takes many more steps to reach the same maps.
     learning_rate_factor : float
-        Its learning rate relative to the backbone's.
-    people : int
-        Components of how people's responses differ, at most; 0 gives everybody
-        the same response.
+        Learning rate of the pathway, relative to the backbone's.
+    participant_rank : int
+        Largest number of components of the individual differences between participants'
+        responses; 0 gives every participant the same response.
     """
 
     enabled: bool = True
     rank: int = 16
     start: str = "regression"
     learning_rate_factor: float = 1.0
-    people: int = 16
+    participant_rank: int = field(default=16, metadata={"formerly": "people"})
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
@@ -162,41 +163,44 @@ class EvokedConfig:
             raise ValueError(f"evoked.start is {self.start!r}; expected regression or zero")
         if self.rank < 1:
             raise ValueError(f"evoked.rank is {self.rank}; expected at least 1")
-        if self.people < 0:
-            raise ValueError(f"evoked.people is {self.people}; expected 0 or more")
+        if self.participant_rank < 0:
+            raise ValueError(
+                f"evoked.participant_rank is {self.participant_rank}; expected 0 or more"
+            )
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """What is diffused and how.
+    """Describe the diffusion model.
 
     Attributes
     ----------
     n_frames : int
-        Frames T of a window.
+        Number of frames T of a window.
     prediction : str
-        ``v``, or ``epsilon`` as published.
+        Target of the network: ``v``, or ``epsilon`` as in the paper.
     schedule : ScheduleConfig
         Noise schedule.
     noise : str
-        ``coloured`` as the data (see `fmrisynth.model.noise`), or ``white`` as published.
+        ``coloured``: noise with the autocovariance of the data. ``white``: white noise, as in
+        the paper.
     noise_modes : int
-        Large-scale modes (networks) of coloured noise, see `fmrisynth.model.noise.modal`; 0
+        Number of large-scale spatial modes (networks) of coloured noise; 0
         leaves it stationary in space.
-    noise_people : int
-        Components of how people's networks differ, at most; 0 gives everybody
-        the same.
+    noise_participant_rank : int
+        Largest number of components of the individual differences between participants'
+        networks; 0 gives every participant the same networks.
     backbone : BackboneConfig
-        Its shape.
+        Architecture of the network.
     evoked : EvokedConfig
-        The evoked-response pathway.
+        Evoked-response pathway.
     """
 
     n_frames: int = 16
     prediction: str = "v"
     noise: str = "coloured"
     noise_modes: int = 64
-    noise_people: int = 32
+    noise_participant_rank: int = field(default=32, metadata={"formerly": "noise_people"})
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     evoked: EvokedConfig = field(default_factory=EvokedConfig)
@@ -209,39 +213,42 @@ class DenoiserConfig:
             raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
         if self.noise not in ("coloured", "white"):
             raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
-        for name in ("noise_modes", "noise_people"):
+        for name in ("noise_modes", "noise_participant_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 @dataclass(frozen=True)
 class DiffusionTraining:
-    """How the denoiser is trained.
+    """Configure the training of the denoiser.
 
     Attributes
     ----------
-    learning_rate, weight_decay : float
-        Of AdamW; the learning rate's peak.
+    learning_rate : float
+        Peak learning rate of AdamW, reached by a linear warm-up and followed by half a cosine.
+    weight_decay : float
+        Weight decay of AdamW.
     betas : tuple of float
-        Of AdamW.
+        Decay rates β₁ and β₂ of AdamW's moment estimates.
     batch_size : int
-        Windows in a global batch.
+        Number of windows per training step, over all processes.
     micro_batch : int or None
-        Windows that a process handles at once; their gradients are accumulated.
-        None for all of its share.
+        Number of windows that a process holds at once; gradients are accumulated over its
+        share of the batch. None processes the whole share at once.
     compile : bool
-        Whether `torch.compile` makes kernels for the backbone; it needs a C++
-        compiler (CPU) or Triton (GPU), and minutes at the start.
+        Whether `torch.compile` compiles the backbone; this needs a C++
+        compiler (CPU) or Triton (GPU) and takes minutes at the start.
     warmup : float
-        Share of the budget spent warming up.
+        Share of the training over which the learning rate rises, in [0, 1].
     gradient_clip : float
         Largest norm of the gradient.
     ema_decay : float
-        Largest decay of the averaged weights.
+        Largest decay of the exponential moving average of the weights.
     condition_dropout, anatomy_dropout : float
-        Shares of windows whose condition, and anatomy, is withheld.
+        Share of the windows from which condition, or anatomy, is withheld, in [0, 1].
     onset_share : float
-        Share of windows that start at an event's onset; the others anywhere.
+        Share of the windows that start at an event's onset, in [0, 1]; the others start
+        anywhere.
     """
 
     learning_rate: float = 1e-3

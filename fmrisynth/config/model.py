@@ -1,30 +1,32 @@
-"""Settings of a whole model: its grid, its networks, their training, and sampling."""
+"""Define the settings of a whole model: grid, networks, training and sampling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fmrisynth.choices import SAMPLER_NAMES
 from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
 from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining
 
-__all__ = ["ModelConfig", "PreprocessConfig", "SamplingConfig"]
+__all__ = ["SAMPLER_NAMES", "ModelConfig", "PreprocessConfig", "SamplingConfig"]
+
+SAMPLER_NAMES = ("euler", "ddim", "ddpm", "dpmpp-2m")
+"""Names of the table `fmrisynth.synthesis.sampler.SAMPLERS`, which a test holds against them."""
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How runs are brought into the form that the model learns.
+    """Configure how runs are prepared for the model.
 
     Attributes
     ----------
     voxel_size : float or None
-        Edge of the model grid's voxels, mm; None keeps the runs' own.
+        Edge of the model grid's voxels (mm); None keeps the voxels of the runs.
     high_pass : float
-        Highest frequency that counts as drift, Hz.
+        Cut-off of the high-pass filter (Hz): slower fluctuations are drift.
     normalisation : str
         ``residual``: percent signal change against the run's own mean, drift
         removed. ``volume``: whole volumes, anatomy included, divided by the
-        run's mean intensity (the published form).
+        run's mean intensity (as in the paper).
     """
 
     voxel_size: float | None = 4.0
@@ -41,25 +43,25 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How runs are drawn from a model.
+    """Configure how synthetic runs are sampled from a model.
 
     Attributes
     ----------
     sampler : str
-        Name in `fmrisynth.synthesis.sampler.SAMPLERS`.
+        ``euler``, ``ddim``, ``ddpm`` or ``dpmpp-2m``.
     steps : int
-        Denoising steps.
+        Number of denoising steps.
     guidance : float
-        Amplitude of the evoked mean, 1 being that of the training runs; without
+        Amplitude of the evoked response, 1 being that of the training runs; without
         the evoked-response pathway, the scale of classifier-free guidance.
     guidance_rescale : float
-        Share of a guided output that is brought back to the unguided one's
-        standard deviation, in [0, 1].
+        Share of a guided output that is rescaled to the standard deviation of the
+        unguided one, in [0, 1].
     stride : int
-        Frames between two overlapping windows.
-    observation_noise : bool
-        Whether what the autoencoder loses is put back as noise, up to the
-        carrier's level; whole volumes (`preprocess.normalisation`) never have it.
+        Number of frames between the starts of two overlapping windows.
+    decoder_noise : bool
+        Whether the variance that the autoencoder loses is added back as noise, up to the
+        carrier's noise level; never applied to whole volumes (`preprocess.normalisation`).
     """
 
     sampler: str = "euler"
@@ -67,7 +69,7 @@ class SamplingConfig:
     guidance: float = 1.0
     guidance_rescale: float = 0.0
     stride: int = 8
-    observation_noise: bool = True
+    decoder_noise: bool = field(default=True, metadata={"formerly": "observation_noise"})
 
     def __post_init__(self) -> None:
         """Refuse a sampler that does not exist, and counts below one."""
@@ -87,28 +89,28 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what a model is and how it is trained.
+    """Describe a model completely: what it is, and how it is trained and sampled.
 
     Attributes
     ----------
     preprocess : PreprocessConfig
         Grid and normalisation.
     autoencoder : VQGANConfig
-        The VQ-GAN.
+        Architecture of the VQ-GAN.
     autoencoder_training : AutoencoderTraining
-        How it is trained.
+        Training of the VQ-GAN.
     autoencoder_steps : int
-        For how many steps at most.
+        Number of training steps of the autoencoder, at most.
     denoiser : DenoiserConfig
-        The diffusion model.
+        Diffusion model.
     diffusion_training : DiffusionTraining
-        How it is trained.
+        Training of the diffusion model.
     diffusion_steps : int
-        For how many steps at most.
+        Number of training steps of the diffusion model, at most.
     sampling : SamplingConfig
-        Defaults for drawing runs.
+        Defaults of sampling.
     held_out_share : float
-        Share of the participants that the model never sees.
+        Share of the participants that are held out of training, in [0, 1).
     """
 
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)

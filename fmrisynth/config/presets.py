@@ -1,10 +1,10 @@
-"""Named configurations: one aligned table.
+"""Define the named configurations, in one aligned table.
 
-The sizes are those of the published paper, which gives their parameter counts
-alone. Widths, depths, the 20 frames of 4 latent channels of a window, and the
-autoencoder's training are this project's own choice; with a vocabulary of seven
-tasks the counts then hold within 1 %, in this project's form and in the
-published one.
+``paper-*`` is the paper's method and ``scaled-*`` this project's method, both at
+the sizes of the paper, which gives parameter counts alone. Widths, depths, the
+20 frames of 4 latent channels of a window, and the autoencoder's training are
+this project's choice; with a vocabulary of seven tasks the parameter counts then
+agree with the paper's within 1 %, with either method.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining,
 from fmrisynth.config.codec import override
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, DiffusionTraining
 from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
+from fmrisynth.errors import UsageError
 
-__all__ = ["PRESETS", "PUBLISHED", "published"]
+__all__ = ["PAPER_METHOD", "PRESETS", "SIZES", "preset_notice", "read_preset", "with_paper_method"]
 
 DEMO = ModelConfig(
     autoencoder=VQGANConfig(
@@ -35,7 +36,7 @@ DEMO = ModelConfig(
     diffusion_steps=240,
 )
 
-# about 11M parameters: the demonstration's form, for hours on a workstation
+# about 11M parameters: the form of `demo`, for hours on a workstation
 SMALL = ModelConfig(
     autoencoder=VQGANConfig(
         codebook_size=2048, base_width=32, multipliers=(1, 2), patch=2, linear_path=True
@@ -50,10 +51,10 @@ SMALL = ModelConfig(
     sampling=SamplingConfig(steps=25),
 )
 
-# by millions of parameters as published: widths and blocks of the levels, width of the condition
-# tokens, of a head. Few weights lie on the finest level, where each costs most: at 237M a step
-# takes a third of the operations of MONAI's network. What binds the choice is that the three
-# architectures are to be of one size (237m), and what cross-attention takes (151m).
+# By millions of parameters in the paper: widths and blocks of the levels, width of the condition
+# tokens, width of a head. Few weights lie on the finest level, where each costs most: at 237M a
+# step takes a third of the operations of MONAI's network. Two comparisons of the paper bind the
+# choice: three architectures of equal size (237m), and the weights of cross-attention (151m).
 SIZES = {
     "38m": ((128, 128, 384), (1, 1, 2), 224, 128),
     "85m": ((128, 192, 576), (1, 1, 2), 768, 64),
@@ -63,7 +64,7 @@ SIZES = {
     "463m": ((128, 448, 1152), (1, 1, 3), 1472, 64),
 }
 
-PUBLISHED: dict[str, str] = {
+PAPER_METHOD: dict[str, str] = {
     "preprocess.normalisation": "volume",
     "autoencoder_training.reconstruction": "l1",
     "autoencoder_training.quantise_share": "1",
@@ -75,24 +76,24 @@ PUBLISHED: dict[str, str] = {
     "denoiser.evoked.enabled": "false",
     "sampling.sampler": "ddpm",
     "sampling.steps": "1000",
-    "sampling.observation_noise": "false",
+    "sampling.decoder_noise": "false",
 }
-"""What the published form has otherwise than this project's, one named field each.
+"""Overrides that turn a preset into the paper's method, one setting each.
 
-``scaled_linear`` is what the code that the published values come from calls
+``scaled_linear`` is what the code that the paper's values come from calls
 "linear"; ``denoiser.schedule.kind=linear`` is the other reading.
 """
 
 
-def published(config: ModelConfig) -> ModelConfig:
-    """Return a configuration in the published form: `PUBLISHED` applied to it."""
-    return override(config, PUBLISHED)
+def with_paper_method(config: ModelConfig) -> ModelConfig:
+    """Return a configuration that follows the paper's method: `PAPER_METHOD` applied to it."""
+    return override(config, PAPER_METHOD)
 
 
 def _at_scale(
     widths: tuple[int, ...], blocks: tuple[int, ...], token_width: int, head_width: int
 ) -> ModelConfig:
-    """One of the published sizes, trained with the published budget, in this project's form.
+    """Return this project's method at one of the paper's sizes, with the paper's training budget.
 
     The autoencoder is that of Kim et al., with its adversarial term.
     """
@@ -129,12 +130,47 @@ def _at_scale(
     )
 
 
-PAPER = {f"paper-{name}": _at_scale(*size) for name, size in SIZES.items()}
+SCALED = {f"scaled-{name}": _at_scale(*size) for name, size in SIZES.items()}
 
 PRESETS: dict[str, ModelConfig] = {
     "demo": DEMO,
     "small": SMALL,
-    **PAPER,
-    **{name.replace("paper", "published"): published(c) for name, c in PAPER.items()},
+    **SCALED,
+    **{f"paper-{name}": with_paper_method(SCALED[f"scaled-{name}"]) for name in SIZES},
 }
 """Configurations by the names that ``--preset`` takes."""
+
+FORMER_NAMES = {f"published-{name}": f"paper-{name}" for name in SIZES}  # of version 0.1
+
+
+def read_preset(name: str) -> str:
+    """Return the present name of a preset, which may be given by its name in version 0.1.
+
+    Raises
+    ------
+    UsageError
+        There is no such preset; the message lists those that there are.
+    """
+    name = FORMER_NAMES.get(name, name)
+    if name not in PRESETS:
+        raise UsageError(f"{name!r} is no preset; expected one of {', '.join(PRESETS)}.")
+    return name
+
+
+def preset_notice(name: str) -> str | None:
+    """Return what version 0.1 meant by the name of a preset, where that was something else.
+
+    Parameters
+    ----------
+    name : str
+        As given by the user.
+    """
+    if name in FORMER_NAMES:
+        return f"the preset {name} is now called {FORMER_NAMES[name]}; use that name."
+    form, _, size = name.partition("-")
+    if form == "paper" and size in SIZES:
+        return (
+            f"the preset {name} is the paper's own method. Version 0.1 gave this name to this "
+            f"project's method at the paper's size, which is now called scaled-{size}."
+        )
+    return None

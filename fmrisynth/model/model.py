@@ -228,7 +228,7 @@ def _make_noise(
     if config.noise_modes == 0:
         return ColouredNoise(channels, mask, frames=config.n_frames)
     return ModalNoise(
-        channels, mask, config.noise_modes, config.noise_people, frames=config.n_frames
+        channels, mask, config.noise_modes, config.noise_participant_rank, frames=config.n_frames
     )
 
 

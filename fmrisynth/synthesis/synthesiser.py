@@ -228,7 +228,7 @@ class Synthesiser:
         del signal  # as large as the run
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
-        if self.sampling.observation_noise:
+        if self.sampling.decoder_noise:
             deviation = self._observation_sd(carrier)[brain]
             colour = float(self.model.observation.lag1)
             noise = _autoregressive(series.shape, colour, generator)

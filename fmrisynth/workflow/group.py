@@ -44,7 +44,7 @@ def run_group(settings: Settings) -> None:
     dataset = find_dataset(settings)
     real = select_runs(dataset, settings.selection.participants)
     nprocs = fitting_processes(
-        real, settings.nprocs, settings.memory, simulating=settings.simulating
+        real, settings.processes, settings.memory, simulating=settings.simulating
     )
     problems = dict(dataset.skipped)
     synthetic = own_runs(settings.output_dir, problems)

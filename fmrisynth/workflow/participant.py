@@ -49,7 +49,7 @@ def run_participant(settings: Settings) -> None:
         dataset = find_dataset(settings)
         selected = select_runs(dataset, settings.selection.participants)
         asked = with_events(selected, settings.events, dataset.root)
-    nprocs = fitting_processes(dataset.runs, settings.nprocs, settings.memory)
+    nprocs = fitting_processes(dataset.runs, settings.processes, settings.memory)
     sources = write_dataset_files(
         settings.output_dir, dataset.root, dataset.derivatives, settings.layout
     )
@@ -105,7 +105,7 @@ def _learn_or_load(dataset: Dataset, settings: Settings, nprocs: int, fabric: Fa
         return Model.load(path)
     if settings.model_dir is not None:
         raise UsageError(f"--model {path}: there is no such directory.")
-    config = settings.config()
+    config = settings.config
     make_folder(settings.work_path)
     # beside the model, not in the work directory: on a cluster each process may have its own
     lock: AbstractContextManager[object] = nullcontext()

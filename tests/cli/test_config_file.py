@@ -42,10 +42,10 @@ def test_every_kind_of_option(config):
         """
     )
     found = parse(*THREE, "--config-file", path)
-    assert found["participant_label"] == ("01", "sub-02")
-    assert found["session_id"] == ("a",)
+    assert found["participants"] == ("01", "sub-02")
+    assert found["sessions"] == ("a",)
     assert (found["n_samples"], found["guidance"], found["verbose"]) == (3, 1.5, 2)
-    assert (found["max_time"], found["sampler"], found["mem"]) == (3600, "ddim", 0.8)
+    assert (found["max_seconds"], found["sampler"], found["memory"]) == (3600, "ddim", 0.8)
     assert found["train_only"] is True
     assert found["assignments"] == {"a": "1", "b.c": "x=y"}
     assert {k: str(v) for k, v in found["derivatives"].items()} == {
@@ -76,7 +76,7 @@ def test_the_command_line_wins(config):
         found = parse(
             *words, "--participant-label", "02", "03", "--n-samples", 1, "-d", "b", "--set", "y=3"
         )
-        assert found["participant_label"] == ("02", "03")
+        assert found["participants"] == ("02", "03")
         assert found["n_samples"] == 1
         assert list(found["derivatives"]) == ["b"]
         assert found["assignments"] == {"x": "1", "y": "3"}  # a setting for a setting
@@ -158,15 +158,18 @@ def test_settings_of_the_file_reach_the_model(call, config, tiny_bids, tmp_path)
     assert "'colour'" in err
 
 
-def test_every_option_can_stand_in_the_file(config):
+def test_every_option_can_stand_in_the_file(config, tmp_path):
     """But for those that have no value, and the file itself."""
     without = {"config_file"}
+    (tmp_path / "filter.json").write_text('{"bold": {"run": 1}}')
     for option in command.params:
         name = next((n[2:] for n in option.opts if n.startswith("--")), None)
         if name is None or option.name in without or not option.expose_value:
             continue
         values = {
             "baselines": '"fmrisim"',
+            "bids-filter-file": f'"{tmp_path / "filter.json"}"',
+            "preset": '"small"',
             "mem": "4",
             "max-time": '"00:10:00"',
             "n-samples": "2",

@@ -43,7 +43,7 @@ def test_before_there_is_a_model(dry, tiny_bids, tmp_path):
     assert listing(tiny_bids) == before
     assert said["level"] == "participant"
     assert said["settings"]["n_samples"] == 2
-    assert said["settings"]["selection"]["participants"] == ["02"]
+    assert said["settings"]["participants"] == ["02"]
     model = said["model"]
     assert model["state"] == "will be trained"
     assert model["config"]["denoiser"]["noise"] == "white"

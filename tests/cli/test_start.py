@@ -1,49 +1,51 @@
-"""Names that options take: those that exist, and no more is loaded to read them."""
+"""What needs no work is answered at once, and names of options are those of the tables."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 import fmrisynth
 from fmrisynth.baselines import BASELINES
-from fmrisynth.choices import BASELINE_NAMES, PRESET_NAMES, SAMPLER_NAMES
-from fmrisynth.cli.parsing import baselines
-from fmrisynth.config.presets import PRESETS
+from fmrisynth.config.model import SAMPLER_NAMES
 from fmrisynth.synthesis.sampler import SAMPLERS
+from fmrisynth.workflow.words import BASELINE_NAMES
 
 REPOSITORY = Path(fmrisynth.__file__).parents[1]
-
-
-def read(*words):
-    return baselines(None, None, words)
+HEAVY = {"torch", "numpy", "pandas", "nibabel", "nilearn", "bids", "scipy"}
 
 
 def test_names_are_those_of_the_tables():
     assert tuple(BASELINES) == BASELINE_NAMES
-    assert tuple(PRESETS) == PRESET_NAMES
     assert tuple(SAMPLERS) == SAMPLER_NAMES
 
 
-def test_names_of_baselines():
-    assert read("group-glm") == ("group-glm",)
-    assert read("none") == ()
-    assert read("fmrisim", "group-glm", "fmrisim") == ("fmrisim", "group-glm")
-
-
-def test_names_that_do_not_exist_list_those_that_do():
-    with pytest.raises(click.BadParameter) as caught:
-        read("group_glm")
-    for name in (*BASELINES, "none", "group_glm"):
-        assert name in str(caught.value)
-
-
-def test_none_stands_alone():
-    with pytest.raises(click.BadParameter, match="stands alone"):
-        read("none", "group-glm")
+def start(*words, cwd):
+    """Call the command line in a process of its own: exit code, output, modules, CPU seconds."""
+    program = (
+        "import sys\n"
+        "from fmrisynth.cli.main import main\n"
+        "try:\n"
+        f"    main({[str(word) for word in words]!r})\n"
+        "finally:\n"
+        "    print('loaded:', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    output, _, loaded = done.stdout.rpartition("loaded: ")
+    return done.returncode, output + done.stderr, set(loaded.split()), seconds
 
 
 @pytest.mark.parametrize(
@@ -56,25 +58,23 @@ def test_none_stands_alone():
         (["nowhere", "out", "group", "--preset", "huge"], 64),
         (["nowhere", "out", "group", "--baselines", "magic"], 64),
         (["nowhere", "out", "participant", "--reports-only"], 64),
+        (["nowhere", "out", "participant", "--colour"], 64),
     ],
+    ids=str,
 )
-def test_what_needs_no_work_is_answered_without_loading_what_works(words, code, tmp_path):
-    program = (
-        "import sys\n"
-        "from fmrisynth.cli.main import main\n"
-        "try:\n"
-        f"    main({words!r})\n"
-        "finally:\n"
-        "    heavy = {'torch', 'nilearn', 'nibabel', 'pandas', 'scipy'} & set(sys.modules)\n"
-        "    print('loaded:', *sorted(heavy))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
-    )
-    assert done.returncode == code, done.stderr
-    assert done.stdout.rstrip().endswith("loaded:")
+def test_what_needs_no_work_is_answered_at_once(words, code, tmp_path):
+    found, output, loaded, seconds = start(*words, cwd=tmp_path)
+    assert found == code, output
+    assert loaded & HEAVY == set()
+    assert seconds < 1  # on an idle machine a fifth of it
+
+
+@pytest.mark.parametrize("level", ["participant", "group"])
+def test_a_wrong_setting_is_refused_at_once(level, tiny_bids, tmp_path):
+    words = (tiny_bids, "out", level, "--set", "denoiser.noise=pink")
+    found, output, loaded, seconds = start(*words, cwd=tmp_path)
+    assert found == 64
+    assert "pink" in output
+    assert loaded & HEAVY == set()
+    assert seconds < 1
+    assert list(tmp_path.iterdir()) == []

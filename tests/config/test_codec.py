@@ -162,8 +162,8 @@ def test_wrong_overrides_say_what_is_expected(name, value, message):
         ("denoiser.prediction", "x0", "expected v or epsilon"),
         ("denoiser.noise", "pink", "expected coloured or white"),
         ("denoiser.noise_modes", "-1", "expected 0 or more"),
-        ("denoiser.noise_people", "-1", "expected 0 or more"),
-        ("denoiser.evoked.people", "-1", "expected 0 or more"),
+        ("denoiser.noise_participant_rank", "-1", "expected 0 or more"),
+        ("denoiser.evoked.participant_rank", "-1", "expected 0 or more"),
         ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
         ("denoiser.evoked.start", "one", "expected regression or zero"),
         ("autoencoder.norm_groups", "7", "norm_groups=7 does not divide"),
@@ -204,3 +204,33 @@ def test_impossible_values_are_refused_before_any_work(name, value):
     """Not after minutes of reading and training."""
     with pytest.raises(UsageError):
         override(PRESETS["demo"], {name: value})
+
+
+FORMER = {  # settings of version 0.1: section, former name, present name
+    ("denoiser", "evoked", "people"): "participant_rank",
+    ("denoiser", "noise_people"): "noise_participant_rank",
+    ("sampling", "observation_noise"): "decoder_noise",
+}
+
+
+@pytest.mark.parametrize(("former", "present"), FORMER.items(), ids=lambda x: str(x[-1]))
+def test_a_model_of_version_0_1_is_read(former, present):
+    content = to_json(ModelConfig())
+    section = content
+    for name in former[:-1]:
+        section = section[name]
+    section[former[-1]] = section.pop(present)
+    assert from_json(ModelConfig, content, "config.json") == ModelConfig()
+    section[present] = section[former[-1]]  # both names at once are a mistake
+    with pytest.raises(ModelError, match=former[-1]):
+        from_json(ModelConfig, content, "config.json")
+
+
+def test_settings_of_version_0_1_are_accepted_with_a_warning(caplog):
+    for former, present in FORMER.items():
+        value = "false" if present == "decoder_noise" else "0"
+        now = ".".join((*former[:-1], present))
+        caplog.clear()
+        config = override(ModelConfig(), {".".join(former): value})
+        assert config == override(ModelConfig(), {now: value}) != ModelConfig()
+        assert present in caplog.text

@@ -9,12 +9,20 @@ import torch
 
 from fmrisynth.config.codec import from_json, override, to_json
 from fmrisynth.config.model import ModelConfig
-from fmrisynth.config.presets import PRESETS, PUBLISHED, SIZES, published
+from fmrisynth.config.presets import (
+    PAPER_METHOD,
+    PRESETS,
+    SIZES,
+    preset_notice,
+    read_preset,
+    with_paper_method,
+)
+from fmrisynth.errors import UsageError
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.denoiser.schedule import training_angles
 
-# preset, options, millions of parameters as published
+# preset, options, millions of parameters in the paper
 TABLE = [
     ("38m", {}, 38.1),
     ("85m", {}, 85.4),
@@ -71,29 +79,29 @@ def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("form", ["paper", "published"])
+@pytest.mark.parametrize("form", ["scaled", "paper"])
 @pytest.mark.parametrize(("size", "options", "millions"), TABLE)
-def test_parameters_are_the_published_ones(
+def test_parameter_counts_are_the_papers(
     form: str, size: str, options: dict[str, str], millions: float
 ) -> None:
     config = override(PRESETS[f"{form}-{size}"], options)
     assert count(config, vocabulary()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-def test_small_lies_between_the_demonstration_and_the_smallest_published() -> None:
-    demo, small, least = (count(PRESETS[n], vocabulary()) for n in ("demo", "small", "paper-38m"))
+def test_small_lies_between_the_demonstration_and_the_smallest_of_the_paper() -> None:
+    demo, small, least = (count(PRESETS[n], vocabulary()) for n in ("demo", "small", "scaled-38m"))
     assert 1.5 * demo < small < least / 2
 
 
 def test_the_vocabulary_hardly_changes_the_count() -> None:
-    config = PRESETS["paper-38m"]
+    config = PRESETS["scaled-38m"]
     all_of_hcp = count(config, vocabulary(per_task=4))  # 28 trial types
     assert abs(all_of_hcp / count(config, vocabulary()) - 1) < 0.01
 
 
 def test_widths_fit_the_attention_heads() -> None:
     for size in SIZES:
-        backbone = PRESETS[f"paper-{size}"].denoiser.backbone
+        backbone = PRESETS[f"scaled-{size}"].denoiser.backbone
         assert list(backbone.widths) == sorted(backbone.widths)
         assert all(width % backbone.head_width == 0 for width in backbone.widths)
         # a narrower trunk cannot carry ε of 20 × 4 channels through
@@ -114,14 +122,14 @@ def test_forward_keeps_the_shape(name: str) -> None:
     assert y.shape == x.shape
 
 
-def test_published_form_differs_in_the_named_fields_alone() -> None:
+def test_the_papers_method_differs_in_the_named_settings_alone() -> None:
     for size in SIZES:
-        ours = flat(to_json(PRESETS[f"paper-{size}"]))
-        theirs = flat(to_json(PRESETS[f"published-{size}"]))
-        assert {k for k in ours if ours[k] != theirs[k]} == set(PUBLISHED)
+        scaled = flat(to_json(PRESETS[f"scaled-{size}"]))
+        paper = flat(to_json(PRESETS[f"paper-{size}"]))
+        assert {k for k in scaled if scaled[k] != paper[k]} == set(PAPER_METHOD)
 
 
-def test_published_budget() -> None:
+def test_the_training_budget_is_the_papers() -> None:
     for name, config in PRESETS.items():
         if name in ("demo", "small"):
             continue
@@ -145,13 +153,13 @@ ABLATIONS = [
     {"denoiser.backbone.architecture": "cnn"},
     {"denoiser.backbone.architecture": "transformer"},
     {"denoiser.backbone.cross_attention": "false"},
-    *({key: value} for key, value in PUBLISHED.items() if key.startswith("denoiser.")),
+    *({key: value} for key, value in PAPER_METHOD.items() if key.startswith("denoiser.")),
     {"denoiser.schedule.kind": "linear"},
 ]
 
 
 @pytest.mark.parametrize("option", ABLATIONS, ids=lambda o: "".join(f"{k}={o[k]}" for k in o))
-@pytest.mark.parametrize("form", ["paper", "published"])
+@pytest.mark.parametrize("form", ["scaled", "paper"])
 def test_every_ablation_is_one_option_and_learns(form: str, option: dict[str, str]) -> None:
     torch.manual_seed(0)
     config, words = override(PRESETS[f"{form}-38m"], REDUCED | option), vocabulary(2)
@@ -169,8 +177,26 @@ def test_every_ablation_is_one_option_and_learns(form: str, option: dict[str, st
     assert denoiser.backbone.stem.weight.grad.abs().sum() > 0
 
 
-def test_published_form_of_any_configuration() -> None:
-    config = published(PRESETS["demo"])
+def test_the_papers_method_of_any_configuration() -> None:
+    config = with_paper_method(PRESETS["demo"])
     assert config.denoiser.backbone.widths == PRESETS["demo"].denoiser.backbone.widths
     assert config.preprocess.normalisation == "volume"
     assert config.denoiser.evoked.enabled is False
+
+
+def test_names_of_version_0_1_are_accepted_and_what_they_meant_is_said() -> None:
+    assert read_preset("published-38m") == "paper-38m"
+    for name in ("published-38m", "paper-38m"):  # the second is another model than it was
+        notice = preset_notice(name)
+        assert notice is not None
+        assert "paper-38m" in notice
+    assert "scaled-38m" in str(preset_notice("paper-38m"))
+    for name in ("demo", "small", "scaled-38m"):
+        assert read_preset(name) == name
+        assert preset_notice(name) is None
+
+
+def test_a_preset_that_does_not_exist_lists_those_that_do() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_preset("paper")
+    assert all(name in str(caught.value) for name in PRESETS)

@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from fmrisynth.cli.main import command, main
-from fmrisynth.runtime.resources import THREAD_VARIABLES
+from fmrisynth.runtime.threads import THREAD_VARIABLES
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,9 @@ class EvokedResponse(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.zeros(config.rank, channels, *shape))
         self.coefficients = nn.Parameter(torch.randn(n_trial_types, 2, config.rank))
-        self.register_buffer("differences", torch.zeros(config.people, n_trial_types, config.rank))
+        self.register_buffer(
+            "differences", torch.zeros(config.participant_rank, n_trial_types, config.rank)
+        )
 
     @torch.no_grad()
     def start(self, moments: Tensor, products: Tensor, mask: Tensor) -> None:
