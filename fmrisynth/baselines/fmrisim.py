@@ -1,4 +1,4 @@
-"""BrainIAK's fmrisim as a baseline: the simulator that most people use today.
+"""BrainIAK's fmrisim as a baseline: the simulator that most participants use today.
 
 What is fmrisim's own (Ellis et al. 2020, PeerJ 8:e8564), called as it is:
 

@@ -23,8 +23,8 @@ from fmrisynth.evaluation.measures.identification import identification_matrix
 from fmrisynth.evaluation.measures.rsa import dissimilarity
 from fmrisynth.evaluation.measures.second_level import z_map
 from fmrisynth.evaluation.measures.timecourses import mean_image
-from fmrisynth.evaluation.metrics.copying import audit_copying
-from fmrisynth.evaluation.metrics.figures import generator_figures, real_figures
+from fmrisynth.evaluation.metrics.compare import compare_source
+from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.individuals import participant_matrices
 from fmrisynth.evaluation.metrics.measurements import measure, without_halves
 from fmrisynth.evaluation.result import Evaluation, Spectra
@@ -77,7 +77,7 @@ def evaluate(
         Compared beside the conditions, in figures whose names end in ``_contrast``.
     atlas : Atlas or None
         Parcels for the time courses, in the runs' space; without one the regions
-        are made of the blocks in which a condition's real effect is largest.
+        are made of the supervoxels in which a condition's real effect is largest.
     progress : bool
         Show a progress bar.
 
@@ -98,16 +98,16 @@ def evaluate(
     settings = settings or GlmSettings()
     notices: list[str] = []
     reference, training = assign_roles(real_held_out, real_training, generators, rng, notices)
-    people = {run.participant for run in reference}
+    participants = {run.participant for run in reference}
     chosen = {
-        name: limit_samples([run for run in runs if run.participant in people])
+        name: limit_samples([run for run in runs if run.participant in participants])
         for name, runs in generators.items()
     }
     for name, runs in chosen.items():
         if not runs:
             raise UsageError(
                 f"the generator {name!r} has no run of the participants compared with "
-                f"({', '.join(sorted(people))}); generate runs for them first"
+                f"({', '.join(sorted(participants))}); generate runs for them first"
             )
     grid = most_common_grid(reference)
     sides = {REAL: reference, TRAINING: training, **chosen}
@@ -214,25 +214,17 @@ def _compare(
     levels = {level.suffix: level for level in conditions.levels()}
     maps = {name: levels[""].of(m[None])[0] for name, m in by_type.items()}
     contrast_level = levels.get("_contrast")
-    measured = measure(cohort, maps, by_type, atlas)
-    audits = {
-        name: audit_copying(
-            cohort.runs[name], cohort.runs[REAL], cohort.runs[TRAINING], cohort.keys, rng
-        )
-        for name in generators
-        if cohort.training is not None
+    measurements = measure(cohort, maps, by_type, atlas, rng)
+    estimates = {
+        source: compare_source(Comparison(cohort, measurements, source, conditions.headline, rng))
+        for source in (*generators, REAL)
     }
-    figures = {
-        name: generator_figures(cohort, measured, name, audits.get(name), rng)
-        for name in generators
-    }
-    figures[REAL] = real_figures(cohort, measured, rng)
     return Evaluation(
-        figures=figures,
+        estimates=estimates,
         conditions=conditions,
         generators=generators,
-        held_out=tuple(cohort.people[REAL]),
-        training=tuple(cohort.people[TRAINING]),
+        held_out=tuple(cohort.participants[REAL]),
+        training=tuple(cohort.participants[TRAINING]),
         notices=tuple(notices),
         mask=nib.Nifti1Image(cohort.mask.astype(np.uint8), cohort.grid.affine),
         background=mean_image(cohort.runs[REAL], cohort.grid),
@@ -245,13 +237,13 @@ def _compare(
         contrast_z_maps=_z_maps(cohort, "_contrast"),
         rdms={name: dissimilarity(m) for name, m in maps.items()},
         identification={n: identification_matrix(m, maps[REAL]) for n, m in maps.items()},
-        time_courses=without_halves(measured.courses),
+        time_courses=without_halves(measurements.courses),
         spectra={name: _spectra(runs) for name, runs in cohort.runs.items() if runs},
         nyquist=_nyquist(cohort.runs[REAL]),
-        networks=measured.networks,
-        copying=audits,
+        networks=measurements.networks,
+        copying=measurements.audits,
         participant_maps=participant_matrices(
-            cohort.block_tables, REAL, TRAINING, conditions.membership
+            cohort.supervoxel_tables, REAL, TRAINING, conditions.membership
         ),
         records={name: tuple(runs) for name, runs in cohort.runs.items()},
         settings=settings,

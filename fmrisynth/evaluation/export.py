@@ -35,11 +35,11 @@ def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
         metric's rows stand together, the generators in their order.
     """
     sources = (*evaluation.generators, REAL)
-    metrics = dict.fromkeys(name for source in sources for name in evaluation.figures[source])
+    metrics = dict.fromkeys(name for source in sources for name in evaluation.estimates[source])
     rows = []
     for metric in metrics:
         for source in sources:
-            figure = evaluation.figures[source].get(metric)
+            figure = evaluation.estimates[source].get(metric)
             if figure is not None:
                 limits = (figure.low, figure.high, figure.ceiling, figure.floor)
                 rows.append((metric, source, figure.value, *limits))

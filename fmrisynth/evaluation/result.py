@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 
 from fmrisynth.evaluation.cohort.conditions import Conditions
+from fmrisynth.evaluation.measures.copying import CopyAudit
 from fmrisynth.evaluation.measures.networks import Networks
-from fmrisynth.evaluation.measures.resampling import Figure
 from fmrisynth.evaluation.measures.timecourses import TimeCourse
-from fmrisynth.evaluation.metrics.copying import CopyAudit
+from fmrisynth.evaluation.metrics.estimate import Estimate
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Evaluation", "Spectra"]
@@ -47,8 +47,8 @@ class Evaluation:
 
     Attributes
     ----------
-    figures : mapping
-        Generator → metric → Figure, in the order of the table.
+    estimates : mapping
+        Source → row of the table → Estimate, in the order of the table.
     conditions : Conditions
         Headline conditions and their trial types.
     generators : tuple of str
@@ -95,7 +95,7 @@ class Evaluation:
         BOLD image of each run that could not be used → why.
     """
 
-    figures: Mapping[str, Mapping[str, Figure]]
+    estimates: Mapping[str, Mapping[str, Estimate]]
     conditions: Conditions
     generators: tuple[str, ...]
     held_out: tuple[str, ...]

@@ -68,7 +68,7 @@ def methods(evaluation: Evaluation) -> tuple[str, ...]:
         .render(
             evaluation=evaluation,
             conditions=evaluation.conditions,
-            metrics={metric for figures in evaluation.figures.values() for metric in figures},
+            metrics={metric for figures in evaluation.estimates.values() for metric in figures},
         )
     )
     return tuple(

@@ -9,16 +9,10 @@ from typing import Any
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.export import metrics_table
 from fmrisynth.evaluation.result import Evaluation
-from fmrisynth.reports import brain_maps, figures, sections
+from fmrisynth.reports import brain_maps, drawings, sections
 from fmrisynth.reports.citations import methods, references
-from fmrisynth.reports.key_figures import (
-    KEY_FIGURES,
-    figure_table,
-    uses,
-    verdict,
-    verdict_overview,
-)
 from fmrisynth.reports.slices import png_uri
+from fmrisynth.reports.tables import section_tables, uses, verdict, verdict_overview
 from fmrisynth.reports.templating import environment
 from fmrisynth.runtime.files import write_bytes
 
@@ -103,7 +97,7 @@ def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> s
             evaluation=evaluation,
             generators=evaluation.generators,
             tested=evaluation.generators[0],
-            key_figures={name: figure_table(evaluation, name) for name in KEY_FIGURES},
+            section_tables=section_tables(evaluation),
             curves=curves,
             methods=paragraphs,
             references=references(paragraphs),
@@ -130,11 +124,11 @@ def _verdicts(evaluation: Evaluation) -> dict[str, Any]:
 def _drawings(evaluation: Evaluation) -> dict[str, Any]:
     """Draw all pictures of the page, by section."""
     sources = (REAL, *evaluation.generators)
-    colours = {name: figures.colour_of(i) for i, name in enumerate(sources)}
+    colours = {name: drawings.colour_of(i) for i, name in enumerate(sources)}
     return {
         "colours": colours,
-        "real_colour": figures.COLOURS[0],
-        "both_colour": figures.COLOURS[1],
+        "real_colour": drawings.COLOURS[0],
+        "both_colour": drawings.COLOURS[1],
         "maps": brain_maps.maps(evaluation),
         "trial_type_maps": brain_maps.trial_types(evaluation),
         "z_maps": brain_maps.z_maps(evaluation),

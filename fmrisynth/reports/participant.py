@@ -14,7 +14,7 @@ from fmrisynth.bids.events import read_events
 from fmrisynth.evaluation.measures.timecourses import mean_image
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
-from fmrisynth.reports import figures
+from fmrisynth.reports import drawings
 from fmrisynth.reports.html import write_page
 from fmrisynth.reports.slices import draw_carpet, draw_slices
 from fmrisynth.reports.templating import environment
@@ -134,13 +134,13 @@ def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
         events[trial_type].append((float(onset), float(duration)))
     partner = _partner(record, real)
     shown = {"real": partner, "synthetic": record} if partner else {"synthetic": record}
-    series = {name: r.array("block_series") for name, r in shown.items()}
+    series = {name: r.array("supervoxel_series") for name, r in shown.items()}
     limit = 2.0 * float(np.std(next(iter(series.values()))))
     length = run.duration
     return {
         "label": run.label,
         "limit": limit,
-        "timeline": Markup(figures.draw_timeline(events, length, f"Events of {run.label}")),
+        "timeline": Markup(drawings.draw_timeline(events, length, f"Events of {run.label}")),
         "carpets": [
             {
                 "label": name,

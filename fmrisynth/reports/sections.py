@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.result import Evaluation
-from fmrisynth.reports import figures
+from fmrisynth.reports import drawings
 from fmrisynth.reports.slices import draw_large_matrix
 
 __all__ = [
@@ -43,7 +43,7 @@ def rdms(evaluation: Evaluation) -> Section:
         {
             "label": source,
             "drawing": Markup(
-                figures.draw_matrix(
+                drawings.draw_matrix(
                     evaluation.rdms[source],
                     names,
                     label=f"Dissimilarity of conditions, {source}",
@@ -66,7 +66,7 @@ def identification(evaluation: Evaluation) -> Section:
         {
             "label": source,
             "drawing": Markup(
-                figures.draw_matrix(
+                drawings.draw_matrix(
                     evaluation.identification[source],
                     names,
                     label=f"Correlation of the maps of {source} with the real maps",
@@ -89,7 +89,7 @@ def courses(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
             "name": course.condition,
             "region": course.region,
             "drawing": Markup(
-                figures.draw_time_course(
+                drawings.draw_time_course(
                     course.times,
                     {name: course.curves[name] for name in colours if name in course.curves},
                     course.prediction,
@@ -106,12 +106,12 @@ def courses(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
 def noise(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
     """Draw the figures of the time series."""
     spectra = {name: evaluation.spectra[name] for name in colours if name in evaluation.spectra}
-    drawings = (
+    pictures = (
         (
             "Power spectrum",
             "Lines should lie on the real one: a line too high on the right is white noise that "
             "was added, too low on the right a signal that is too smooth in time.",
-            figures.draw_spectra(
+            drawings.draw_spectra(
                 {name: s.spectrum for name, s in spectra.items()}, evaluation.nyquist, colours
             ),
         ),
@@ -119,14 +119,14 @@ def noise(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
             "Autocorrelation",
             "How much a volume resembles the ones before it; a synthetic line below the real one "
             "makes statistics on synthetic runs too optimistic.",
-            figures.draw_autocorrelation(
+            drawings.draw_autocorrelation(
                 {name: s.autocorrelation for name, s in spectra.items()}, colours
             ),
         ),
         (
             "Smoothness",
             "One dot is one run, the bar the median; the clouds should overlap.",
-            figures.draw_dots(
+            drawings.draw_dots(
                 {name: s.fwhm for name, s in spectra.items()},
                 "FWHM (mm)",
                 colours,
@@ -137,7 +137,7 @@ def noise(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
             "Temporal standard deviation",
             "One dot is one run, the bar the median; it is the size of everything that moves, "
             "signal and noise.",
-            figures.draw_dots(
+            drawings.draw_dots(
                 {name: s.temporal_sd for name, s in spectra.items()},
                 "temporal SD (%)",
                 colours,
@@ -147,7 +147,7 @@ def noise(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
     )
     return [
         {"name": name, "reading": reading, "drawing": Markup(drawing)}
-        for name, reading, drawing in drawings
+        for name, reading, drawing in pictures
     ]
 
 
@@ -167,7 +167,7 @@ def participants(evaluation: Evaluation) -> Section:
         {
             "label": labels[name],
             "drawing": Markup(
-                figures.draw_matrix(
+                drawings.draw_matrix(
                     evaluation.participant_maps[name],
                     evaluation.held_out,
                     label=f"Participants' maps: {labels[name]}",
@@ -187,7 +187,7 @@ def networks(evaluation: Evaluation, colours: Mapping[str, str]) -> Markup | Non
         for name in colours
         if name in evaluation.networks
     }
-    return Markup(figures.draw_components(shares, colours)) if shares else None
+    return Markup(drawings.draw_components(shares, colours)) if shares else None
 
 
 def connectivity(evaluation: Evaluation) -> dict[str, Any]:
@@ -228,14 +228,14 @@ def copying(evaluation: Evaluation) -> Section:
             "real pairs": audit.real_pairs,
         }
         colours = dict(
-            zip(values, (figures.COLOURS[1], figures.COLOURS[0], "#888888"), strict=True)
+            zip(values, (drawings.COLOURS[1], drawings.COLOURS[0], "#888888"), strict=True)
         )
         sections.append(
             {
                 "label": name,
                 "limit": audit.limit,
                 "drawing": Markup(
-                    figures.draw_dots(
+                    drawings.draw_dots(
                         values,
                         "correlation with the nearest real run",
                         colours,
@@ -249,13 +249,13 @@ def copying(evaluation: Evaluation) -> Section:
 
 
 def diversity(evaluation: Evaluation) -> Section:
-    """Draw how alike the runs of a generator are, beside real runs of different people."""
+    """Draw how alike the runs of a generator are, beside real runs of different participants."""
     sections = []
     for name, audit in evaluation.copying.items():
         if len(audit.synthetic_pairs) and len(audit.real_pairs):
             values = {"synthetic": audit.synthetic_pairs, "real": audit.real_pairs}
-            colours = {"synthetic": figures.COLOURS[1], "real": figures.COLOURS[0]}
-            drawing = figures.draw_dots(
+            colours = {"synthetic": drawings.COLOURS[1], "real": drawings.COLOURS[0]}
+            drawing = drawings.draw_dots(
                 values, "correlation of two runs", colours, f"Likeness of the runs of {name}"
             )
             sections.append({"label": name, "drawing": Markup(drawing)})
@@ -266,7 +266,7 @@ def decoding(evaluation: Evaluation) -> Section:
     """Draw the learning curves of decoding for each generator."""
     sections = []
     for name in evaluation.generators:
-        found = evaluation.figures[name]
+        found = evaluation.estimates[name]
         if "decoding_synthetic" not in found:
             continue
         sizes = [
@@ -287,10 +287,10 @@ def decoding(evaluation: Evaluation) -> Section:
                 "label": name,
                 "alone": alone,
                 "drawing": Markup(
-                    figures.draw_curves(
+                    drawings.draw_curves(
                         sizes,
                         curves,
-                        {"real": figures.COLOURS[0], "both": figures.COLOURS[1]},
+                        {"real": drawings.COLOURS[0], "both": drawings.COLOURS[1]},
                         alone.floor,
                     )
                 ),

@@ -110,15 +110,15 @@ class Scanner:
 
 
 class Copier:
-    """Puts what training runs do in time into the carriers of held-out people."""
+    """Puts what training runs do in time into the carriers of held-out participants."""
 
     def __init__(self, training: Sequence[Run]) -> None:
         self.training = training
-        self.people = sorted({run.participant for run in training})
+        self.participants = sorted({run.participant for run in training})
 
     def copy(self, run: Run, shift: int) -> np.ndarray:
         """One training participant's run, moved in time."""
-        donor = self.people[int(run.participant) % len(self.people)]
+        donor = self.participants[int(run.participant) % len(self.participants)]
         (source,) = [r for r in self._alike(run) if r.participant == donor]
         return self._put(run, np.roll(_change(source), shift, axis=3))
 
@@ -178,14 +178,14 @@ def write(case: Case, number: int, runs: Sequence[Run], out: Path) -> tuple[Run,
 
 def verdict(evaluation: Evaluation, case: Case) -> bool:
     """Print a case's verdict and tell whether it is the one expected."""
-    found = judge(evaluation.figures[case.name], evaluation.figures[REAL])
-    failed = [j.rule.metric for j in found if j.passed is False]
+    found = judge(evaluation.estimates[case.name], evaluation.estimates[REAL])
+    failed = [j.metric.name for j in found if j.passed is False]
     print(f"\n== {case.name}")
     for j in found:
         said = {True: "pass", False: "FAIL", None: "not judged"}[j.passed]
-        figure = j.figure
+        figure = j.estimate
         print(
-            f"  {j.rule.metric:29s} {said:10s} {figure.value:7.3f} [{figure.low:.3f}, "
+            f"  {j.metric.name:29s} {said:10s} {figure.value:7.3f} [{figure.low:.3f}, "
             f"{figure.high:.3f}] ceiling {figure.ceiling:.3f} floor {figure.floor:.3f}"
             f"{'  ' + j.reason if j.reason else ''}"
         )

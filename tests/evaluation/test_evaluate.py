@@ -25,7 +25,7 @@ from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, writ
 from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.runs.records import Grid, summarise_runs
 
-FRESH = Recipe(noise_seed=1)  # the same people scanned again: what a perfect generator writes
+FRESH = Recipe(noise_seed=1)  # the same participants scanned again: what a perfect generator writes
 PLANTED = {
     "fresh real": FRESH,
     "group mean": replace(FRESH, individual=0.0),
@@ -57,17 +57,17 @@ def evaluation(cohort):
 
 def failed(evaluation, generator):
     return {
-        j.rule.metric
-        for j in judge(evaluation.figures[generator], evaluation.figures[REAL])
+        j.metric.name
+        for j in judge(evaluation.estimates[generator], evaluation.estimates[REAL])
         if j.passed is False
     }
 
 
 def test_real_data_as_a_generator_pass_every_rule(evaluation):
-    judgements = judge(evaluation.figures["fresh real"], evaluation.figures[REAL])
+    judgements = judge(evaluation.estimates["fresh real"], evaluation.estimates[REAL])
     assert len(judgements) >= 17
     assert all(j.passed for j in judgements), [
-        (j.rule.metric, j.reason, j.figure) for j in judgements if not j.passed
+        (j.metric.name, j.reason, j.estimate) for j in judgements if not j.passed
     ]
 
 
@@ -90,14 +90,15 @@ def test_planted_faults_are_seen(evaluation, generator, metrics):
 
 def test_half_the_effect_halves_the_slope(evaluation):
     half, fresh = (
-        evaluation.figures[name]["slope"].value for name in ("half effect", "fresh real")
+        evaluation.estimates[name]["slope"].value for name in ("half effect", "fresh real")
     )
     assert half / fresh == pytest.approx(0.5, abs=0.07)
 
 
 def test_individuals_are_recognised_where_they_are_simulated(evaluation):
     fresh, mean = (
-        evaluation.figures[name]["individual_correlation"] for name in ("fresh real", "group mean")
+        evaluation.estimates[name]["individual_correlation"]
+        for name in ("fresh real", "group mean")
     )
     assert fresh.value == pytest.approx(fresh.ceiling, abs=0.1)
     assert mean.value < 0.3 * fresh.value
@@ -105,37 +106,37 @@ def test_individuals_are_recognised_where_they_are_simulated(evaluation):
 
 
 def test_participants_vary_more_than_phase_encoding_and_task(evaluation):
-    figures = evaluation.figures[REAL]
+    figures = evaluation.estimates[REAL]
     shares = [figures[f"variance_{n}"].value for n in ("participant", "phase_encoding", "task")]
     assert shares[0] > 0.5
     assert shares[0] > 10 * max(shares[1:])
 
 
 def test_connectivity_of_the_participant_is_found(evaluation):
-    fresh = evaluation.figures["fresh real"]
+    fresh = evaluation.estimates["fresh real"]
     assert fresh["fc_fingerprint"].value > 0.2
     assert fresh["fc_correlation"].value > fresh["fc_correlation"].ceiling - 0.1
 
 
 def test_decoding_gains_from_good_synthetic_data_only(evaluation):
-    good = evaluation.figures["fresh real"]["decoding_synthetic"]
-    bad = evaluation.figures["no condition"]["decoding_synthetic"]
+    good = evaluation.estimates["fresh real"]["decoding_synthetic"]
+    bad = evaluation.estimates["no condition"]["decoding_synthetic"]
     assert good.value > good.floor + 0.3
     assert bad.value < good.value - 0.2
 
 
 def test_ceiling_and_floor_enclose_what_real_data_reach(evaluation):
     for name in ("corr", "rsa", "top1", "dice"):
-        figure = evaluation.figures["fresh real"][name]
+        figure = evaluation.estimates["fresh real"][name]
         assert figure.floor < figure.ceiling <= 1.0
         assert figure.low <= figure.value <= figure.high
 
 
 def test_top1_is_one_per_condition_and_tasks_are_the_conditions(evaluation):
     assert evaluation.conditions.names == ("faces", "hands", "words")
-    assert evaluation.figures["fresh real"]["rsa_pairs"].value == 3
-    assert evaluation.figures["fresh real"]["rsa_pairs_trial_type"].value == 15
-    assert "corr_trial_type[hands/left]" in evaluation.figures["fresh real"]
+    assert evaluation.estimates["fresh real"]["rsa_pairs"].value == 3
+    assert evaluation.estimates["fresh real"]["rsa_pairs_trial_type"].value == 15
+    assert "corr_trial_type[hands/left]" in evaluation.estimates["fresh real"]
 
 
 def test_no_training_participant_reaches_a_figure_of_a_generator(cohort, evaluation):
@@ -155,9 +156,9 @@ def test_no_training_participant_reaches_a_figure_of_a_generator(cohort, evaluat
     of_training = (
         "peak undershoot course fc_ individual decoding copied nearest membership sample_similarity"
     )
-    for name, figure in other.figures["fresh real"].items():
+    for name, figure in other.estimates["fresh real"].items():
         if not name.startswith(tuple(of_training.split())):
-            mine = evaluation.figures["fresh real"][name].value
+            mine = evaluation.estimates["fresh real"][name].value
             assert figure.value == pytest.approx(mine, rel=1e-3, abs=1e-4, nan_ok=True), name
 
 
@@ -192,10 +193,10 @@ def test_a_single_participant_is_compared_with_itself_and_the_result_says_so(coh
     made = [r for r in generators["fresh real"] if r.participant == "07"]
     result = evaluate([], mine, {"fresh real": made}, work_dir=root / "work", progress=False)
     assert "Nothing was held out" in result.notices[0]
-    assert np.isnan(result.figures["fresh real"]["corr"].ceiling)
-    assert result.figures["fresh real"]["corr"].value > 0.3
+    assert np.isnan(result.estimates["fresh real"]["corr"].ceiling)
+    assert result.estimates["fresh real"]["corr"].value > 0.3
     assert all(
-        j.passed is None for j in judge(result.figures["fresh real"]) if j.rule.metric == "corr"
+        j.passed is None for j in judge(result.estimates["fresh real"]) if j.metric.name == "corr"
     )
 
 
@@ -205,7 +206,7 @@ def test_a_single_run_can_be_compared(cohort):
     result = evaluate([], [held_out[0]], {"fresh real": made}, work_dir=root / "work",
                       progress=False)  # fmt: skip
     assert result.conditions.names == ("fear", "happy")
-    assert result.figures["fresh real"]["temporal_sd_ratio"].value == pytest.approx(1, abs=0.15)
+    assert result.estimates["fresh real"]["temporal_sd_ratio"].value == pytest.approx(1, abs=0.15)
 
 
 def test_the_same_seed_gives_the_same_table(cohort):
@@ -263,7 +264,7 @@ def test_runs_on_another_grid_are_resampled(cohort, tmp_path):
         )
     both = {"straight": generators["fresh real"], "mirrored": moved}
     result = evaluate(held_out, training, both, work_dir=tmp_path / "work", progress=False)
-    straight, mirrored = result.figures["straight"], result.figures["mirrored"]
+    straight, mirrored = result.estimates["straight"], result.estimates["mirrored"]
     for name in ("corr", "rsa", "slope", "temporal_sd", "fwhm", "fc_correlation"):
         assert mirrored[name].value == pytest.approx(straight[name].value, rel=0.02), name
 
@@ -283,7 +284,7 @@ def test_table_and_maps_on_disk(evaluation, tmp_path):
     assert tuple(table.columns) == COLUMNS
     assert "n/a" in (tmp_path / "group" / "metrics.tsv").read_text()
     corr = table[(table.metric == "corr") & (table.generator == "fresh real")].iloc[0]
-    assert corr.value == pytest.approx(evaluation.figures["fresh real"]["corr"].value, rel=1e-4)
+    assert corr.value == pytest.approx(evaluation.estimates["fresh real"]["corr"].value, rel=1e-4)
     files = write_maps(evaluation, tmp_path / "group" / "maps")
     assert all(file.exists() for file in files)
     effect = nib.load(tmp_path / "group/maps/source-real_condition-hands_effect.nii.gz")

@@ -26,9 +26,9 @@ from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_maps, write_metrics
-from fmrisynth.evaluation.metrics.copying import audit_copying
-from fmrisynth.evaluation.metrics.registry import MEANINGS, describe, meaning_of
-from fmrisynth.evaluation.metrics.variance import variance_figures, variance_shares
+from fmrisynth.evaluation.measures.copying import audit_copying
+from fmrisynth.evaluation.measures.variance import run_vectors, variance_shares
+from fmrisynth.evaluation.metrics.registry import all_metrics, describe, find_metric
 from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.runs.atlas import Atlas
 
@@ -131,7 +131,7 @@ def test_the_grid_is_that_of_most_runs(cohort):
 
 
 def test_contrasts_are_compared_and_a_difference_is_the_difference_of_maps(evaluation):
-    figures = evaluation.figures["samples"]
+    figures = evaluation.estimates["samples"]
     for name in ("corr", "slope", "dice", "dice_z", "rsa", "top1"):
         assert np.isfinite(figures[f"{name}_contrast"].value), name
     assert figures["corr_contrast"].floor < figures["corr_contrast"].value
@@ -210,13 +210,13 @@ def test_only_the_first_sample_is_compared_with_real_runs(evaluation):
 
 
 def test_samples_that_differ_as_real_runs_do_pass_and_equal_ones_are_seen(evaluation):
-    good, same = evaluation.figures["samples"], evaluation.figures["again"]
+    good, same = evaluation.estimates["samples"], evaluation.estimates["again"]
     assert good["diversity_samples_ratio"].value == pytest.approx(1.0, abs=0.4)
     assert same["diversity_samples_ratio"].value == pytest.approx(0.0, abs=1e-6)
     assert same["sample_correlation"].value == pytest.approx(1.0, abs=1e-3)
     assert good["sample_correlation"].value < 0.5
     verdicts = {
-        name: {j.rule.metric: j.passed for j in judge(evaluation.figures[name])}
+        name: {j.metric.name: j.passed for j in judge(evaluation.estimates[name])}
         for name in ("samples", "again")
     }
     assert verdicts["samples"]["diversity_samples_ratio"] is True
@@ -229,7 +229,7 @@ def test_samples_do_not_count_as_runs_or_participants(evaluation):
     real = evaluation.records[REAL]
     matched = match_runs(real, (), {"again": evaluation.records["again"]})
     assert matched.samples["again"] == {}
-    assert {p: len(r) for p, r in matched.people["again"].items()} == {
+    assert {p: len(r) for p, r in matched.participants["again"].items()} == {
         p: sum(record.run.participant == p for record in real) for p in TESTED
     }
 
@@ -238,18 +238,20 @@ def test_samples_do_not_count_as_runs_or_participants(evaluation):
 
 
 def test_held_out_people_in_the_generator_s_place_are_no_copies(evaluation):
-    real = evaluation.figures[REAL]
+    real = evaluation.estimates[REAL]
     assert real["copied_share"].value == 0.0
     assert real["sample_similarity"].value == pytest.approx(0.0, abs=0.1)
 
 
 def test_a_run_is_never_compared_with_its_own_participant(evaluation):
-    from fmrisynth.evaluation.cohort.blocks import common_blocks
+    from fmrisynth.evaluation.cohort.supervoxels import common_supervoxels
 
     runs = evaluation.records[REAL]
-    keys = common_blocks(runs)
+    keys = common_supervoxels(runs)
     training = [r for source in ("samples",) for r in evaluation.records[source]]
-    audit = audit_copying(runs, runs, training, keys, np.random.default_rng(0), own_people=True)
+    audit = audit_copying(
+        runs, runs, training, keys, np.random.default_rng(0), own_participants=True
+    )
     assert (audit.to_held_out < 0.99).all()  # its own run would be 1
 
 
@@ -265,7 +267,7 @@ def test_time_courses_are_those_of_parcels(evaluation, atlas):
     assert series.shape == (2, record.run.n_volumes)
     assert record.array("parcels").tolist() == [1, 2]
     assert evaluation.settings["regions of time courses"] == "halves"
-    assert np.isfinite(evaluation.figures["samples"]["course_correlation"].value)
+    assert np.isfinite(evaluation.estimates["samples"]["course_correlation"].value)
 
 
 def test_without_an_atlas_the_records_of_one_are_used(cohort, evaluation):
@@ -285,22 +287,22 @@ def test_without_an_atlas_the_records_of_one_are_used(cohort, evaluation):
 
 def test_every_figure_has_a_ceiling_and_a_floor_or_a_reason(evaluation):
     seen = set()
-    for name, figure in evaluation.figures["samples"].items():
-        meaning = meaning_of(name)
-        seen.add(name.partition("[")[0].removesuffix("_trial_type").removesuffix("_contrast"))
+    for name, figure in evaluation.estimates["samples"].items():
+        metric = find_metric(name)
+        seen.add(metric.name)
         enough = not name.startswith(("decoding_both", "decoding_gain"))  # says "where there are"
         if enough:
-            assert np.isfinite(figure.ceiling) != meaning.ceiling.startswith("none"), name
-        assert np.isfinite(figure.floor) != meaning.floor.startswith("none"), name
-        if "none: a number" not in meaning.ceiling:
+            assert np.isfinite(figure.ceiling) != metric.ceiling.startswith("none"), name
+        assert np.isfinite(figure.floor) != metric.floor.startswith("none"), name
+        if "none: a number" not in metric.ceiling:
             assert figure.low <= figure.value + 1e-9, name
             assert figure.value - 1e-9 <= figure.high, name
-    assert seen == set(MEANINGS)
+    assert seen == {metric.name for metric in all_metrics()}
 
 
 def test_real_data_as_a_generator_have_every_figure(evaluation):
-    real = {name.partition("[")[0] for name in evaluation.figures[REAL]}
-    made = {name.partition("[")[0] for name in evaluation.figures["samples"]}
+    real = {name.partition("[")[0] for name in evaluation.estimates[REAL]}
+    made = {name.partition("[")[0] for name in evaluation.estimates["samples"]}
     # Real runs have no samples; ratios between participants need four of them.
     few = {"diversity_samples_ratio", "sample_correlation", "diversity_participants_ratio",
            "map_variance_ratio"}  # fmt: skip
@@ -321,8 +323,6 @@ def test_the_table_is_described(evaluation, tmp_path):
 
 
 def test_shares_from_inner_products_are_those_of_the_whole(evaluation):
-    from fmrisynth.evaluation.metrics.variance import run_vectors
-
     mask = np.asarray(evaluation.mask.dataobj) > 0
     runs = evaluation.records[REAL]
     vectors = run_vectors(runs, mask)
@@ -331,16 +331,5 @@ def test_shares_from_inner_products_are_those_of_the_whole(evaluation):
 
 
 def test_shuffled_labels_explain_less_than_true_ones(evaluation):
-    figures = variance_figures(
-        {"participant": evaluation.figures[REAL]["variance_participant"].value},
-        {},
-        _vectors(evaluation),
-        np.random.default_rng(0),
-    )
-    assert figures["variance_participant"].floor < 0.7 * figures["variance_participant"].value
-
-
-def _vectors(evaluation):
-    from fmrisynth.evaluation.metrics.variance import run_vectors
-
-    return run_vectors(evaluation.records[REAL], np.asarray(evaluation.mask.dataobj) > 0)
+    share = evaluation.estimates[REAL]["variance_participant"]
+    assert share.floor < 0.7 * share.value

@@ -194,5 +194,5 @@ def test_a_pickle_is_not_executed(evaluation, tmp_path):
 
 def test_only_the_dataclasses_of_an_evaluation_are_made():
     names = set(saved._dataclasses_of(saved.Evaluation))
-    assert {"Evaluation", "Figure", "Conditions", "TimeCourse", "Networks", "CopyAudit"} <= names
+    assert {"Evaluation", "Estimate", "Conditions", "TimeCourse", "Networks", "CopyAudit"} <= names
     assert "Run" not in names  # records are left out

@@ -16,8 +16,8 @@ from support.evaluation_cohort import HELD_OUT, TRAINING, Recipe, write_cohort
 from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
-from fmrisynth.evaluation.metrics.registry import MEANINGS
-from fmrisynth.reports import citations, key_figures
+from fmrisynth.evaluation.metrics.registry import all_metrics
+from fmrisynth.reports import citations, tables
 from fmrisynth.reports.html import render_group_report, write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 
@@ -111,9 +111,9 @@ def hostile(evaluation):
             replace(course, condition=f"{course.condition} {NASTY}", region=f"region {NASTY}")
             for course in evaluation.time_courses
         ),
-        figures={
+        estimates={
             source: {**found, f"corr[{NASTY}]": found["corr"]}
-            for source, found in evaluation.figures.items()
+            for source, found in evaluation.estimates.items()
         },
     )
 
@@ -167,7 +167,7 @@ def test_a_name_with_a_quote_stays_in_its_attribute(hostile):
         **{
             key: {renamed.get(name, name): value for name, value in getattr(hostile, key).items()}
             for key in (
-                "figures", "maps", "trial_type_maps", "contrast_maps", "z_maps", "rdms",
+                "estimates", "maps", "trial_type_maps", "contrast_maps", "z_maps", "rdms",
                 "contrast_z_maps", "identification", "spectra", "networks", "copying",
                 "participant_maps",
             )
@@ -237,28 +237,37 @@ def test_without_contrasts_pictures_and_bad_runs_there_are_no_such_sections(eval
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
 
 
-def test_every_figure_of_the_table_has_a_place_in_a_section(evaluation):
-    placed = {metric for metrics in key_figures.KEY_FIGURES.values() for metric in metrics}
-    placed |= {metric for metrics in key_figures._ABSOLUTE.values() for metric in metrics}
-    placed |= {metric for parts in key_figures._BY_PART.values() for metric in parts}
-    assert set(MEANINGS) <= placed
+def test_every_estimate_of_a_generator_stands_in_one_table(evaluation):
+    shown = [
+        id(row["cells"][0])
+        for table in tables.section_tables(evaluation).values()
+        for rows in (table["rows"], *(part["rows"] for part in table["details"]))
+        for row in rows
+    ]
+    estimates = evaluation.estimates["ours"].values()
+    assert sorted(shown) == sorted(id(e) for e in estimates if np.isfinite(e.value))
 
 
-def test_key_figures_are_those_of_the_table(evaluation):
-    table = key_figures.figure_table(evaluation, "maps")
-    found = evaluation.figures["ours"]["corr"]
-    assert table["rows"][0]["cells"][0] is found
-    assert table["rows"][0]["ceiling"] == found.ceiling
-    assert table["rows"][0]["real"] == evaluation.figures[REAL]["corr"].value
+def test_every_metric_names_a_section_of_the_page(text):
+    sections = set(re.findall(r'<section id="(\w+)"', text))
+    assert {metric.section for metric in all_metrics()} <= sections
+
+
+def test_tables_hold_the_estimates_with_their_references(evaluation):
+    table = tables.section_tables(evaluation)["maps"]
+    estimate = evaluation.estimates["ours"]["corr"]
+    assert table["rows"][0]["cells"][0] is estimate
+    assert table["rows"][0]["ceiling"] == estimate.ceiling
+    assert table["rows"][0]["real"] == evaluation.estimates[REAL]["corr"].value
     parts = [row["label"] for row in table["details"][0]["rows"]]
     assert parts == list(evaluation.conditions.names)
 
 
 def test_uses_follow_the_verdict(evaluation):
     def broken(*metrics):
-        bad = {m: replace(evaluation.figures["ours"][m], value=0.0) for m in metrics}
-        figures = {**evaluation.figures, "ours": {**evaluation.figures["ours"], **bad}}
-        used = key_figures.uses(replace(evaluation, figures=figures), "ours")
+        bad = {m: replace(evaluation.estimates["ours"][m], value=0.0) for m in metrics}
+        figures = {**evaluation.estimates, "ours": {**evaluation.estimates["ours"], **bad}}
+        used = tables.uses(replace(evaluation, estimates=figures), "ours")
         return {use["name"]: use for use in used}
 
     use = broken("lag1_ratio")["Time series of single runs"]

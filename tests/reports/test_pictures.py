@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread, imsave
 
-from fmrisynth.reports import figures
+from fmrisynth.reports import drawings
 from fmrisynth.reports.slices import draw_carpet, draw_large_matrix, draw_slices, png_uri
 
 NASTY = "<script>alert('$x_1$')</script>&"
@@ -40,22 +40,22 @@ def test_one_scale_for_all_maps():
 
 
 def test_names_are_text_and_not_formulas():
-    svg = figures.draw_matrix(np.eye(2), [NASTY, "b $"], label=NASTY, low=0, high=1)
+    svg = drawings.draw_matrix(np.eye(2), [NASTY, "b $"], label=NASTY, low=0, high=1)
     assert "<script" not in svg
     assert "$" in svg
 
 
 def test_charts_take_the_ink_of_the_page():
-    svg = figures.draw_spectra({"a": np.ones(4) / 4}, 0.25, {"a": "#0072b2"})
+    svg = drawings.draw_spectra({"a": np.ones(4) / 4}, 0.25, {"a": "#0072b2"})
     assert "currentColor" in svg
     assert "#010203" not in svg
 
 
 def test_many_dots_are_thinned_but_not_their_ends():
     values = np.random.default_rng(0).normal(size=20_000)
-    svg = figures.draw_dots({"a": values}, "x", {"a": "#000000"}, "many")
+    svg = drawings.draw_dots({"a": values}, "x", {"a": "#000000"}, "many")
     assert len(svg) < 100_000
-    drawn = figures._thinned(values)
+    drawn = drawings._thinned(values)
     assert drawn.min() == values.min()
     assert drawn.max() == values.max()
     assert np.median(drawn) == pytest.approx(np.median(values), abs=0.02)

@@ -64,10 +64,10 @@ def _events(task: str) -> pd.DataFrame:
     return pd.DataFrame({"onset": onsets, "duration": 10.0, "trial_type": names})
 
 
-def _fluctuations(rng: np.random.Generator, person: int, recipe: Recipe) -> np.ndarray:
+def _fluctuations(rng: np.random.Generator, participant: int, recipe: Recipe) -> np.ndarray:
     noise = gaussian_filter(rng.normal(size=(*SHAPE, N_VOLUMES)), (0.7, 0.7, 0.7, 0))
     # Networks of the participant's own: fixed places, common course.
-    places = np.random.default_rng([person, 5])
+    places = np.random.default_rng([participant, 5])
     networks = np.stack([_smooth(places, 1.5) for _ in range(3)], axis=-1)
     noise = noise / noise.std() + 0.5 * networks @ rng.normal(size=(3, N_VOLUMES))
     for t in range(1, N_VOLUMES):
@@ -77,20 +77,22 @@ def _fluctuations(rng: np.random.Generator, person: int, recipe: Recipe) -> np.n
     return noise
 
 
-def write_cohort(root: Path, people: Iterable[str], recipe: Recipe | None = None) -> list[Run]:
+def write_cohort(
+    root: Path, participants: Iterable[str], recipe: Recipe | None = None
+) -> list[Run]:
     """Write two runs of each task for each participant."""
     recipe = recipe or Recipe()
     maps, mask = _group_maps(), _mask()
     runs = []
-    for person in people:
+    for participant in participants:
         for task in TASKS:
             for direction in ("AP", "PA"):
-                runs.append(_write_run(root, person, task, direction, recipe, maps, mask))
+                runs.append(_write_run(root, participant, task, direction, recipe, maps, mask))
     return runs
 
 
-def _write_run(root, person, task, direction, recipe, maps, mask) -> Run:
-    number = int(person)
+def _write_run(root, participant, task, direction, recipe, maps, mask) -> Run:
+    number = int(participant)
     rng = np.random.default_rng([recipe.noise_seed, number, hash_of(task), len(direction + "x"),
                                  direction == "AP"])  # fmt: skip
     anatomy = 1000 * (1 + 0.1 * _smooth(np.random.default_rng([number, 7]), 1.0))
@@ -106,7 +108,7 @@ def _write_run(root, person, task, direction, recipe, maps, mask) -> Run:
         signal += recipe.amplitude * effect[..., None] * design[trial_type].to_numpy()
     signal += recipe.noise * 1.2 * _fluctuations(rng, number, recipe)
     data = anatomy[..., None] * (1 + signal / 100) * mask[..., None]
-    return save_run(root, person, task, direction, data, mask, sample=recipe.sample)
+    return save_run(root, participant, task, direction, data, mask, sample=recipe.sample)
 
 
 def hash_of(text: str) -> int:
@@ -115,12 +117,19 @@ def hash_of(text: str) -> int:
 
 
 def save_run(
-    root: Path, person: str, task: str, direction: str, data, mask, affine=AFFINE, sample: int = 0
+    root: Path,
+    participant: str,
+    task: str,
+    direction: str,
+    data,
+    mask,
+    affine=AFFINE,
+    sample: int = 0,
 ) -> Run:
     """Write one run with its mask and events; samples are told apart as in synthetic datasets."""
-    folder = root / f"sub-{person}" / "func"
+    folder = root / f"sub-{participant}" / "func"
     folder.mkdir(parents=True, exist_ok=True)
-    entities = {"sub": person, "task": task, "dir": direction}
+    entities = {"sub": participant, "task": task, "dir": direction}
     if sample:
         entities["run"] = str(sample)
     stem = "_".join(f"{key}-{label}" for key, label in entities.items())
@@ -157,15 +166,15 @@ def write_copies(
     comes first.
     """
     donors = {
-        (person, run.task, run.entities["dir"]): run
-        for person in {r.participant for r in sources}
+        (participant, run.task, run.entities["dir"]): run
+        for participant in {r.participant for r in sources}
         for run in sources
-        if run.participant == person
+        if run.participant == participant
     }
-    people = sorted({run.participant for run in sources})
+    participants = sorted({run.participant for run in sources})
     copies = []
     for run in targets:
-        donor = people[int(run.participant) % len(people)]
+        donor = participants[int(run.participant) % len(participants)]
         source = donors[donor, run.task, run.entities["dir"]]
         copies.append(_with_own_mean(root, run, np.roll(_change(source), shift, axis=3)))
     return copies

@@ -11,14 +11,14 @@ import numpy as np
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError
-from fmrisynth.evaluation.cohort.blocks import block_samples, common_blocks
 from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
 from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.maps import MapTable, build_tables, common_mask
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.samples import Samples
-from fmrisynth.evaluation.cohort.sources import ByPerson, Matched
-from fmrisynth.evaluation.runs.grids import Grid, coarse_blocks
+from fmrisynth.evaluation.cohort.sources import ByParticipant, Matched
+from fmrisynth.evaluation.cohort.supervoxels import common_supervoxels, supervoxel_samples
+from fmrisynth.evaluation.runs.grids import Grid, supervoxels_of
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Cohort", "build_cohort", "most_common_grid"]
@@ -30,7 +30,7 @@ class Cohort:
 
     Attributes
     ----------
-    people : mapping
+    participants : mapping
         Source → participant → runs.
     runs : mapping
         Source → all of its runs.
@@ -42,40 +42,40 @@ class Cohort:
         Voxels that are compared.
     conditions : Conditions
         What is compared.
-    tables, block_tables : mapping
-        Source → participants' maps, in voxels and on blocks of 12 mm.
+    tables, supervoxel_tables : mapping
+        Source → participants' maps, in voxels and on supervoxels of 12 mm.
     keys : ndarray of int, shape (B, 3)
         Blocks that all runs have.
     """
 
-    people: Mapping[str, ByPerson]
+    participants: Mapping[str, ByParticipant]
     runs: Mapping[str, Sequence[RunRecord]]
     samples: Mapping[str, Mapping[str, Sequence[Sequence[RunRecord]]]]
     grid: Grid
     mask: np.ndarray
     conditions: Conditions
     tables: Mapping[str, MapTable]
-    block_tables: Mapping[str, MapTable]
+    supervoxel_tables: Mapping[str, MapTable]
     keys: np.ndarray
 
     @property
     def generators(self) -> tuple[str, ...]:
         """Names of the generators, in order."""
-        return tuple(name for name in self.people if name not in (REAL, TRAINING))
+        return tuple(name for name in self.participants if name not in (REAL, TRAINING))
 
     @property
     def training(self) -> MapTable | None:
         """Maps of the real training participants, None where there are none."""
-        return self.tables[TRAINING] if self.people[TRAINING] else None
+        return self.tables[TRAINING] if self.participants[TRAINING] else None
 
     @property
-    def training_blocks(self) -> MapTable | None:
-        """The same on blocks."""
-        return self.block_tables[TRAINING] if self.people[TRAINING] else None
+    def training_supervoxels(self) -> MapTable | None:
+        """The same on supervoxels."""
+        return self.supervoxel_tables[TRAINING] if self.participants[TRAINING] else None
 
     def map_samples(self, runs: Sequence[RunRecord]) -> Samples:
-        """Effect maps of single runs on the blocks."""
-        return block_samples(runs, self.conditions.trial_types, self.keys)
+        """Effect maps of single runs on the supervoxels."""
+        return supervoxel_samples(runs, self.conditions.trial_types, self.keys)
 
     def real_rows(self, name: str) -> list[int]:
         """Rows of a generator's participants among the real ones."""
@@ -83,7 +83,7 @@ class Cohort:
 
     def real_runs(self, name: str) -> list[RunRecord]:
         """Real runs of the participants that a generator has runs of."""
-        return [r for r in self.runs[REAL] if r.run.participant in self.people[name]]
+        return [r for r in self.runs[REAL] if r.run.participant in self.participants[name]]
 
 
 def most_common_grid(runs: Sequence[Run]) -> Grid:
@@ -123,8 +123,10 @@ def build_cohort(
     UsageError
         When a contrast does not fit the runs.
     """
-    people = matched.people
-    runs = {name: [r for rs in source.values() for r in rs] for name, source in people.items()}
+    participants = matched.participants
+    runs = {
+        name: [r for rs in source.values() for r in rs] for name, source in participants.items()
+    }
     every = [record for records in runs.values() for record in records]
     every += [
         record
@@ -143,15 +145,17 @@ def build_cohort(
         notices.append(note[0].upper() + note[1:] + ".")
     conditions = with_contrasts(find_conditions(runs[REAL]), contrasts)
     pairs = conditions.trial_types
-    _, average = coarse_blocks(mask, grid.affine)
+    _, average = supervoxels_of(mask, grid.affine)
     return Cohort(
-        people=people,
+        participants=participants,
         runs=runs,
         samples=matched.samples,
         grid=grid,
         mask=mask,
         conditions=conditions,
-        tables=build_tables(people, pairs, mask, work_dir / "maps.npy"),
-        block_tables=build_tables(people, pairs, mask, work_dir / "blocks.npy", average),
-        keys=common_blocks(every),
+        tables=build_tables(participants, pairs, mask, work_dir / "maps.npy"),
+        supervoxel_tables=build_tables(
+            participants, pairs, mask, work_dir / "supervoxels.npy", average
+        ),
+        keys=common_supervoxels(every),
     )

@@ -94,18 +94,21 @@ class MapTable:
         used = np.flatnonzero(weights)
         halves = slice(None) if half is None else slice(half, half + 1)
         maps = np.empty((len(self.participants), self.voxels.shape[-1]), dtype=np.float32)
-        for person in range(len(maps)):
-            runs = self.n_runs[person, halves][:, used]
-            stored = self.voxels[person, halves][:, used]
-            maps[person] = of(_weighted(stored[None], runs[None]))[0, 0]
+        for participant in range(len(maps)):
+            runs = self.n_runs[participant, halves][:, used]
+            stored = self.voxels[participant, halves][:, used]
+            maps[participant] = of(_weighted(stored[None], runs[None]))[0, 0]
         return maps
 
     def group_maps(self) -> np.ndarray:
         """Mean over participants of their mean over runs, in voxels: (K, V), NaN for none."""
         total = np.zeros(self.voxels.shape[2:])
         count = np.zeros(self.voxels.shape[2])
-        for person in range(len(self.participants)):  # one at a time: the maps lie on disk
-            maps = _weighted(self.voxels[person : person + 1], self.n_runs[person : person + 1])[0]
+        for participant in range(len(self.participants)):  # one at a time: the maps lie on disk
+            maps = _weighted(
+                self.voxels[participant : participant + 1],
+                self.n_runs[participant : participant + 1],
+            )[0]
             present = np.isfinite(maps[:, 0])
             total[present] += maps[present]
             count += present
@@ -122,12 +125,16 @@ class MapTable:
     def halved(self) -> tuple[str, ...]:
         """Participants with at least one condition in both halves of their runs."""
         both = (self.n_runs.min(axis=1) > 0).any(axis=1)
-        return tuple(person for person, has in zip(self.participants, both, strict=True) if has)
+        return tuple(
+            participant for participant, has in zip(self.participants, both, strict=True) if has
+        )
 
-    def of(self, people: Sequence[str]) -> MapTable:
+    def of(self, participants: Sequence[str]) -> MapTable:
         """Keep some of the participants, in the order given."""
-        rows = [self.participants.index(person) for person in people]
-        return MapTable(tuple(people), self.coordinates[rows], self.n_runs[rows], self.voxels[rows])
+        rows = [self.participants.index(participant) for participant in participants]
+        return MapTable(
+            tuple(participants), self.coordinates[rows], self.n_runs[rows], self.voxels[rows]
+        )
 
 
 def group_mean(maps: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -259,8 +266,8 @@ def build_tables(
     path : Path
         File in the work directory for the maps, so that memory holds few of them.
     average : sparse array, shape (B, V), optional
-        Averages the voxels of the mask into blocks; the tables then hold
-        blocks in place of voxels.
+        Averages the voxels of the mask into supervoxels; the tables then hold
+        supervoxels in place of voxels.
 
     Returns
     -------
@@ -269,24 +276,30 @@ def build_tables(
     """
     n_conditions = len(conditions)
     n_voxels = int(mask.sum()) if average is None else average.shape[0]
-    persons = [(source, person) for source, people in sources.items() for person in people]
+    rows_of_table = [
+        (source, participant)
+        for source, participants in sources.items()
+        for participant in participants
+    ]
     stored = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.float32, shape=(len(persons), 2, n_conditions, n_voxels)
+        path, mode="w+", dtype=np.float32, shape=(len(rows_of_table), 2, n_conditions, n_voxels)
     )
-    n_runs = np.zeros((len(persons), 2, n_conditions), dtype=int)
-    for row, (source, person) in enumerate(persons):
-        maps, n_runs[row] = _participant_maps(sources[source][person], conditions, mask)
+    n_runs = np.zeros((len(rows_of_table), 2, n_conditions), dtype=int)
+    for row, (source, participant) in enumerate(rows_of_table):
+        maps, n_runs[row] = _participant_maps(sources[source][participant], conditions, mask)
         if average is not None:
             maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T.reshape(2, n_conditions, -1)
         stored[row] = maps
     coordinates = span_coordinates(stored.reshape(-1, n_voxels)).reshape(
-        len(persons), 2, n_conditions, -1
+        len(rows_of_table), 2, n_conditions, -1
     )
     tables = {}
-    for source, people in sources.items():
-        rows = [i for i, (name, _) in enumerate(persons) if name == source]
+    for source, participants in sources.items():
+        rows = [i for i, (name, _) in enumerate(rows_of_table) if name == source]
         part = slice(rows[0], rows[-1] + 1) if rows else slice(0)
-        tables[source] = MapTable(tuple(people), coordinates[part], n_runs[part], stored[part])
+        tables[source] = MapTable(
+            tuple(participants), coordinates[part], n_runs[part], stored[part]
+        )
     return tables
 
 

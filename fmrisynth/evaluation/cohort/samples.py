@@ -20,28 +20,28 @@ class Samples:
         One map per run and trial type.
     labels : ndarray of int, shape (n,)
         Index of the trial type.
-    people : ndarray of str, shape (n,)
+    participants : ndarray of str, shape (n,)
         Participant of each map.
     """
 
     features: np.ndarray
     labels: np.ndarray
-    people: np.ndarray
+    participants: np.ndarray
 
-    def of(self, people: Sequence[str], keep: bool = True) -> Samples:
+    def of(self, participants: Sequence[str], keep: bool = True) -> Samples:
         """Keep the maps of some participants, or of all others."""
-        rows = np.isin(self.people, list(people))
+        rows = np.isin(self.participants, list(participants))
         rows = rows if keep else ~rows
-        return Samples(self.features[rows], self.labels[rows], self.people[rows])
+        return Samples(self.features[rows], self.labels[rows], self.participants[rows])
 
     def mixed(self, rng: np.random.Generator) -> Samples:
         """Shuffle the labels."""
-        return Samples(self.features, rng.permutation(self.labels), self.people)
+        return Samples(self.features, rng.permutation(self.labels), self.participants)
 
     def plus(self, other: Samples) -> Samples:
         """Join two sets of maps."""
         return Samples(
             np.concatenate([self.features, other.features]),
             np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.people, other.people]),
+            np.concatenate([self.participants, other.participants]),
         )

@@ -16,7 +16,7 @@ from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [
     "MOST_SAMPLES",
-    "ByPerson",
+    "ByParticipant",
     "Matched",
     "assign_roles",
     "limit_samples",
@@ -24,7 +24,7 @@ __all__ = [
     "original_of",
 ]
 
-ByPerson = dict[str, list[RunRecord]]
+ByParticipant = dict[str, list[RunRecord]]
 
 MOST_SAMPLES = 4
 """Samples of each run that are compared with each other."""
@@ -92,14 +92,14 @@ class Matched:
 
     Attributes
     ----------
-    people : dict
+    participants : dict
         Source → participant → runs that are compared; of several samples of
         one run only the first, since they are no runs of their own.
     samples : dict
         Generator → participant → groups of the samples of one run, two or more each.
     """
 
-    people: dict[str, ByPerson]
+    participants: dict[str, ByParticipant]
     samples: dict[str, dict[str, list[list[RunRecord]]]]
 
 
@@ -150,38 +150,39 @@ def match_runs(
     generators: Mapping[str, Sequence[RunRecord]],
 ) -> Matched:
     """Sort records by source and participant, with as many runs of a task on each side."""
-    real = _by_person(real_runs)
+    real = _by_participant(real_runs)
     allowed = {
-        (person, task): sum(r.run.task == task for r in runs)
-        for person, runs in real.items()
+        (participant, task): sum(r.run.task == task for r in runs)
+        for participant, runs in real.items()
         for task in {r.run.task for r in runs}
     }
     most = {task: max(n for (_, t), n in allowed.items() if t == task) for _, task in allowed}
-    people = {REAL: real}
-    people[TRAINING] = {
-        person: _first_runs(runs, most) for person, runs in _by_person(training).items()
+    participants = {REAL: real}
+    participants[TRAINING] = {
+        participant: _first_runs(runs, most)
+        for participant, runs in _by_participant(training).items()
     }
     samples = {}
     for name, records in generators.items():
         groups = {
-            person: _samples_of(runs)
-            for person, runs in _by_person(records).items()
-            if person in real
+            participant: _samples_of(runs)
+            for participant, runs in _by_participant(records).items()
+            if participant in real
         }
-        people[name] = {
-            person: _first_runs(
-                [group[0] for group in groups[person]],
-                {task: n for (who, task), n in allowed.items() if who == person},
+        participants[name] = {
+            participant: _first_runs(
+                [group[0] for group in groups[participant]],
+                {task: n for (who, task), n in allowed.items() if who == participant},
             )
-            for person in real
-            if person in groups
+            for participant in real
+            if participant in groups
         }
         samples[name] = {
-            person: several
-            for person, mine in groups.items()
+            participant: several
+            for participant, mine in groups.items()
             if (several := [group for group in mine if len(group) > 1])
         }
-    return Matched(people, samples)
+    return Matched(participants, samples)
 
 
 def _samples_of(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -196,11 +197,11 @@ def _samples_of(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     ]
 
 
-def _by_person(records: Sequence[RunRecord]) -> ByPerson:
-    people: ByPerson = {}
+def _by_participant(records: Sequence[RunRecord]) -> ByParticipant:
+    participants: ByParticipant = {}
     for record in records:
-        people.setdefault(record.run.participant, []).append(record)
-    return dict(sorted(people.items()))
+        participants.setdefault(record.run.participant, []).append(record)
+    return dict(sorted(participants.items()))
 
 
 def _first_runs(records: Sequence[RunRecord], allowed: Mapping[str, int]) -> list[RunRecord]:

@@ -1,6 +1,6 @@
-"""Networks: connectivity between parcels that are computed from the data.
+"""Measure networks: connectivity between parcels that are computed from the data.
 
-Array legend: ``B`` blocks, ``T`` volumes, ``R`` runs, ``P`` participants, ``E`` pairs of parcels.
+Legend: B supervoxels, T volumes, R runs, P participants, E pairs of parcels.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering
 
-from fmrisynth.evaluation.cohort.blocks import residual_series
+from fmrisynth.evaluation.cohort.supervoxels import residual_series
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Networks", "connectivity", "networks_of", "parcels"]
 
 _PARCELS = 60
-_MOST_BLOCKS = 250
+_MOST_SUPERVOXELS = 250
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Networks:
 
     Attributes
     ----------
-    people : tuple of str
+    participants : tuple of str
         Participant of each run.
     edges : ndarray, shape (R, E)
         Connectivity of each run.
@@ -39,11 +39,11 @@ class Networks:
         every parcel's series is shifted by a time of its own: what is left
         without any network.
     products : ndarray, shape (P, P)
-        Inner products of the covariances between (some of) the blocks of the
+        Inner products of the covariances between (some of) the supervoxels of the
         participants, sorted by label, each scaled to a trace of 1.
     """
 
-    people: tuple[str, ...]
+    participants: tuple[str, ...]
     edges: np.ndarray
     eigenvalues: np.ndarray
     unrelated: np.ndarray
@@ -58,7 +58,7 @@ class Networks:
 def parcels(
     records: Sequence[RunRecord], keys: np.ndarray, n_parcels: int = _PARCELS
 ) -> np.ndarray:
-    """Cluster neighbouring blocks with similar series into parcels (Ward).
+    """Cluster neighbouring supervoxels with similar series into parcels (Ward).
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def parcels(
     keys : ndarray of int, shape (B, 3)
         Blocks that all runs have.
     n_parcels : int
-        Number of parcels; fewer when there are few blocks.
+        Number of parcels; fewer when there are few supervoxels.
 
     Returns
     -------
     ndarray of int, shape (B,)
-        Parcel of each block.
+        Parcel of each supervoxel.
     """
     profile = np.zeros((len(keys), len(keys)))
     for record in records:
@@ -91,9 +91,9 @@ def connectivity(series: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     series : ndarray, shape (B, T)
-        Series of the blocks.
+        Series of the supervoxels.
     labels : ndarray of int, shape (B,)
-        Parcel of each block.
+        Parcel of each supervoxel.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
     keys : ndarray of int, shape (B, 3)
         Blocks.
     labels : ndarray of int, shape (B,)
-        Parcel of each block.
+        Parcel of each supervoxel.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
     edges, unrelated = [], []
     own: dict[str, np.ndarray] = {}
     covariance = np.zeros((len(keys), len(keys)))
-    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_BLOCKS)).astype(int)
+    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
     rng = np.random.default_rng(0)  # fixed shifts: the figure must not depend on a seed
     for record in records:
         series = residual_series(record, keys).astype(np.float64)
@@ -134,12 +134,12 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
         # Each run weighs the same, so that one with spikes does not make the spectrum.
         covariance += series @ series.T / max(float(np.sum(series**2)), np.finfo(float).tiny)
         thinned = _unit(series[some])
-        person = record.run.participant
-        own[person] = own.get(person, 0.0) + thinned @ thinned.T
+        participant = record.run.participant
+        own[participant] = own.get(participant, 0.0) + thinned @ thinned.T
     values = np.clip(np.linalg.eigvalsh(covariance)[::-1], 0.0, None)
-    people = tuple(record.run.participant for record in records)
+    participants = tuple(record.run.participant for record in records)
     return Networks(
-        people, np.array(edges), values / values.sum(), np.array(unrelated), _products(own)
+        participants, np.array(edges), values / values.sum(), np.array(unrelated), _products(own)
     )
 
 

@@ -1,14 +1,12 @@
-"""What stands beside a figure: its interval, its ceiling and its floor."""
+"""Resample participants: bootstrap samples, their intervals, and groups of equal size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = [
-    "Figure",
     "average_of",
     "bootstrap_counts",
     "finite_mean",
@@ -23,31 +21,6 @@ N_SHUFFLES = 200
 NAN = float("nan")
 
 Values = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with what it is to be read against; NaN where there is none.
-
-    Attributes
-    ----------
-    value : float
-        The figure.
-    low, high : float
-        95 % bootstrap interval over participants.
-    ceiling : float
-        What real data have: the same figure between real training and real
-        held-out participants, or on the real held-out ones themselves.
-    floor : float
-        What a useless generator has: the same figure with shuffled conditions,
-        participants, parcels …; `fmrisynth.evaluation.metrics.registry` says which.
-    """
-
-    value: float
-    low: float = NAN
-    high: float = NAN
-    ceiling: float = NAN
-    floor: float = NAN
 
 
 def bootstrap_counts(
@@ -77,20 +50,20 @@ def bootstrap_counts(
 def interval(
     value: float, samples: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float]:
-    """95 % interval of a figure from its bootstrap samples.
+    """Take the 95 % interval of a value from its bootstrap samples.
 
     The samples' percentiles are moved so that their mean lies on the value: a
     bootstrap sample holds fewer distinct participants than the cohort, which
-    lowers every figure made of averaged maps.
+    lowers every value that rests on averaged maps.
 
     Parameters
     ----------
     value : float
-        The figure on all participants.
+        The value on all participants.
     samples : ndarray, shape (n_samples,)
-        The figure on bootstrap samples.
+        The value on bootstrap samples.
     bounds : tuple of float
-        Range the figure can have.
+        Range of the value.
 
     Returns
     -------
@@ -107,7 +80,7 @@ def interval(
 def matched_draws(
     n_real: int, n_training: int, rng: np.random.Generator, n_draws: int = N_DRAWS
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of equally large groups of held-out and training participants.
+    """Draw pairs of equally large groups of held-out and training participants.
 
     Parameters
     ----------
@@ -139,14 +112,14 @@ def matched_draws(
 
 
 def finite_mean(values: np.ndarray | Sequence[float]) -> float:
-    """Mean of the values that are finite; NaN when none is."""
-    found = np.asarray(values, dtype=float)
-    found = found[np.isfinite(found)]
-    return float(found.mean()) if len(found) else NAN
+    """Average the values that are finite; NaN when none is."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    return float(finite.mean()) if len(finite) else NAN
 
 
 def average_of(draws: Sequence[Values]) -> dict[str, float]:
-    """Average a sequence of figures by name; NaN where no draw has one."""
+    """Average a sequence of values by name; NaN where no draw has one."""
     names = dict.fromkeys(name for draw in draws for name in draw)
     means = {}
     for name in names:

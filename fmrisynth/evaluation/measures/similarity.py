@@ -1,6 +1,6 @@
 """Similarity of runs: correlation of their residual series, in place and at the best shift.
 
-Array legend: ``N``, ``M`` runs, ``B`` blocks, ``T`` volumes, ``F`` frequencies.
+Array legend: ``N``, ``M`` runs, ``B`` supervoxels, ``T`` volumes, ``F`` frequencies.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.blocks import residual_series
+from fmrisynth.evaluation.cohort.supervoxels import residual_series
 from fmrisynth.evaluation.measures.resampling import NAN
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Similarity", "shifted_correlation", "similarity"]
 
 _BATCH = 16  # runs that are held beside those of the first side
-_MOST_BLOCKS = 300  # of the shifted comparison, which costs a transform per block
+_MOST_SUPERVOXELS = 300  # of the shifted comparison, which costs a transform per supervoxel
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Similarity:
     Attributes
     ----------
     in_place : ndarray, shape (N, M)
-        Correlation of the series of all blocks; NaN for runs of different length.
+        Correlation of the series of all supervoxels; NaN for runs of different length.
     shifted : ndarray, shape (N, M)
         The largest correlation over shifts in time that leave at least half of
         the shorter run in common.
@@ -54,7 +54,7 @@ def similarity(
     Similarity
     """
     ours = [_series(record, keys) for record in first]
-    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_BLOCKS)).astype(int)
+    some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
     n = 2 * max((record.run.n_volumes for record in (*first, *second)), default=1)
     thinned = _Spectra.of([series[some] for series in ours], n)
     in_place = np.full((len(first), len(second)), NAN)
@@ -81,7 +81,7 @@ def shifted_correlation(first: Sequence[np.ndarray], second: Sequence[np.ndarray
     -------
     ndarray, shape (N, M)
         ``max over s of Σ a(b, t) c(b, t + s) / sqrt(Σ a² Σ c²)``, the sums over
-        blocks and over the volumes that both have at that shift.
+        supervoxels and over the volumes that both have at that shift.
     """
     n = 2 * max((series.shape[1] for series in (*first, *second)), default=1)
     return _best_shift(_Spectra.of(first, n), _Spectra.of(second, n))
@@ -93,7 +93,7 @@ class _Spectra:
 
     ``transforms`` (N, B, F) of the series with zeros after them, which keep a
     shift from coming round at the other end; ``energies``: for each run the
-    energy of all blocks before each volume, (T + 1,).
+    energy of all supervoxels before each volume, (T + 1,).
     """
 
     n: int
@@ -156,7 +156,7 @@ def _series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     """Residual series of a run, scaled so that the whole has unit norm: (B, T) float32."""
     series = residual_series(record, keys)
     series = series - series.mean(axis=1, keepdims=True)
-    # Every block weighs the same, else a few large vessels decide.
+    # Every supervoxel weighs the same, else a few large vessels decide.
     norm = np.linalg.norm(series, axis=1, keepdims=True)
     scaled = series / np.where(norm > 0, norm, 1.0) / np.sqrt(max(len(series), 1))
     return scaled.astype(np.float32)

@@ -1,6 +1,6 @@
 """Responses in time: the mean course of a region around its condition's epochs.
 
-Array legend: ``P`` participants, ``B`` blocks of the coarse grid, ``T``
+Array legend: ``P`` participants, ``B`` supervoxels of the coarse grid, ``T``
 volumes, ``S`` samples of the epoch.
 """
 
@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine
 
 from fmrisynth.bids.events import read_events
 from fmrisynth.evaluation.runs.atlas import Atlas
-from fmrisynth.evaluation.runs.grids import BLOCK_MM, Grid, labels_on
+from fmrisynth.evaluation.runs.grids import SUPERVOXEL_MM, Grid, labels_on
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [
@@ -37,16 +37,16 @@ _GAP = 6.0  # s; events closer than this are one epoch, their responses run toge
 
 @dataclass(frozen=True)
 class Region:
-    """Where a condition's real effect is largest: some blocks, or one parcel of an atlas.
+    """Where a condition's real effect is largest: some supervoxels, or one parcel of an atlas.
 
     Attributes
     ----------
     keys : frozenset of tuple of int
-        Places of the blocks on the coarse grid.
+        Places of the supervoxels on the coarse grid.
     effects : mapping
         (task, trial type) → mean effect in the region, percent signal change.
     parcel : int
-        Label of the parcel, 0 where the region consists of blocks.
+        Label of the parcel, 0 where the region consists of supervoxels.
     name : str
         Name of the region, for the report.
     """
@@ -54,7 +54,7 @@ class Region:
     keys: frozenset[tuple[int, int, int]]
     effects: Mapping[tuple[str, str], float]
     parcel: int = 0
-    name: str = "strongest blocks"
+    name: str = "strongest supervoxels"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TimeCourse:
     curves: Mapping[str, np.ndarray]
     prediction: np.ndarray
     duration: float
-    region: str = "strongest blocks"
+    region: str = "strongest supervoxels"
 
 
 def region_of(
@@ -92,7 +92,7 @@ def region_of(
     grid: Grid,
     share: float = 0.05,
 ) -> Region:
-    """Find the blocks with the largest real effect of a condition.
+    """Find the supervoxels with the largest real effect of a condition.
 
     Parameters
     ----------
@@ -106,14 +106,14 @@ def region_of(
     grid : Grid
         Grid of the mask.
     share : float
-        Share of the brain's blocks that make up the region.
+        Share of the brain's supervoxels that make up the region.
 
     Returns
     -------
     Region
     """
     world = apply_affine(grid.affine, np.argwhere(mask))
-    cubes = np.floor(world / BLOCK_MM + 1e-6).astype(int)
+    cubes = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(int)
     keys, index, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
     index = index.ravel()
     means = np.bincount(index, weights=effect) / counts
@@ -232,17 +232,17 @@ def time_course(
     times = np.arange(-BEFORE, min(duration, LONGEST) + AFTER + 0.5, 1.0)
     curves, predictions = {}, []
     for source, records in runs.items():
-        people: dict[str, list[np.ndarray]] = {}
+        participants: dict[str, list[np.ndarray]] = {}
         for record in records:
             onsets, _ = epochs(read_events(record.run.events), trial_types)
             course = _region_signal(record, region)
             if course is not None and len(onsets):
-                people.setdefault(record.run.participant, []).append(
+                participants.setdefault(record.run.participant, []).append(
                     _locked(course, onsets, record, times)
                 )
             if source == next(iter(runs)) and len(onsets):
                 predictions.append(_locked(_predicted(record, region), onsets, record, times))
-        curves[source] = np.array([_nanmean(rows) for rows in people.values()]).reshape(
+        curves[source] = np.array([_nanmean(rows) for rows in participants.values()]).reshape(
             -1, len(times)
         )
     return TimeCourse(condition, times, curves, _nanmean(predictions), duration, region.name)
@@ -264,9 +264,9 @@ def _region_signal(record: RunRecord, region: Region) -> np.ndarray | None:
     if region.parcel:
         row = np.flatnonzero(record.array("parcels") == region.parcel)
         return record.array("parcel_series")[row[0]] if len(row) else None
-    keys = record.array("block_keys")
+    keys = record.array("supervoxel_keys")
     inside = np.array([tuple(key) in region.keys for key in keys.tolist()])
-    return record.array("block_series")[inside].mean(axis=0) if inside.any() else None
+    return record.array("supervoxel_series")[inside].mean(axis=0) if inside.any() else None
 
 
 def _predicted(record: RunRecord, region: Region) -> np.ndarray:

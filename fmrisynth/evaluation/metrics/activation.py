@@ -1,6 +1,6 @@
-"""Figures of activation: group maps of synthetic and real participants compared.
+"""Compare group maps of synthetic and real participants: correlation, RSA, Top-1 and slope.
 
-Array legend: ``P`` participants, ``C`` conditions, ``N`` coordinates or voxels.
+Legend: P participants, Q training participants, C conditions, N coordinates or voxels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from fmrisynth.evaluation.cohort.conditions import Level
 from fmrisynth.evaluation.cohort.maps import MapTable, group_mean
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.measures.amplitude import effect_slope
 from fmrisynth.evaluation.measures.correlation import map_correlation
 from fmrisynth.evaluation.measures.identification import identification_matrix, top1
@@ -18,7 +19,6 @@ from fmrisynth.evaluation.measures.resampling import (
     N_DRAWS,
     N_SHUFFLES,
     NAN,
-    Figure,
     average_of,
     bootstrap_counts,
     finite_mean,
@@ -26,8 +26,95 @@ from fmrisynth.evaluation.measures.resampling import (
     matched_draws,
 )
 from fmrisynth.evaluation.measures.rsa import rsa
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import as_large_as_real_effects, share_of_ceiling
+from fmrisynth.evaluation.metrics.uses import GROUP_MAPS
 
-__all__ = ["activation_figures", "compare_maps", "compare_split_halves"]
+__all__ = ["FAMILY", "METRICS", "compare", "compare_real", "measure_maps"]
+
+_OTHERS = "the same between as many real training and real held-out participants"
+_SHUFFLED = "conditions shuffled"
+
+METRICS = (
+    Metric(
+        "corr",
+        section="maps",
+        label="Activation maps (Corr)",
+        what="correlation of group maps, mean over conditions",
+        ceiling=_OTHERS,
+        floor=_SHUFFLED,
+        rule=Rule(
+            "at least 0.9 of its ceiling",
+            share_of_ceiling(0.9),
+            "a condition that varies over the brain",
+        ),
+        use=GROUP_MAPS,
+        parts="Corr by {kind}",
+    ),
+    Metric(
+        "rsa",
+        section="rdms",
+        label="Structure between conditions (RSA)",
+        what="Spearman correlation of dissimilarities",
+        ceiling=_OTHERS,
+        floor=_SHUFFLED,
+        rule=Rule(
+            "at least 0.85 of its ceiling, where the interval can tell",
+            share_of_ceiling(0.85, noisy=True),
+            "three conditions",
+        ),
+        use=GROUP_MAPS,
+    ),
+    Metric(
+        "rsa_pearson",
+        section="rdms",
+        label="Structure between conditions (RSA, Pearson)",
+        what="Pearson correlation of dissimilarities",
+        ceiling=_OTHERS,
+        floor=_SHUFFLED,
+    ),
+    Metric(
+        "rsa_pairs",
+        section="rdms",
+        label="Pairs of conditions",
+        what="pairs of conditions that RSA rests on",
+        ceiling="none: a number, not a score",
+        floor="none: a number",
+    ),
+    Metric(
+        "top1",
+        section="identification",
+        label="Condition recognised (Top-1)",
+        what="share of conditions recognised",
+        ceiling=_OTHERS,
+        floor=_SHUFFLED,
+        rule=Rule(
+            "no lower than its ceiling, where the interval can tell",
+            share_of_ceiling(1.0, noisy=True),
+            "two conditions",
+        ),
+        use=GROUP_MAPS,
+    ),
+    Metric(
+        "slope",
+        section="maps",
+        label="Effect size (slope)",
+        what="slope of synthetic on real group maps",
+        ceiling=_OTHERS,
+        floor=_SHUFFLED,
+        rule=Rule(
+            "0.8 to 1.2 of its ceiling, the slope of other real participants; more only if the "
+            "same participants scanned again have more, and then at most 1.1 of theirs",
+            as_large_as_real_effects(0.2, 0.1),
+            "a condition that varies over the brain",
+        ),
+        use=GROUP_MAPS,
+        parts="Effect size by {kind}",
+    ),
+)
+"""What this family computes."""
 
 _BOUNDS = {
     "corr": (-1.0, 1.0),
@@ -37,18 +124,18 @@ _BOUNDS = {
     "slope": (-np.inf, np.inf),
 }
 
+_Values = dict[str, float]
 
-def activation_figures(
-    synthetic: np.ndarray, real: np.ndarray, names: Sequence[str]
-) -> dict[str, float]:
-    """All figures of one pair of group maps.
+
+def measure_maps(synthetic: np.ndarray, real: np.ndarray, names: Sequence[str]) -> _Values:
+    """Measure how one set of group maps agrees with another.
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (C, N)
+    synthetic, real : ndarray of shape (C, N)
         Group maps; NaN rows are missing.
     names : sequence of str
-        Names of the ``C`` conditions.
+        Names of the C conditions.
 
     Returns
     -------
@@ -59,148 +146,145 @@ def activation_figures(
     correlations = map_correlation(synthetic, real)
     slopes = effect_slope(synthetic, real)
     structure = rsa(synthetic, real)
-    figures = {"corr": finite_mean(correlations)}
-    figures |= {f"corr[{name}]": float(r) for name, r in zip(names, correlations, strict=True)}
-    figures |= {"rsa": structure.spearman, "rsa_pearson": structure.pearson}
-    figures["rsa_pairs"] = float(structure.n_pairs)
-    figures["top1"] = top1(identification_matrix(synthetic, real))
-    figures["slope"] = finite_mean(slopes)
-    figures |= {f"slope[{name}]": float(b) for name, b in zip(names, slopes, strict=True)}
-    return figures
+    values = {"corr": finite_mean(correlations)}
+    values |= {f"corr[{name}]": float(r) for name, r in zip(names, correlations, strict=True)}
+    values |= {"rsa": structure.spearman, "rsa_pearson": structure.pearson}
+    values["rsa_pairs"] = float(structure.n_pairs)
+    values["top1"] = top1(identification_matrix(synthetic, real))
+    values["slope"] = finite_mean(slopes)
+    values |= {f"slope[{name}]": float(b) for name, b in zip(names, slopes, strict=True)}
+    return values
 
 
-def compare_maps(
-    synthetic: np.ndarray,
-    real: np.ndarray,
-    training: np.ndarray,
-    names: Sequence[str],
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Figures of a generator with interval, ceiling and floor.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare a generator's group maps with the real ones.
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (P, C, N)
-        Maps of the same participants in the same order.
-    training : ndarray, shape (Q, C, N)
-        Real training participants; may be empty.
-    names : sequence of str
-        Names of the ``C`` conditions.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data, on one level of conditions.
 
     Returns
     -------
     dict
-        Name → Figure.
+        Name as in `measure_maps` → Estimate.
     """
+    names = comparison.level.names
+    synthetic, real = comparison.maps()
     group_synthetic, group_real = group_mean(synthetic), group_mean(real)
-    values = activation_figures(group_synthetic, group_real, names)
+    values = measure_maps(group_synthetic, group_real, names)
     samples = [
-        activation_figures(group_mean(synthetic, counts), group_mean(real, counts), names)
-        for counts in bootstrap_counts(len(real), rng)
+        measure_maps(group_mean(synthetic, counts), group_mean(real, counts), names)
+        for counts in bootstrap_counts(len(real), comparison.random("bootstrap"))
     ]
-    ceiling = average_of(
-        [
-            activation_figures(group_mean(training[theirs]), group_mean(real[ours]), names)
-            for ours, theirs in matched_draws(len(real), len(training), rng)
-        ]
-    )
+    ceiling = comparison.once("ceiling", lambda: _ceiling(comparison))
+    rng = comparison.random("floor")
     floor = average_of(
         [
-            activation_figures(group_synthetic[_shuffle(len(names), rng)], group_real, names)
+            measure_maps(group_synthetic[_shuffle(len(names), rng)], group_real, names)
             for _ in range(N_SHUFFLES if len(names) > 1 else 0)
         ]
     )
-    return _figures(values, samples, ceiling, floor)
+    return _estimates(comparison, values, samples, ceiling, floor)
 
 
-def compare_split_halves(
-    real: MapTable,
-    training: MapTable | None,
-    level: Level,
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Real data as its own generator: one half against the other.
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare one half of the real data with the other, as if it were a generator.
 
-    Halves are halves of each participant's runs where everyone has two of
-    each condition, else halves of the participants. The ceiling is matched:
-    half as much training data against half as much held-out data.
+    Halves are halves of each participant's runs where most have two of each
+    condition, else halves of the participants. The ceiling is matched: half as
+    much training data against half as much held-out data.
 
     Parameters
     ----------
-    real, training : MapTable
-        Held-out and training participants; training may be missing.
-    level : Level
-        The conditions.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        Real data beside themselves, on one level of conditions.
 
     Returns
     -------
     dict
-        Name → Figure; empty when there is nothing to split.
+        As `compare`; empty when there is nothing to split.
     """
-    n_real, names = len(real.participants), level.names
-    by_runs = real.has_halves
-    if not by_runs and n_real < 2:
+    level, names = comparison.level, comparison.level.names
+    real, training = comparison.cohort.tables[REAL], comparison.cohort.training
+    if not real.has_halves and len(real.participants) < 2:
         return {}
-
-    def halves() -> tuple[np.ndarray, np.ndarray]:
-        if by_runs:
-            first = rng.integers(0, 2, n_real)
-            return level.of(real.half(first)), level.of(real.half(1 - first))
-        order = rng.permutation(n_real)
-        maps = level.of(real.whole())
-        return maps[order[: n_real // 2]], maps[order[n_real // 2 : 2 * (n_real // 2)]]
-
-    def training_half() -> np.ndarray:
-        if training is None:
-            return np.zeros((0, len(names), real.coordinates.shape[-1]))
-        if not by_runs:
-            return level.of(training.whole())
-        first = rng.integers(0, 2, len(training.participants))
-        return level.of(training.half(first))
-
     draws, ceilings, floors, samples = [], [], [], []
+    rng = comparison.random("halves")
     for _ in range(N_DRAWS):
-        first, second = halves()
-        draws.append(activation_figures(group_mean(first), group_mean(second), names))
+        first, second = _draw_halves(real, level, rng)
+        draws.append(measure_maps(group_mean(first), group_mean(second), names))
         if len(names) > 1:
             mixed = group_mean(first)[_shuffle(len(names), rng)]
-            floors.append(activation_figures(mixed, group_mean(second), names))
-        trained = training_half()
-        for ours, theirs in matched_draws(len(second), len(trained), rng, 1):
+            floors.append(measure_maps(mixed, group_mean(second), names))
+        if training is None:
+            continue
+        if real.has_halves:
+            trained = level.of(training.half(rng.integers(0, 2, len(training.participants))))
+        else:
+            trained = level.of(training.whole())
+        for rows, training_rows in matched_draws(len(second), len(trained), rng, 1):
             ceilings.append(
-                activation_figures(group_mean(trained[theirs]), group_mean(second[ours]), names)
+                measure_maps(group_mean(trained[training_rows]), group_mean(second[rows]), names)
             )
-    if by_runs:
-        for counts in bootstrap_counts(n_real, rng):
-            first, second = halves()
+    if real.has_halves:
+        rng = comparison.random("bootstrap")
+        for counts in bootstrap_counts(len(real.participants), rng):
+            first, second = _draw_halves(real, level, rng)
             samples.append(
-                activation_figures(group_mean(first, counts), group_mean(second, counts), names)
+                measure_maps(group_mean(first, counts), group_mean(second, counts), names)
             )
-    return _figures(average_of(draws), samples, average_of(ceilings), average_of(floors))
+    return _estimates(
+        comparison, average_of(draws), samples, average_of(ceilings), average_of(floors)
+    )
 
 
-def _figures(
-    values: dict[str, float],
-    samples: Sequence[dict[str, float]],
-    ceiling: dict[str, float],
-    floor: dict[str, float],
-) -> dict[str, Figure]:
-    figures = {}
+def _ceiling(comparison: Comparison) -> _Values:
+    """Measure maps of as many training participants as if they were synthetic."""
+    real, training = comparison.reference_maps()
+    rng = comparison.shared_random("ceiling")
+    return average_of(
+        [
+            measure_maps(
+                group_mean(training[training_rows]), group_mean(real[rows]), comparison.level.names
+            )
+            for rows, training_rows in matched_draws(len(real), len(training), rng)
+        ]
+    )
+
+
+def _draw_halves(
+    real: MapTable, level: Level, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw halves of each participant's runs, else of the participants: (P, C, N) each."""
+    n = len(real.participants)
+    if real.has_halves:
+        first = rng.integers(0, 2, n)
+        return level.of(real.half(first)), level.of(real.half(1 - first))
+    order = rng.permutation(n)
+    maps = level.of(real.whole())
+    return maps[order[: n // 2]], maps[order[n // 2 : 2 * (n // 2)]]
+
+
+def _estimates(
+    comparison: Comparison,
+    values: _Values,
+    samples: Sequence[_Values],
+    ceiling: _Values,
+    floor: _Values,
+) -> Estimates:
+    estimates = {}
     for name, value in values.items():
         if name == "rsa_pairs":
-            figures[name] = Figure(value)
+            # Of few contrasts there is no structure to compare.
+            if comparison.level.suffix != "_contrast" or value >= 3:
+                estimates[name] = Estimate(value)
             continue
-        low, high = interval(
-            value,
-            np.array([sample[name] for sample in samples]),
-            _BOUNDS[name.partition("[")[0]],
+        limits = interval(
+            value, np.array([sample[name] for sample in samples]), _BOUNDS[name.partition("[")[0]]
         )
-        figures[name] = Figure(value, low, high, ceiling.get(name, NAN), floor.get(name, NAN))
-    return figures
+        estimates[name] = Estimate(value, *limits, ceiling.get(name, NAN), floor.get(name, NAN))
+    return estimates
 
 
 def _shuffle(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -209,3 +293,13 @@ def _shuffle(n: int, rng: np.random.Generator) -> np.ndarray:
         order = rng.permutation(n)
         if (order != np.arange(n)).any():
             return order
+
+
+FAMILY = Family(
+    "activation",
+    "Does a condition evoke responses where real ones are, and as large?",
+    METRICS,
+    compare,
+    compare_real,
+    by_level=True,
+)

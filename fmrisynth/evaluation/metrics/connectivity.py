@@ -1,6 +1,6 @@
-"""Figures of networks: agreement of connectivity, its spread, and whose it is.
+"""Compare connectivity: its agreement, its spread, and how far it is a participant's own.
 
-Array legend: ``P`` participants, ``R`` runs, ``E`` pairs of parcels.
+Legend: P participants, R runs, E pairs of parcels.
 """
 
 from __future__ import annotations
@@ -9,31 +9,112 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.measures.networks import Networks
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    Figure,
     bootstrap_counts,
     finite_mean,
     interval,
     matched_draws,
 )
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import share_of_ceiling, share_of_retest
+from fmrisynth.evaluation.metrics.uses import CONNECTIVITY, INDIVIDUALS
 
-__all__ = ["compare_networks", "fingerprint", "real_networks"]
+__all__ = ["FAMILY", "METRICS", "compare", "compare_real", "fingerprint"]
 
 _N_BOOTSTRAP = 200
 _N_SHUFFLES = 20
 
+_REAL = "the same of the real held-out runs"
+_OVER_HELD_OUT = "the same of real training runs, over held-out"
+_SHIFTED = "parcels shifted in time against each other"
+_RELABELLED = "participants shuffled"
 
-def fingerprint(edges: np.ndarray, people: Sequence[str]) -> tuple[float, float]:
+METRICS = (
+    Metric(
+        "fc_correlation",
+        section="networks",
+        label="Connectivity",
+        what="correlation of the mean connectivity with the real one",
+        ceiling="the same between as many real training and real held-out participants",
+        floor="parcels shuffled",
+        rule=Rule(
+            "at least 0.8 of its ceiling",
+            share_of_ceiling(0.8),
+            "a brain of at least 8 supervoxels of 12 mm",
+        ),
+        use=CONNECTIVITY,
+    ),
+    Metric(
+        "fc_sd",
+        section="networks",
+        label="Spread of connectivity within a run",
+        what="standard deviation of the connectivity over pairs of parcels, within a run",
+        ceiling=_REAL,
+        floor=_SHIFTED,
+        absolute=True,
+    ),
+    Metric(
+        "fc_sd_ratio",
+        section="networks",
+        label="Spread of connectivity within a run, synthetic / real",
+        what="fc_sd, synthetic / real",
+        ceiling=_OVER_HELD_OUT,
+        floor=_SHIFTED,
+    ),
+    Metric(
+        "fc_same",
+        section="networks",
+        label="Likeness of connectivity within a participant",
+        what="similarity of connectivity between runs of one participant",
+        ceiling=_REAL,
+        floor=_RELABELLED,
+    ),
+    Metric(
+        "fc_different",
+        section="networks",
+        label="Likeness of connectivity between participants",
+        what="similarity of connectivity between different participants",
+        ceiling=_REAL,
+        floor=_RELABELLED,
+    ),
+    Metric(
+        "fc_fingerprint",
+        section="networks",
+        label="A participant's runs alike in connectivity",
+        what="fc_same − fc_different",
+        ceiling=_REAL,
+        floor=_RELABELLED,
+        rule=Rule(
+            "at least 0.5 of the real one", share_of_retest(0.5), "two runs of two participants"
+        ),
+        use=INDIVIDUALS,
+    ),
+    Metric(
+        "pca_dimension_ratio",
+        section="networks",
+        label="Number of spatial components, synthetic / real",
+        what="number of spatial components (participation ratio), synthetic / real",
+        ceiling=_OVER_HELD_OUT,
+        floor="none: too much and too little are both wrong, and neither has an end",
+    ),
+)
+"""What this family computes."""
+
+
+def fingerprint(edges: np.ndarray, participants: Sequence[str]) -> tuple[float, float]:
     """Similarity of connectivity between runs of one participant and of different ones.
 
     Parameters
     ----------
     edges : ndarray, shape (R, E)
         Connectivity of each run.
-    people : sequence of str
+    participants : sequence of str
         Participant of each run.
 
     Returns
@@ -41,22 +122,18 @@ def fingerprint(edges: np.ndarray, people: Sequence[str]) -> tuple[float, float]
     same, different : float
         Mean correlation of the runs' deviations from the mean over runs.
     """
-    return _same_and_different(_deviations(edges), np.array(people), np.ones(len(people)))
+    return _same_and_different(
+        _deviations(edges), np.array(participants), np.ones(len(participants))
+    )
 
 
-def compare_networks(
-    made: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of networks of a generator beside those of real people.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare a generator's networks with those of real participants.
 
     Parameters
     ----------
-    made, real : Networks
-        Generator and real held-out participants.
-    training : Networks or None
-        Real training participants, for the ceilings.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data.
 
     Returns
     -------
@@ -65,142 +142,163 @@ def compare_networks(
         ``fc_sd_ratio`` (within-run spread; floor: parcels shifted in time
         against each other), ``fc_same``, ``fc_different`` and their difference
         ``fc_fingerprint`` (floor: participants shuffled), ``pca_dimension_ratio``.
+        Empty where there are too few supervoxels for networks.
     """
-    ours, theirs = _by_person(made), _by_person(real)
-    shared = [name for name in theirs if name in ours]
-    if not shared:
+    networks = comparison.measurements.networks
+    if not networks:
         return {}
-    figures = {
-        "fc_correlation": _agreement_figure(
-            np.array([ours[name].mean(axis=0) for name in shared]),
-            np.array([theirs[name].mean(axis=0) for name in shared]),
-            training,
-            rng,
-        )
-    }
-    figures |= _spread_figures(made, real, training, rng)
-    figures |= _fingerprint_figures(made, real, rng)
-    return figures | _dimension_figure(made, real, training, rng)
+    return _compare(comparison, networks[comparison.source], networks[REAL])
 
 
-def real_networks(
-    halves: tuple[Networks, Networks] | None,
-    real: Networks,
-    training: Networks | None,
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Figures of networks of real data as its own generator.
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare the networks of real data with themselves.
 
     Parameters
     ----------
-    halves : tuple of Networks or None
-        Two halves of the runs of each held-out participant; None when there are none.
-    real, training : Networks
-        All runs of held-out and of training participants.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        Real data beside themselves.
 
     Returns
     -------
     dict
-        As `compare_networks`: agreement and ratios between the halves; the
-        fingerprint is that of all runs, with training people as ceiling.
+        As `compare`: agreement and ratios between two halves of the runs of
+        each participant; the fingerprint is that of all runs, with training
+        participants as ceiling.
     """
-    figures = compare_networks(*halves, training, rng) if halves is not None else {}
-    return figures | _fingerprint_figures(real, training, rng)
+    networks, halves = comparison.measurements.networks, comparison.measurements.half_networks
+    if not networks:
+        return {}
+    estimates = _compare(comparison, *halves) if halves is not None else {}
+    rng = comparison.random("fingerprint of all runs")
+    return estimates | _fingerprint(networks[REAL], networks.get(TRAINING), rng)
 
 
-def _agreement_figure(
-    synthetic: np.ndarray, truth: np.ndarray, training: Networks | None, rng: np.random.Generator
-) -> Figure:
+def _compare(comparison: Comparison, synthetic: Networks, real: Networks) -> Estimates:
+    training = comparison.measurements.networks.get(TRAINING)
+    rows, real_rows = _by_participant(synthetic), _by_participant(real)
+    shared = [name for name in real_rows if name in rows]
+    if not shared:
+        return {}
+    estimates = {
+        "fc_correlation": _agreement_estimate(
+            comparison,
+            np.array([rows[name].mean(axis=0) for name in shared]),
+            np.array([real_rows[name].mean(axis=0) for name in shared]),
+        )
+    }
+    estimates |= _spread(synthetic, real, training, comparison.random("spread"))
+    estimates |= _fingerprint(synthetic, real, comparison.random("fingerprint"))
+    return estimates | _dimension(synthetic, real, training, comparison.random("dimension"))
+
+
+def _agreement_estimate(
+    comparison: Comparison, synthetic: np.ndarray, real: np.ndarray
+) -> Estimate:
     """Compare the mean connectivity of participants (P, E)."""
-    value = _agreement(synthetic.mean(axis=0), truth.mean(axis=0))
-    counts = bootstrap_counts(len(truth), rng)
-    samples = np.array([_agreement(c @ synthetic, c @ truth) for c in counts])
-    others = np.zeros((0, truth.shape[1]))
-    if training is not None:
-        others = np.array([rows.mean(axis=0) for rows in _by_person(training).values()])
-    ceilings = [
-        _agreement(others[b].mean(axis=0), truth[a].mean(axis=0))
-        for a, b in matched_draws(len(truth), len(others), rng)
-    ]
-    mean = synthetic.mean(axis=0)
+    value = _agreement(synthetic.mean(axis=0), real.mean(axis=0))
+    counts = bootstrap_counts(len(real), comparison.random("bootstrap"))
+    samples = np.array([_agreement(c @ synthetic, c @ real) for c in counts])
+    ceiling = comparison.once("ceiling", lambda: _ceiling(comparison, real))
+    mean, rng = synthetic.mean(axis=0), comparison.random("floor")
     floors = [
-        _agreement(_shuffled_parcels(mean, rng), truth.mean(axis=0)) for _ in range(_N_SHUFFLES)
+        _agreement(_shuffled_parcels(mean, rng), real.mean(axis=0)) for _ in range(_N_SHUFFLES)
     ]
     limits = interval(value, samples, (-1.0, 1.0))
-    return Figure(value, *limits, finite_mean(ceilings), finite_mean(floors))
+    return Estimate(value, *limits, ceiling, finite_mean(floors))
 
 
-def _spread_figures(
-    made: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
-) -> dict[str, Figure]:
-    names, ours = _spreads(made)
-    real_names, theirs = _spreads(real)
-    value, unit = float(ours.mean()), float(theirs.mean())
+def _ceiling(comparison: Comparison, real: np.ndarray) -> float:
+    """Measure the agreement of as many training participants, as if they were synthetic."""
+    training = comparison.measurements.networks.get(TRAINING)
+    if training is None:
+        return NAN
+    others = np.array([rows.mean(axis=0) for rows in _by_participant(training).values()])
+    draws = matched_draws(len(real), len(others), comparison.shared_random("ceiling"))
+    return finite_mean(
+        [
+            _agreement(others[training_rows].mean(axis=0), real[rows].mean(axis=0))
+            for rows, training_rows in draws
+        ]
+    )
+
+
+def _spread(
+    synthetic: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
+) -> Estimates:
+    names, spreads = _spreads(synthetic)
+    real_names, real_spreads = _spreads(real)
+    value, unit = float(spreads.mean()), float(real_spreads.mean())
     unit = unit if unit > 0 else NAN  # no spread with fewer than two edges
-    floor = float(made.unrelated.mean())
+    floor = float(synthetic.unrelated.mean())
     counts = bootstrap_counts(len(names), rng, _N_BOOTSTRAP)
-    means = counts @ ours / len(names)
-    below = counts @ theirs / len(names) if names == real_names else np.full(len(counts), unit)
+    means = counts @ spreads / len(names)
+    paired = names == real_names
+    below = counts @ real_spreads / len(names) if paired else np.full(len(counts), unit)
     reference = float(_spreads(training)[1].mean()) if training is not None else NAN
     ratio = value / unit
     return {
-        "fc_sd": Figure(value, *interval(value, means, (0.0, np.inf)), unit, floor),
-        "fc_sd_ratio": Figure(
+        "fc_sd": Estimate(value, *interval(value, means, (0.0, np.inf)), unit, floor),
+        "fc_sd_ratio": Estimate(
             ratio, *interval(ratio, means / below, (0.0, np.inf)), reference / unit, floor / unit
         ),
     }
 
 
-def _fingerprint_figures(
-    made: Networks, real: Networks | None, rng: np.random.Generator
-) -> dict[str, Figure]:
-    deviations, people = _deviations(made.edges), np.array(made.people)
-    names, index = np.unique(people, return_inverse=True)
-    everyone = np.ones(len(people))
-    value = _same_and_different(deviations, people, everyone)
+def _fingerprint(
+    networks: Networks, reference: Networks | None, rng: np.random.Generator
+) -> Estimates:
+    deviations, participants = _deviations(networks.edges), np.array(networks.participants)
+    names, index = np.unique(participants, return_inverse=True)
+    once = np.ones(len(participants))
+    value = _same_and_different(deviations, participants, once)
     samples = np.array(
         [
-            _same_and_different(deviations, people, counts[index].astype(float))
+            _same_and_different(deviations, participants, counts[index].astype(float))
             for counts in bootstrap_counts(len(names), rng, _N_BOOTSTRAP)
         ]
     ).reshape(-1, 2)
     floors = np.array(
         [
-            _same_and_different(deviations, rng.permutation(people), everyone)
+            _same_and_different(deviations, rng.permutation(participants), once)
             for _ in range(_N_SHUFFLES)
         ]
     )
-    best = fingerprint(real.edges, real.people) if real is not None else (NAN, NAN)
+    ceiling = (
+        fingerprint(reference.edges, reference.participants)
+        if reference is not None
+        else (NAN, NAN)
+    )
     columns = {
         "fc_same": lambda pair: pair[..., 0],
         "fc_different": lambda pair: pair[..., 1],
         "fc_fingerprint": lambda pair: pair[..., 0] - pair[..., 1],
     }
-    figures = {}
+    estimates = {}
     for name, of in columns.items():
-        found = float(of(np.array(value)))
-        limits = interval(found, of(samples), (-2.0, 2.0))
-        figures[name] = Figure(found, *limits, float(of(np.array(best))), finite_mean(of(floors)))
-    return figures
+        part = float(of(np.array(value)))
+        limits = interval(part, of(samples), (-2.0, 2.0))
+        estimates[name] = Estimate(
+            part, *limits, float(of(np.array(ceiling))), finite_mean(of(floors))
+        )
+    return estimates
 
 
-def _dimension_figure(
-    made: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
-) -> dict[str, Figure]:
+def _dimension(
+    synthetic: Networks, real: Networks, training: Networks | None, rng: np.random.Generator
+) -> Estimates:
     """Compare the number of spatial components; too few and too many are both wrong."""
-    ratio = made.dimension / real.dimension
+    ratio = synthetic.dimension / real.dimension
     samples = []
-    for counts in bootstrap_counts(len(made.products), rng, _N_BOOTSTRAP):
-        same = len(made.products) == len(real.products)
-        theirs = counts if same else np.ones(len(real.products))
-        above = _drawn_dimension(made.products, counts)
-        samples.append(above / _drawn_dimension(real.products, theirs))
-    # The samples rest on some of the blocks: their spread counts, relative to their mean.
-    found = np.array(samples) * (ratio / np.mean(samples)) if samples else np.zeros(0)
+    for counts in bootstrap_counts(len(synthetic.products), rng, _N_BOOTSTRAP):
+        paired = len(synthetic.products) == len(real.products)
+        real_counts = counts if paired else np.ones(len(real.products))
+        above = _drawn_dimension(synthetic.products, counts)
+        samples.append(above / _drawn_dimension(real.products, real_counts))
+    # The samples rest on some of the supervoxels: their spread counts, relative to their mean.
+    scaled = np.array(samples) * (ratio / np.mean(samples)) if samples else np.zeros(0)
     ceiling = training.dimension / real.dimension if training is not None else NAN
-    return {"pca_dimension_ratio": Figure(ratio, *interval(ratio, found, (0.0, np.inf)), ceiling)}
+    limits = interval(ratio, scaled, (0.0, np.inf))
+    return {"pca_dimension_ratio": Estimate(ratio, *limits, ceiling)}
 
 
 def _drawn_dimension(products: np.ndarray, weights: np.ndarray) -> float:
@@ -214,16 +312,16 @@ def _deviations(edges: np.ndarray) -> np.ndarray:
 
 
 def _same_and_different(
-    deviations: np.ndarray, people: np.ndarray, weights: np.ndarray
+    deviations: np.ndarray, participants: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float]:
     """Weighted means over pairs of runs of one participant and of different ones.
 
     A participant who is drawn c times weighs c in the pairs within it; pairs of
-    its copies with each other are no pairs of different people.
+    its copies with each other are no pairs of different participants.
     """
-    first, second = np.triu_indices(len(people), 1)
+    first, second = np.triu_indices(len(participants), 1)
     values = deviations[first, second]
-    equal = people[first] == people[second]
+    equal = participants[first] == participants[second]
     weight = np.where(equal, weights[first], weights[first] * weights[second])
     means = []
     for chosen in (equal, ~equal):
@@ -244,18 +342,27 @@ def _shuffled_parcels(edges: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return square[np.ix_(order, order)][upper]
 
 
-def _by_person(networks: Networks) -> Mapping[str, np.ndarray]:
-    names = np.array(networks.people)
+def _by_participant(networks: Networks) -> Mapping[str, np.ndarray]:
+    names = np.array(networks.participants)
     return {str(name): networks.edges[names == name] for name in np.unique(names)}
 
 
 def _spreads(networks: Networks) -> tuple[list[str], np.ndarray]:
     """Mean over each participant's runs of the standard deviation over pairs of parcels."""
-    people = _by_person(networks)
-    return list(people), np.array(
-        [float(np.tanh(rows).std(axis=1).mean()) for rows in people.values()]
+    participants = _by_participant(networks)
+    return list(participants), np.array(
+        [float(np.tanh(rows).std(axis=1).mean()) for rows in participants.values()]
     )
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> float:
     return float(cross_correlation(first[None], second[None])[0, 0])
+
+
+FAMILY = Family(
+    "connectivity",
+    "Are parcels connected as in real data, and is a participant's connectivity its own?",
+    METRICS,
+    compare,
+    compare_real,
+)

@@ -1,208 +1,76 @@
-"""Copying: synthetic runs that are nearer to training runs than to runs never seen.
-
-Carriers (a participant's own mean image and drift) belong to the input in
-augmentation mode, so runs are compared by what the model invents: their
-coarse, drift-free series without the modelled response to the events
-(`fmrisynth.evaluation.measures.similarity`), in place and at the best shift in time.
-"""
+"""Judge whether synthetic runs are copies of training runs, and whether they repeat each other."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.stats import rankdata
 
-from fmrisynth.evaluation.measures.resampling import (
-    NAN,
-    Figure,
-    bootstrap_counts,
-    finite_mean,
-    interval,
+from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying, membership_auc
+from fmrisynth.evaluation.measures.resampling import bootstrap_counts, finite_mean, interval
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import (
+    BOTH_GROUPS,
+    at_most,
+    like_chance,
+    little_above_ceiling,
 )
-from fmrisynth.evaluation.measures.similarity import Similarity, similarity
-from fmrisynth.evaluation.runs.records import RunRecord
+from fmrisynth.evaluation.metrics.uses import INDIVIDUALS, PRIVACY
 
-__all__ = ["CopyAudit", "audit_copying", "copy_figures", "membership_auc"]
+__all__ = ["FAMILY", "METRICS", "compare", "compare_real"]
 
-_MOST_PAIRED = 64
-"""Runs of a task whose pairs are compared."""
+_N_BOOTSTRAP = 200
 
-
-@dataclass(frozen=True)
-class CopyAudit:
-    """Similarities of the runs of a generator to real ones of the same task.
-
-    Attributes
-    ----------
-    people : tuple of str
-        Participant of each synthetic run.
-    to_training, to_held_out : ndarray, shape (n_synthetic,)
-        Correlation of each synthetic run with its nearest real run of the same
-        length, among as many training as held-out participants; NaN without one.
-    to_any_training : ndarray, shape (n_synthetic,)
-        The same among all training participants: a copy of any of them is a copy.
-    shifted_to_training : ndarray, shape (n_synthetic,)
-        The same at the best shift in time, among training runs of any length.
-    members, non_members : ndarray, shape (n_runs,)
-        For each real training and held-out run, its correlation with the nearest synthetic run.
-    member_people, non_member_people : tuple of str
-        Participants of those runs.
-    real_pairs, shifted_real_pairs : ndarray, shape (n_pairs,)
-        Correlations between real runs of different participants, in place and
-        at the best shift.
-    synthetic_pairs : ndarray, shape (n_pairs,)
-        Correlations between synthetic runs of different participants.
-    pair_people : ndarray of int, shape (n_pairs, 2)
-        Places in ``people`` of the runs of each synthetic pair.
-    """
-
-    people: tuple[str, ...]
-    to_training: np.ndarray
-    to_held_out: np.ndarray
-    to_any_training: np.ndarray
-    shifted_to_training: np.ndarray
-    members: np.ndarray
-    non_members: np.ndarray
-    member_people: tuple[str, ...]
-    non_member_people: tuple[str, ...]
-    real_pairs: np.ndarray
-    shifted_real_pairs: np.ndarray
-    synthetic_pairs: np.ndarray
-    pair_people: np.ndarray
-
-    @property
-    def limit(self) -> float:
-        """Similarity above which a run is called a copy.
-
-        A quarter of the way from the most similar pair of real runs of
-        different participants to identity.
-        """
-        return _limit(self.real_pairs)
-
-    @property
-    def shifted_limit(self) -> float:
-        """The same for the similarity at the best shift in time."""
-        return _limit(self.shifted_real_pairs)
-
-    @property
-    def copied(self) -> np.ndarray:
-        """Which synthetic runs are copies of training runs, in place or shifted: (n_synthetic,)."""
-        in_place = self.to_any_training > self.limit
-        return in_place | (self.shifted_to_training > self.shifted_limit)
+METRICS = (
+    Metric(
+        "copied_share",
+        section="copying",
+        label="Runs copied from training runs",
+        what="share of synthetic runs that are copies of training runs, also shifted in time",
+        ceiling="0, which is what participants who were never trained on have",
+        floor="1, all are copies",
+        rule=Rule("none", at_most(0.0), BOTH_GROUPS),
+        use=PRIVACY,
+    ),
+    Metric(
+        "nearest_training",
+        section="copying",
+        label="Likeness to the nearest training run",
+        what="correlation with the nearest training run",
+        ceiling="the same with held-out runs, the control",
+        floor="1, a copy",
+    ),
+    Metric(
+        "membership_auc",
+        section="copying",
+        label="Training runs told from held-out ones (AUC)",
+        what="how well training runs are told from held-out ones by their nearest synthetic run",
+        ceiling="0.5, not at all",
+        floor="1, always",
+        rule=Rule("at most 0.6, or 0.5 within the interval", like_chance(0.6), BOTH_GROUPS),
+        use=PRIVACY,
+    ),
+    Metric(
+        "sample_similarity",
+        section="diversity",
+        label="Runs of different participants alike, beyond what is evoked",
+        what="correlation between synthetic runs of different participants, beyond what is evoked",
+        ceiling="the same between real runs",
+        floor="1, all participants have the same run",
+        rule=Rule("at most 0.1 above real runs", little_above_ceiling(0.1), BOTH_GROUPS),
+        use=INDIVIDUALS,
+    ),
+)
+"""What this family computes."""
 
 
-def audit_copying(
-    synthetic: Sequence[RunRecord],
-    held_out: Sequence[RunRecord],
-    training: Sequence[RunRecord],
-    keys: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    own_people: bool = False,
-) -> CopyAudit:
-    """Compare every synthetic run with every real run of its task.
+def compare(comparison: Comparison) -> Estimates:
+    """Estimate how far a generator's runs are copies.
 
     Parameters
     ----------
-    synthetic, held_out, training : sequence of RunRecord
-        Runs of a generator, of real held-out and of real training participants.
-    keys : ndarray of int, shape (B, 3)
-        Blocks that all runs have.
-    rng : numpy.random.Generator
-        Draws the training participants of the nearest-run comparison.
-    own_people : bool
-        The "generator" are the held-out runs themselves: runs are compared
-        with those of other participants only, and to keep the numbers equal
-        every training run misses one participant as well.
-
-    Returns
-    -------
-    CopyAudit
-    """
-    parts: dict[str, list[np.ndarray]] = defaultdict(list)
-    people: dict[str, list[str]] = defaultdict(list)
-    matched = _matched_people(held_out, training, rng, spare=int(own_people))
-    for task in sorted({r.run.task for r in synthetic}):
-        made, seen, unseen = (
-            [r for r in records if r.run.task == task]
-            for records in (synthetic, training, held_out)
-        )
-        if not seen or not unseen:
-            continue
-        to_seen, to_unseen = similarity(made, seen, keys), similarity(made, unseen, keys)
-        if own_people:
-            _without_own(to_unseen, made, unseen)
-            _without_one(to_seen, made, rng)
-        chosen = np.array([r.run.participant in matched for r in seen])
-        parts["to_training"].append(_nearest(to_seen.in_place[:, chosen], 1))
-        parts["to_held_out"].append(_nearest(to_unseen.in_place, 1))
-        parts["to_any_training"].append(_nearest(to_seen.in_place, 1))
-        parts["shifted_to_training"].append(_nearest(to_seen.shifted, 1))
-        parts["members"].append(_nearest(to_seen.in_place, 0))
-        parts["non_members"].append(_nearest(to_unseen.in_place, 0))
-        pairs = _different_pairs(_some([*seen, *unseen]), keys)
-        parts["real_pairs"].append(pairs[0])
-        parts["shifted_real_pairs"].append(pairs[1])
-        pairs = _different_pairs(made[:_MOST_PAIRED], keys)
-        parts["synthetic_pairs"].append(pairs[0])
-        parts["pair_people"].append(pairs[2] + len(people["made"]))
-        for name, records in (("made", made), ("members", seen), ("non_members", unseen)):
-            people[name] += [r.run.participant for r in records]
-
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate(parts[name]) if parts[name] else np.zeros(0)
-
-    return CopyAudit(
-        people=tuple(people["made"]),
-        to_training=joined("to_training"),
-        to_held_out=joined("to_held_out"),
-        to_any_training=joined("to_any_training"),
-        shifted_to_training=joined("shifted_to_training"),
-        members=joined("members"),
-        non_members=joined("non_members"),
-        member_people=tuple(people["members"]),
-        non_member_people=tuple(people["non_members"]),
-        real_pairs=joined("real_pairs"),
-        shifted_real_pairs=joined("shifted_real_pairs"),
-        synthetic_pairs=joined("synthetic_pairs"),
-        pair_people=joined("pair_people").reshape(-1, 2).astype(int),
-    )
-
-
-def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
-    """Area under the curve of guessing membership from the nearest synthetic run.
-
-    Parameters
-    ----------
-    members, non_members : ndarray, shape (n_runs,)
-        Scores of training and of held-out runs.
-
-    Returns
-    -------
-    float
-        0.5 when the scores tell nothing, 1 when every member scores higher.
-    """
-    members = members[np.isfinite(members)]
-    non_members = non_members[np.isfinite(non_members)]
-    n, m = len(members), len(non_members)
-    if not n or not m:
-        return NAN
-    ranks = rankdata(np.concatenate([members, non_members]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
-
-
-def copy_figures(audit: CopyAudit, rng: np.random.Generator) -> dict[str, Figure]:
-    """Figures of a copying audit.
-
-    Parameters
-    ----------
-    audit : CopyAudit
-        From `audit_copying`.
-    rng : numpy.random.Generator
-        Source of randomness of the interval over participants.
+    comparison : Comparison
+        The generator beside the real data.
 
     Returns
     -------
@@ -211,115 +79,86 @@ def copy_figures(audit: CopyAudit, rng: np.random.Generator) -> dict[str, Figure
         place or shifted), ``nearest_training`` (its ceiling is the same for
         held-out runs, the control), ``membership_auc`` and
         ``sample_similarity`` (mean correlation between synthetic runs of
-        different participants; its ceiling is that between real ones, its floor 1).
+        different participants; its ceiling is that between real ones, its
+        floor 1). Empty without training participants.
     """
+    audit = comparison.measurements.audits.get(comparison.source)
+    return _compare(comparison, audit) if audit is not None else {}
+
+
+def compare_real(comparison: Comparison) -> Estimates:
+    """Estimate the same with held-out participants in the generator's place for each other.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Real data beside themselves.
+
+    Returns
+    -------
+    dict
+        As `compare`; empty without training participants, or with a single held-out one.
+    """
+    cohort = comparison.cohort
+    if cohort.training is None or len(cohort.participants[comparison.source]) < 2:
+        return {}
+    audit = audit_copying(
+        comparison.runs,
+        comparison.runs,
+        comparison.training_runs,
+        cohort.keys,
+        comparison.random("training participants"),
+        own_participants=True,
+    )
+    return _compare(comparison, audit)
+
+
+def _compare(comparison: Comparison, audit: CopyAudit) -> Estimates:
     if not len(audit.to_training):
         return {}
     auc = membership_auc(audit.members, audit.non_members)
-    samples = np.array([_resampled_auc(audit, rng) for _ in range(200)])
-    names, index = np.unique(np.array(audit.people), return_inverse=True)
-    counts = bootstrap_counts(len(names), rng, 200)
-    copied = audit.copied.astype(float)
-    one_each = np.arange(len(copied))[:, None]
+    rng = comparison.random("bootstrap of runs to tell")
+    samples = np.array([_resampled_auc(audit, rng) for _ in range(_N_BOOTSTRAP)])
+    names, index = np.unique(np.array(audit.participants), return_inverse=True)
+    counts = bootstrap_counts(len(names), comparison.random("bootstrap"), _N_BOOTSTRAP)
 
-    def figure(
-        values: np.ndarray, runs: np.ndarray, bounds: tuple[float, float],
-        ceiling: float, floor: float = NAN,
-    ) -> Figure:  # fmt: skip
-        """Mean over runs, or pairs of runs, resampled by participant."""
+    def mean(
+        values: np.ndarray, runs: np.ndarray, low: float, ceiling: float, floor: float
+    ) -> Estimate:
+        """Average over runs, or pairs of runs, resampled by participant."""
         usable = np.isfinite(values)
         values, runs = values[usable], runs[usable]
         value = finite_mean(values)
         drawn = [n[index[runs]].prod(axis=1) for n in counts] if len(values) else []
         means = np.array([w @ values / w.sum() for w in drawn if w.sum() > 0])
-        return Figure(value, *interval(value, means, bounds), ceiling, floor)
+        return Estimate(value, *interval(value, means, (low, 1.0)), ceiling, floor)
 
+    single = np.arange(len(audit.copied))[:, None]
+    control, real_pairs = finite_mean(audit.to_held_out), finite_mean(audit.real_pairs)
     return {
-        "copied_share": figure(copied, one_each, (0.0, 1.0), 0.0, 1.0),
-        "nearest_training": figure(
-            audit.to_training, one_each, (-1.0, 1.0), finite_mean(audit.to_held_out), 1.0
-        ),
-        "membership_auc": Figure(auc, *interval(auc, samples, (0.0, 1.0)), 0.5, 1.0),
-        "sample_similarity": figure(
-            audit.synthetic_pairs, audit.pair_people, (-1.0, 1.0),
-            finite_mean(audit.real_pairs), 1.0,
-        ),
-    }  # fmt: skip
-
-
-def _limit(pairs: np.ndarray) -> float:
-    pairs = pairs[np.isfinite(pairs)]
-    if not len(pairs):
-        return NAN
-    most = float(pairs.max())
-    return most + 0.25 * (1.0 - most)
-
-
-def _nearest(similarities: np.ndarray, axis: int) -> np.ndarray:
-    """Largest value along an axis; NaN where there is none."""
-    if not similarities.shape[axis]:
-        return np.full(similarities.shape[1 - axis], NAN)
-    best = np.where(np.isfinite(similarities), similarities, -np.inf).max(axis=axis)
-    return np.where(np.isfinite(best), best, NAN)
-
-
-def _some(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
-    """Take some of many runs, evenly: pairs grow with the square of their number."""
-    if len(records) <= _MOST_PAIRED:
-        return records
-    return [records[i] for i in np.linspace(0, len(records) - 1, _MOST_PAIRED).astype(int)]
-
-
-def _different_pairs(
-    records: Sequence[RunRecord], keys: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Similarities in place and shifted of runs of different people, and which runs: (n, 2)."""
-    found = similarity(records, records, keys)
-    people = np.array([r.run.participant for r in records])
-    first, second = np.triu_indices(len(records), 1)
-    different = people[first] != people[second]
-    first, second = first[different], second[different]
-    in_place, shifted = found.in_place[first, second], found.shifted[first, second]
-    return in_place, shifted, np.stack([first, second], axis=1)
-
-
-def _without_own(found: Similarity, made: Sequence[RunRecord], others: Sequence[RunRecord]) -> None:
-    """Leave out pairs of runs of one participant."""
-    for i, first in enumerate(made):
-        for j, second in enumerate(others):
-            if first.run.participant == second.run.participant:
-                found.in_place[i, j] = found.shifted[i, j] = NAN
-
-
-def _without_one(found: Similarity, made: Sequence[RunRecord], rng: np.random.Generator) -> None:
-    """Leave out a random participant of the generator for every real run."""
-    people = np.array([r.run.participant for r in made])
-    names = np.unique(people)
-    if len(names) > 1:
-        for j in range(found.in_place.shape[1]):
-            rows = people == rng.choice(names)
-            found.in_place[rows, j] = NAN
-
-
-def _matched_people(
-    held_out: Sequence[RunRecord],
-    training: Sequence[RunRecord],
-    rng: np.random.Generator,
-    spare: int,
-) -> set[str]:
-    """Draw as many training participants as there are held-out ones: more would be nearer."""
-    people = sorted({r.run.participant for r in training})
-    size = min(len(people), len({r.run.participant for r in held_out}) - spare)
-    return {str(person) for person in rng.choice(people, size, replace=False)} if people else set()
+        "copied_share": mean(audit.copied.astype(float), single, 0.0, 0.0, 1.0),
+        "nearest_training": mean(audit.to_training, single, -1.0, control, 1.0),
+        "membership_auc": Estimate(auc, *interval(auc, samples, (0.0, 1.0)), 0.5, 1.0),
+        "sample_similarity": mean(audit.synthetic_pairs, audit.pair_runs, -1.0, real_pairs, 1.0),
+    }
 
 
 def _resampled_auc(audit: CopyAudit, rng: np.random.Generator) -> float:
     drawn = []
-    for scores, people in (
-        (audit.members, np.array(audit.member_people)),
-        (audit.non_members, np.array(audit.non_member_people)),
+    for scores, participants in (
+        (audit.members, np.array(audit.member_participants)),
+        (audit.non_members, np.array(audit.non_member_participants)),
     ):
-        names = np.unique(people)
+        names = np.unique(participants)
         sample = rng.choice(names, len(names))
-        drawn.append(np.concatenate([scores[people == name] for name in sample]))
+        drawn.append(np.concatenate([scores[participants == name] for name in sample]))
     return membership_auc(*drawn)
+
+
+FAMILY = Family(
+    "copying",
+    "Are synthetic runs new, or copies of training runs or of each other?",
+    METRICS,
+    compare,
+    compare_real,
+)

@@ -1,20 +1,74 @@
-"""Use: whether synthetic data help to decode trial types from real data.
+"""Compare decoders of trial types that are trained on synthetic and on real data.
 
 A linear (ridge) classifier tells trial types apart from the effect maps of
-single runs, on coarse blocks, and is always tested on real runs of held-out
+single runs, on supervoxels, and is always tested on real runs of held-out
 participants.
+
+Legend: P participants, B supervoxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fmrisynth.evaluation.cohort.samples import Samples
-from fmrisynth.evaluation.measures.resampling import NAN, Figure, finite_mean, interval
+from fmrisynth.evaluation.measures.resampling import NAN, finite_mean, interval
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import BOTH_GROUPS, share_of_ceiling
+from fmrisynth.evaluation.metrics.uses import DECODERS
 
-__all__ = ["accuracy", "compare_decoding"]
+__all__ = ["FAMILY", "METRICS", "accuracy", "compare"]
+
+METRICS = (
+    Metric(
+        "decoding_synthetic",
+        section="use",
+        label="Decoding of real runs, trained on synthetic ones",
+        what="accuracy on real held-out runs, trained on synthetic ones of other participants",
+        ceiling="trained on as many real participants",
+        floor="chance",
+        rule=Rule(
+            "at least 0.7 of its ceiling, as many real participants, where the interval can tell",
+            share_of_ceiling(0.7, noisy=True),
+            f"{BOTH_GROUPS}, two held-out ones and two trial types",
+        ),
+        use=DECODERS,
+    ),
+    Metric(
+        "decoding_real",
+        section="use",
+        label="Decoding, trained on real participants",
+        what="accuracy, trained on n real participants",
+        ceiling="none: it is real data, and the base of the two below",
+        floor="chance",
+        parts="Trained on real participants alone, by their number",
+    ),
+    Metric(
+        "decoding_both",
+        section="use",
+        label="Decoding, trained on real and synthetic participants",
+        what="accuracy, trained on n real participants and the synthetic ones",
+        ceiling="trained on as many more real participants (none where there are not enough of "
+        "them)",
+        floor="chance",
+        parts="Trained on real and synthetic participants, by the number of real ones",
+    ),
+    Metric(
+        "decoding_gain",
+        section="use",
+        label="Gain of decoding by synthetic participants",
+        what="decoding_both − decoding_real",
+        ceiling="the gain from as many more real participants (none where there are not enough "
+        "of them)",
+        floor="synthetic maps with shuffled labels",
+        parts="Gain by the synthetic ones, by the number of real ones",
+    ),
+)
+"""What this family computes."""
 
 _SIZES = (1, 2, 4, 8, 16, 32)
 _DRAWS = 8
@@ -44,23 +98,16 @@ def accuracy(train: Samples, test: Samples) -> np.ndarray:
     return (classes[np.argmax(z @ x.T @ weights, axis=1)] == test.labels).astype(float)
 
 
-def compare_decoding(
-    made: Samples, real: Samples, training: Samples, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of utility of a generator.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare decoders that are trained on a generator's runs with those trained on real ones.
 
     Synthetic runs of a participant are never used to decode that participant.
 
     Parameters
     ----------
-    made : Samples
-        Synthetic maps of held-out participants.
-    real : Samples
-        Real maps of the same participants: what is decoded.
-    training : Samples
-        Real maps of training participants.
-    rng : numpy.random.Generator
-        Draws the training participants.
+    comparison : Comparison
+        The generator beside the real data; or real data beside themselves,
+        where held-out participants take the generator's place for each other.
 
     Returns
     -------
@@ -71,72 +118,88 @@ def compare_decoding(
         ``decoding_gain[n]``, their difference. The ceiling of the last two
         adds real training participants, as many as there are synthetic ones;
         the floor of the gain adds the synthetic maps with shuffled labels.
+        Empty without training participants, two held-out ones and two trial types.
     """
-    people = [str(name) for name in np.unique(real.people)]
-    trained = [str(name) for name in np.unique(training.people)]
+    cohort = comparison.cohort
+    if cohort.training is None:
+        return {}
+    synthetic = cohort.map_samples(comparison.runs)
+    real = cohort.map_samples(comparison.real_runs)
+    training = cohort.map_samples(comparison.training_runs)
+    participants = [str(name) for name in np.unique(real.participants)]
+    n_trained = len(np.unique(training.participants))
     n_classes = len(np.unique(real.labels))
-    if n_classes < 2 or len(people) < 2:
+    if n_classes < 2 or len(participants) < 2:
         return {}
     chance = 1.0 / n_classes
-    alone = _per_person(people, real, [[made.of([p], keep=False) for p in people]])
-    draws = [_draw(training, trained, len(people) - 1, rng) for _ in range(_DRAWS)]
-    same_size = _per_person(people, real, [[d] * len(people) for d in draws if d is not None])
-    figures = {
-        "decoding_synthetic": _figure(alone, rng, (0.0, 1.0), finite_mean(same_size), chance),
-    }
-    for size in (n for n in _SIZES if n <= len(trained)):
-        n_draws = 1 if size == len(trained) else _DRAWS
-        chosen = [d for d in (_draw(training, trained, size, rng) for _ in range(n_draws)) if d]
-        without = _per_person(people, real, [[d] * len(people) for d in chosen])
-        both = _per_person(
-            people, real, [[d.plus(made.of([p], keep=False)) for p in people] for d in chosen]
-        )
-        more = size + len(people) - 1
-        larger = [d for d in (_draw(training, trained, more, rng) for _ in range(_DRAWS)) if d]
-        best = finite_mean(_per_person(people, real, [[d] * len(people) for d in larger]))
-        mixed = [[d.plus(made.of([p], keep=False).mixed(rng)) for p in people] for d in chosen[:2]]
-        worst = finite_mean(_per_person(people, real, mixed))
-        name, base = f"[{size}]", finite_mean(without)
-        figures[f"decoding_real{name}"] = _figure(without, rng, (0.0, 1.0), floor=chance)
-        figures[f"decoding_both{name}"] = _figure(both, rng, (0.0, 1.0), best, chance)
-        figures[f"decoding_gain{name}"] = _figure(
+    others = {p: synthetic.of([p], keep=False) for p in participants}
+    alone = _accuracies(real, [others])
+
+    def trained_on(size: int, purpose: str, n_draws: int = _DRAWS) -> list[Samples]:
+        return _draw(training, size, n_draws, comparison.shared_random(purpose))
+
+    size = len(participants) - 1
+    same_size = comparison.once(
+        "as many real", lambda: finite_mean(_accuracies(real, trained_on(size, "as many real")))
+    )
+    rng = comparison.random("bootstrap of decoding_synthetic")
+    estimates = {"decoding_synthetic": _estimate(alone, rng, (0.0, 1.0), same_size, chance)}
+    for n in (n for n in _SIZES if n <= n_trained):
+        n_draws = 1 if n == n_trained else _DRAWS
+        chosen = trained_on(n, f"{n} real", n_draws)
+        without = _accuracies(real, chosen)
+        both = _accuracies(real, [{p: d.plus(others[p]) for p in participants} for d in chosen])
+        best = finite_mean(_accuracies(real, trained_on(n + size, f"{n} and as many more real")))
+        rng = comparison.random(f"shuffled labels beside {n} real")
+        mixed = [{p: d.plus(others[p].mixed(rng)) for p in participants} for d in chosen[:2]]
+        worst, base = finite_mean(_accuracies(real, mixed)), finite_mean(without)
+        rng = comparison.random(f"bootstrap beside {n} real")
+        estimates[f"decoding_real[{n}]"] = _estimate(without, rng, (0.0, 1.0), floor=chance)
+        estimates[f"decoding_both[{n}]"] = _estimate(both, rng, (0.0, 1.0), best, chance)
+        estimates[f"decoding_gain[{n}]"] = _estimate(
             both - without, rng, (-1.0, 1.0), best - base, worst - base
         )
-    return figures
+    return estimates
 
 
-def _per_person(
-    people: Sequence[str], real: Samples, trainings: Sequence[Sequence[Samples]]
-) -> np.ndarray:
-    """Mean accuracy for each participant over several training sets: (P,)."""
-    rows = [
-        [
-            float(accuracy(train, real.of([person])).mean()) if len(train.labels) else NAN
-            for person, train in zip(people, sets, strict=True)
-        ]
-        for sets in trainings
+def _accuracies(real: Samples, trainings: Sequence[Samples | Mapping[str, Samples]]) -> np.ndarray:
+    """Average the accuracy on each participant over several training sets: (P,).
+
+    A training set is the same for all participants, or has an entry for each.
+    """
+    participants = [str(name) for name in np.unique(real.participants)]
+    rows = []
+    for sets in trainings:
+        row = []
+        for participant in participants:
+            train = sets if isinstance(sets, Samples) else sets[participant]
+            test = real.of([participant])
+            row.append(float(accuracy(train, test).mean()) if len(train.labels) else NAN)
+        rows.append(row)
+    return np.mean(rows, axis=0) if rows else np.full(len(participants), NAN)
+
+
+def _draw(training: Samples, size: int, n_draws: int, rng: np.random.Generator) -> list[Samples]:
+    """Draw sets of ``size`` training participants; none where there are not as many."""
+    participants = [str(name) for name in np.unique(training.participants)]
+    if not 1 <= size <= len(participants):
+        return []
+    return [
+        training.of([str(name) for name in rng.choice(participants, size, replace=False)])
+        for _ in range(n_draws)
     ]
-    return np.mean(rows, axis=0) if rows else np.full(len(people), NAN)
 
 
-def _draw(
-    training: Samples, people: Sequence[str], size: int, rng: np.random.Generator
-) -> Samples | None:
-    if size > len(people) or size < 1:
-        return None
-    return training.of([str(name) for name in rng.choice(people, size, replace=False)])
-
-
-def _figure(
+def _estimate(
     values: np.ndarray,
     rng: np.random.Generator,
     bounds: tuple[float, float],
     ceiling: float = NAN,
     floor: float = NAN,
-) -> Figure:
+) -> Estimate:
     value = float(np.mean(values))
     samples = values[rng.integers(0, len(values), (500, len(values)))].mean(axis=1)
-    return Figure(value, *interval(value, samples, bounds), ceiling, floor)
+    return Estimate(value, *interval(value, samples, bounds), ceiling, floor)
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:
@@ -144,3 +207,12 @@ def _standardised(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred / np.where(norm > 0, norm, 1.0)
+
+
+FAMILY = Family(
+    "decoding",
+    "Do decoders that learn from synthetic runs recognise real ones?",
+    METRICS,
+    compare,
+    compare,
+)

@@ -1,11 +1,12 @@
-"""Diversity: how far repetitions of one thing differ, in synthetic and in real data.
+"""Compare how far repetitions of one thing differ, in synthetic and in real data.
 
-A person who does a task twice gives two different runs. A generator must not
-write the same run again: neither as another sample of a run, nor as another
-run of that person and task. Differences are those of effect maps on blocks of
-12 mm, of which noise and changes of the response both have their part.
+A participant who does a task twice gives two different runs. A generator must
+not write the same run again: neither as another sample of a run, nor as another
+run of that participant and task. Differences are those of effect maps on
+supervoxels of 12 mm, of which noise and changes of the response both have
+their part.
 
-Array legend: ``K`` trial types, ``B`` blocks, ``P`` participants.
+Legend: K trial types, B supervoxels, P participants, T volumes.
 """
 
 from __future__ import annotations
@@ -15,17 +16,54 @@ from itertools import combinations
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.blocks import block_effects, residual_series
+from fmrisynth.evaluation.cohort.supervoxels import residual_series, supervoxel_effects
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    Figure,
     bootstrap_counts,
     finite_mean,
     interval,
 )
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import at_least
+from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["compare_diversity", "retests"]
+__all__ = ["FAMILY", "METRICS", "compare", "retests"]
+
+METRICS = (
+    Metric(
+        "diversity_runs_ratio",
+        section="diversity",
+        label="Differences between runs of a participant, synthetic / real",
+        what="variance of effects between runs of one participant and task, synthetic / real",
+        ceiling="training participants / held-out participants",
+        floor="0, the same run again",
+        rule=Rule("at least 0.5", at_least(0.5), "two runs of a task of one participant"),
+        use=INDIVIDUALS,
+    ),
+    Metric(
+        "diversity_samples_ratio",
+        section="diversity",
+        label="Differences between samples of a run, as between runs of a real participant",
+        what="variance of effects between samples of one run / between real runs of one "
+        "participant",
+        ceiling="training participants / held-out participants",
+        floor="0, the same sample again",
+        rule=Rule("at least 0.5", at_least(0.5), "several samples of a run", optional=True),
+        use=INDIVIDUALS,
+    ),
+    Metric(
+        "sample_correlation",
+        section="diversity",
+        label="Likeness of samples of one run",
+        what="correlation between samples of one run, beyond what is evoked",
+        ceiling="real runs of one participant and task",
+        floor="1, the same sample again",
+    ),
+)
+"""What this family computes."""
 
 Groups = Mapping[str, Sequence[Sequence[RunRecord]]]
 """Participant → groups of runs that repeat each other."""
@@ -46,81 +84,74 @@ def retests(records: Iterable[RunRecord]) -> dict[str, list[list[RunRecord]]]:
     """
     groups: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
-        mine = groups.setdefault(record.run.participant, {})
-        mine.setdefault(record.run.task, []).append(record)
+        tasks = groups.setdefault(record.run.participant, {})
+        tasks.setdefault(record.run.task, []).append(record)
     return {
-        person: several
-        for person, mine in groups.items()
-        if (several := [group for group in mine.values() if len(group) > 1])
+        participant: several
+        for participant, tasks in groups.items()
+        if (several := [group for group in tasks.values() if len(group) > 1])
     }
 
 
-def compare_diversity(
-    samples: Groups,
-    made: Sequence[RunRecord],
-    real: Sequence[RunRecord],
-    training: Sequence[RunRecord],
-    keys: np.ndarray,
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Figures of diversity of a generator beside the real test-retest difference.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare the diversity of a generator with the real test-retest difference.
 
-    Participants are what is resampled: samples of a run are no people of their own.
+    Participants are what is resampled: samples of a run are no participants of
+    their own.
 
     Parameters
     ----------
-    samples : mapping
-        Participant → groups of synthetic samples of one run.
-    made, real, training : sequence of RunRecord
-        Synthetic, real held-out and real training runs.
-    keys : ndarray of int, shape (B, 3)
-        Blocks that all runs have.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data, or real data beside themselves,
+        which have no samples.
 
     Returns
     -------
     dict
         ``diversity_runs_ratio``: variance of the effects between runs of one
-        person and task, synthetic / real; ``diversity_samples_ratio``: the
+        participant and task, synthetic / real; ``diversity_samples_ratio``: the
         same between samples of one run; both with the ratio of training to
-        held-out people as ceiling and 0, the same run again, as floor.
+        held-out participants as ceiling and 0, the same run again, as floor.
         ``sample_correlation``: correlation between samples of one run of what
-        is not evoked; its ceiling is that of two real runs of one person, its
-        floor 1. Figures of samples only where there are several.
+        is not evoked; its ceiling is that of two real runs of one participant,
+        its floor 1. Metrics of samples only where there are several.
     """
-    truth = _per_person(retests(real), keys)
-    reference = _per_person(retests(training), keys)
-    figures = {}
-    for name, groups in (("runs", retests(made)), ("samples", samples)):
-        found = _per_person(groups, keys)
-        people = [person for person in truth if person in found]
-        if not people:
+    keys = comparison.cohort.keys
+    real = _per_participant(retests(comparison.real_runs), keys)
+    training = _per_participant(retests(comparison.training_runs), keys)
+    samples = comparison.cohort.samples.get(comparison.source, {})
+    estimates = {}
+    for name, groups in (("runs", retests(comparison.runs)), ("samples", samples)):
+        synthetic = _per_participant(groups, keys)
+        participants = [participant for participant in real if participant in synthetic]
+        if not participants:
             continue
-        ours = np.array([found[person] for person in people])
-        theirs = np.array([truth[person] for person in people])
-        counts = bootstrap_counts(len(people), rng)
-        value = _ratio(ours[:, 0], theirs[:, 0])
-        spread = np.array([_ratio(n * ours[:, 0], n * theirs[:, 0]) for n in counts])
-        others = np.array(list(reference.values())).reshape(-1, 2)
+        values = np.array([synthetic[participant] for participant in participants])
+        real_values = np.array([real[participant] for participant in participants])
+        counts = bootstrap_counts(len(participants), comparison.random(f"bootstrap of {name}"))
+        ratio = _ratio(values[:, 0], real_values[:, 0])
+        spread = np.array([_ratio(n * values[:, 0], n * real_values[:, 0]) for n in counts])
+        others = np.array(list(training.values())).reshape(-1, 2)
         ceiling = _ratio(
             np.full(len(others), finite_mean(others[:, 0])),
-            np.full(len(others), finite_mean(theirs[:, 0])),
+            np.full(len(others), finite_mean(real_values[:, 0])),
         )
-        limits = interval(value, spread, (0.0, np.inf))
-        figures[f"diversity_{name}_ratio"] = Figure(value, *limits, ceiling, 0.0)
+        limits = interval(ratio, spread, (0.0, np.inf))
+        estimates[f"diversity_{name}_ratio"] = Estimate(ratio, *limits, ceiling, 0.0)
         if name == "samples":
-            value = finite_mean(ours[:, 1])
-            spread = counts @ ours[:, 1] / len(people)
+            value = finite_mean(values[:, 1])
+            spread = counts @ values[:, 1] / len(participants)
             limits = interval(value, spread, (-1.0, 1.0))
-            figures["sample_correlation"] = Figure(value, *limits, finite_mean(theirs[:, 1]), 1.0)
-    return figures
+            estimates["sample_correlation"] = Estimate(
+                value, *limits, finite_mean(real_values[:, 1]), 1.0
+            )
+    return estimates
 
 
-def _per_person(groups: Groups, keys: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Variance of effects and correlation of residuals between each person's repetitions."""
-    found = {}
-    for person, several in groups.items():
+def _per_participant(groups: Groups, keys: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Measure how a participant's repetitions differ: variance of effects, correlation of noise."""
+    measured = {}
+    for participant, several in groups.items():
         differences, correlations = [], []
         for group in several:
             effects = [_effects(record, keys) for record in group]
@@ -128,22 +159,22 @@ def _per_person(groups: Groups, keys: np.ndarray) -> dict[str, tuple[float, floa
             for a, b in combinations(range(len(group)), 2):
                 differences.append(_variance(effects[a], effects[b]))
                 correlations.append(_correlation(residuals[a], residuals[b]))
-        found[person] = finite_mean(differences), finite_mean(correlations)
-    return found
+        measured[participant] = finite_mean(differences), finite_mean(correlations)
+    return measured
 
 
 def _effects(record: RunRecord, keys: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(record.trial_types, block_effects(record, keys), strict=True))
+    return dict(zip(record.trial_types, supervoxel_effects(record, keys), strict=True))
 
 
 def _variance(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> float:
-    """Variance of a single run's effect about the person's own: half the squared difference."""
+    """Estimate the variance of one run's effect: half the squared difference of two runs'."""
     shared = [np.mean((first[name] - second[name]) ** 2) / 2 for name in first if name in second]
     return finite_mean(shared)
 
 
 def _residual(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Residual series with every block scaled alike: (B, T)."""
+    """Residual series with every supervoxel scaled alike: (B, T)."""
     series = residual_series(record, keys)
     series = series - series.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(series, axis=1, keepdims=True)
@@ -160,3 +191,12 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
     both = np.isfinite(above) & np.isfinite(below)
     total = below[both].sum()
     return float(above[both].sum() / total) if total > 0 else NAN
+
+
+FAMILY = Family(
+    "diversity",
+    "Do repetitions differ as real ones do?",
+    METRICS,
+    compare,
+    compare,
+)

@@ -1,8 +1,8 @@
-"""Individuals: whether a synthetic map resembles its own participant's real one.
+"""Compare participants' own maps: whether a synthetic one resembles its participant's real one.
 
-Maps are compared on blocks of 12 mm, where the noise of single voxels averages out.
+Maps are compared on supervoxels of 12 mm, where the noise of single voxels averages out.
 
-Array legend: ``P`` participants, ``C`` conditions, ``N`` coordinates or voxels.
+Legend: P participants, C conditions, K trial types, N coordinates or voxels.
 """
 
 from __future__ import annotations
@@ -12,29 +12,88 @@ from collections.abc import Mapping
 import numpy as np
 
 from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.measures.identification import top1
 from fmrisynth.evaluation.measures.resampling import (
     N_DRAWS,
     NAN,
-    Figure,
     bootstrap_counts,
     finite_mean,
     interval,
 )
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import TWO_RUNS, at_least, share_of_retest
+from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 
 __all__ = [
+    "FAMILY",
+    "METRICS",
     "between_variance",
-    "compare_individuals",
+    "compare",
+    "compare_real",
     "participant_matrices",
     "participant_matrix",
-    "real_individuals",
 ]
+
+_EXCHANGED = "participants taken for each other"
+
+METRICS = (
+    Metric(
+        "individual_identification",
+        section="individuals",
+        label="Participants recognised from their maps",
+        what="share of participants recognised from their synthetic maps",
+        ceiling="one half of the real runs from the other",
+        floor=_EXCHANGED,
+    ),
+    Metric(
+        "individual_correlation",
+        section="individuals",
+        label="Participants' own maps",
+        what="correlation with the own real maps, without the group map",
+        ceiling="one half of the real runs with the other",
+        floor=_EXCHANGED,
+        rule=Rule(
+            "at least 0.5 of what the same participants scanned again have",
+            share_of_retest(0.5),
+            TWO_RUNS,
+        ),
+        use=INDIVIDUALS,
+    ),
+    Metric(
+        "diversity_participants_ratio",
+        section="diversity",
+        label="Differences between participants, synthetic / real",
+        what="variance of maps between participants beyond noise, synthetic / real",
+        ceiling="training participants / held-out participants",
+        floor="0, all participants the same",
+        rule=Rule(
+            "at least 0.5 (where real participants differ beyond noise)",
+            at_least(0.5),
+            f"{TWO_RUNS}, who differ beyond noise",
+        ),
+        use=INDIVIDUALS,
+    ),
+    Metric(
+        "map_variance_ratio",
+        section="diversity",
+        label="Differences between participants with noise, synthetic / real",
+        what="variance of maps between participants with their noise, synthetic / real",
+        ceiling="training participants / held-out participants",
+        floor="the noise alone, all participants the same",
+    ),
+)
+"""What this family computes."""
 
 Halves = tuple[np.ndarray, np.ndarray]
 
 _BEYOND_NOISE = 2.5
 """Standard errors that the real variance between participants must lie above 0."""
+
+_N_BOOTSTRAP = 200
 
 _BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-1.0, 1.0)}
 
@@ -93,7 +152,7 @@ def participant_matrices(
     for name, table in tables.items():
         if name in (real, training) or len(table.participants) < 2:
             continue
-        rows = [truth.participants.index(person) for person in table.participants]
+        rows = [truth.participants.index(participant) for participant in table.participants]
         matrices[name] = participant_matrix(
             merge(table.whole(), membership), merge(truth.whole()[rows], membership), group
         )
@@ -136,31 +195,19 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
     return float(np.mean(totals)), error
 
 
-def compare_individuals(
-    made: MapTable,
-    real: MapTable,
-    training: MapTable | None,
-    membership: np.ndarray,
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Figures of individuals, with the test–retest ceiling of real data.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare participants' synthetic maps with their real ones.
 
     One half of the synthetic runs is compared with the other half of the real
     ones, and the ceiling one half of the real runs with the other, so that
     both rest on as many runs; participants without two runs of any condition
-    are left out. Where hardly anybody has two, all runs are used, and there is
-    no ceiling.
+    are left out. Where hardly any participant has two, all runs are used, and
+    there is no ceiling.
 
     Parameters
     ----------
-    made, real : MapTable
-        Generator and real held-out participants; made may have fewer.
-    training : MapTable or None
-        Source of the group map that is taken out, and of the ceiling of diversity.
-    membership : ndarray, shape (C, K)
-        Which trial types make up each condition.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data.
 
     Returns
     -------
@@ -170,62 +217,63 @@ def compare_individuals(
         (synthetic / real variance between participants) and
         ``map_variance_ratio`` (the same with the noise of the maps; its floor is the noise alone).
     """
-    people = [p for p in made.halved if p in real.halved]
-    split = len(people) > 1
+    synthetic, real, training = comparison.supervoxel_tables()
+    membership = comparison.cohort.conditions.membership
+    participants = [p for p in synthetic.halved if p in real.halved]
+    split = len(participants) > 1
     if split:  # who has lost too many runs is left out
-        made, real = made.of(people), real.of(people)
-    rows = np.array([real.participants.index(person) for person in made.participants])
+        synthetic, real = synthetic.of(participants), real.of(participants)
+    rows = np.array([real.participants.index(name) for name in synthetic.participants])
     if len(rows) < 2:
         return {}
-    whole = merge(made.whole(), membership), merge(real.whole()[rows], membership)
     source = real if training is None else training
     group = group_mean(merge(source.whole(), membership))
     if split:
-        synthetic, truth = _halves(made, membership), _halves(real, membership, rows)
-        pairs = [(synthetic[0], truth[1]), (synthetic[1], truth[0])]
-        ceiling_matrix = participant_matrix(*truth, group)
+        halves, real_halves = _halves(synthetic, membership), _halves(real, membership, rows)
+        pairs = [(halves[0], real_halves[1]), (halves[1], real_halves[0])]
+        ceiling_matrix = participant_matrix(*real_halves, group)
     else:
-        pairs = [whole]
+        pairs = [(merge(synthetic.whole(), membership), merge(real.whole()[rows], membership))]
         ceiling_matrix = np.full((len(rows), len(rows)), NAN)
     matrix = np.mean([participant_matrix(a, b, group) for a, b in pairs], axis=0)
-    figures = _identity_figures(matrix, ceiling_matrix, rng)
+    estimates = _identity(matrix, ceiling_matrix, comparison.random("bootstrap of own maps"))
     # At the level of trial types, which are more: the error is over conditions.
     each = np.eye(membership.shape[1])
     others = training if training is not None and len(training.participants) > 1 else None
-    truth_halves = _halves(real, each, rows) if split else None
-    if truth_halves is not None:
+    by_type = _halves(real, each, rows) if split else None
+    if by_type is not None:
         reference = _halves(others, each) if others is not None and others.has_halves else None
-        figures["diversity_participants_ratio"] = _ratio(
-            _halves(made, each), truth_halves, reference, rng
+        estimates["diversity_participants_ratio"] = _true_ratio(
+            _halves(synthetic, each), by_type, reference, comparison.random("bootstrap of variance")
         )
-    figures["map_variance_ratio"] = _total_ratio(
-        merge(made.whole(), each),
+    estimates["map_variance_ratio"] = _total_ratio(
+        merge(synthetic.whole(), each),
         merge(real.whole()[rows], each),
         merge(others.whole(), each) if others is not None else None,
-        truth_halves,
-        rng,
+        by_type,
+        comparison.random("bootstrap of total variance"),
     )
-    return figures
+    return estimates
 
 
-def real_individuals(
-    real: MapTable, training: MapTable | None, membership: np.ndarray, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of individuals of real data as its own generator.
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare participants' maps from one half of their real runs with those from the other.
 
-    One half of the runs is recognised from the other. The ratios of variance
-    are those of one half of the participants to the other half.
+    The ratios of variance are those of one half of the participants to the other half.
 
     Parameters
     ----------
-    real, training, membership, rng
-        As for `compare_individuals`.
+    comparison : Comparison
+        Real data beside themselves.
 
     Returns
     -------
     dict
-        As `compare_individuals`; empty without two runs of each condition.
+        As `compare`; empty without two runs of each condition.
     """
+    membership = comparison.cohort.conditions.membership
+    real = comparison.cohort.supervoxel_tables[REAL]
+    training = comparison.cohort.training_supervoxels
     real = real.of(real.halved)
     n = len(real.participants)
     if n < 2:
@@ -233,23 +281,22 @@ def real_individuals(
     source = real if training is None else training
     group = group_mean(merge(source.whole(), membership))
     matrix = participant_matrix(*_halves(real, membership), group)
-    figures = _identity_figures(matrix, matrix, rng)
+    estimates = _identity(matrix, matrix, comparison.random("bootstrap of own maps"))
     if n < 4:
-        return figures
+        return estimates
     each = np.eye(membership.shape[1])
     first, second = _halves(real, each)
     whole = merge(real.whole(), each)
     reference = training if training is not None and training.has_halves else None
-    differ = _differ((first, second), _halves(reference, each) if reference is not None else None)
     pairs = {"map_variance_ratio": (whole, whole)}
-    if differ:
+    if _differ((first, second), _halves(reference, each) if reference is not None else None):
         pairs["diversity_participants_ratio"] = (first, second)
     for name, maps in pairs.items():
-        found = _ratios_of_halves(*maps, rng)
-        if len(found):
-            low, high = np.percentile(found, [2.5, 97.5])
-            figures[name] = Figure(float(np.median(found)), float(low), float(high), 1.0, 0.0)
-    return figures
+        ratios = _ratios_of_halves(*maps, comparison.random(f"halves of {name}"))
+        if len(ratios):
+            low, high = np.percentile(ratios, [2.5, 97.5])
+            estimates[name] = Estimate(float(np.median(ratios)), float(low), float(high), 1.0, 0.0)
+    return estimates
 
 
 def _ratios_of_halves(
@@ -274,32 +321,31 @@ def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = N
     return (first, second) if rows is None else (first[rows], second[rows])
 
 
-def _identity_figures(
+def _identity(
     matrix: np.ndarray, ceiling_matrix: np.ndarray, rng: np.random.Generator
-) -> dict[str, Figure]:
+) -> Estimates:
     n = len(matrix)
     counts = bootstrap_counts(n, rng)
-    hits, own = _hits(matrix), np.diag(matrix)
-    # Everybody taken for somebody else, in every way that turns the list round.
-    turned = [np.roll(matrix, turn, axis=1) for turn in range(1, n)]
+    # Chance level: every cyclic permutation of the participants.
+    permuted = [np.roll(matrix, shift, axis=1) for shift in range(1, n)]
     values = {
         "individual_identification": (
-            hits,
+            _hits(matrix),
             top1(ceiling_matrix),
-            finite_mean([float(_hits(other).mean()) for other in turned]),
+            finite_mean([float(_hits(other).mean()) for other in permuted]),
         ),
         "individual_correlation": (
-            own,
+            np.diag(matrix),
             float(np.mean(np.diag(ceiling_matrix))),
-            finite_mean([float(np.diag(other).mean()) for other in turned]),
+            finite_mean([float(np.diag(other).mean()) for other in permuted]),
         ),
     }
-    figures = {}
-    for name, (per_person, ceiling, floor) in values.items():
-        value = float(np.mean(per_person))
-        samples = counts @ per_person / n
-        figures[name] = Figure(value, *interval(value, samples, _BOUNDS[name]), ceiling, floor)
-    return figures
+    estimates = {}
+    for name, (each, ceiling, floor) in values.items():
+        value = float(np.mean(each))
+        limits = interval(value, counts @ each / n, _BOUNDS[name])
+        estimates[name] = Estimate(value, *limits, ceiling, floor)
+    return estimates
 
 
 def _hits(matrix: np.ndarray) -> np.ndarray:
@@ -309,10 +355,10 @@ def _hits(matrix: np.ndarray) -> np.ndarray:
 
 
 def _differ(real: Halves, training: Halves | None) -> bool:
-    """Tell whether real people differ beyond noise, on all real people there are.
+    """Tell whether real participants differ beyond noise, on all real participants there are.
 
-    A generator's ratio rests on held-out people alone; only whether there is
-    anything to reach is learned from everybody.
+    A generator's ratio rests on held-out participants alone; only whether there
+    is anything to reach is learned from all of them.
     """
     halves = real
     if training is not None:
@@ -322,49 +368,51 @@ def _differ(real: Halves, training: Halves | None) -> bool:
 
 
 def _total_ratio(
-    made: np.ndarray,
+    synthetic: np.ndarray,
     real: np.ndarray,
     training: np.ndarray | None,
     halves: Halves | None,
     rng: np.random.Generator,
-) -> Figure:
+) -> Estimate:
     """Synthetic over real variance of the participants' maps, noise included."""
     total = between_variance(real, real)[0]
     if not total > 0:
-        return Figure(NAN)
-    value = between_variance(made, made)[0] / total
+        return Estimate(NAN)
+    value = between_variance(synthetic, synthetic)[0] / total
     samples = []
-    for counts in bootstrap_counts(len(real), rng, 200):
+    for counts in bootstrap_counts(len(real), rng, _N_BOOTSTRAP):
         rows = np.repeat(np.arange(len(real)), counts)
         below = between_variance(real[rows], real[rows])[0]
         if (counts > 0).sum() > 1 and below > 0:
-            samples.append(between_variance(made[rows], made[rows])[0] / below)
+            samples.append(between_variance(synthetic[rows], synthetic[rows])[0] / below)
     ceiling = between_variance(training, training)[0] / total if training is not None else NAN
-    # The noise alone: what a generator has that gives everybody the same response.
+    # The noise alone: what a generator has that gives all participants the same response.
     true = between_variance(*halves)[0] if halves is not None else NAN
     floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
-    return Figure(value, *interval(value, np.array(samples)), ceiling, floor)
+    return Estimate(value, *interval(value, np.array(samples)), ceiling, floor)
 
 
-def _ratio(made: Halves, real: Halves, training: Halves | None, rng: np.random.Generator) -> Figure:
+def _true_ratio(
+    synthetic: Halves, real: Halves, training: Halves | None, rng: np.random.Generator
+) -> Estimate:
     """Synthetic over real variance between participants, with its interval and ceiling.
 
     NaN where the real participants themselves do not differ beyond noise:
-    there is nothing to reach then. The floor is everybody being the same.
+    there is nothing to reach then. The floor is no difference at all.
     """
     n = len(real[0])
     true, _ = between_variance(*real)
     if not true > 0 or not _differ(real, training):
-        return Figure(NAN)
-    value = between_variance(*made)[0] / true
+        return Estimate(NAN)
+    value = between_variance(*synthetic)[0] / true
     samples = []
-    for counts in bootstrap_counts(n, rng, 200):
+    for counts in bootstrap_counts(n, rng, _N_BOOTSTRAP):
         rows = np.repeat(np.arange(n), counts)
         below = between_variance(real[0][rows], real[1][rows])[0]
         if (counts > 0).sum() > 1 and below > 0:
-            samples.append(between_variance(made[0][rows], made[1][rows])[0] / below)
+            samples.append(between_variance(synthetic[0][rows], synthetic[1][rows])[0] / below)
     ceiling = between_variance(*training)[0] / true if training is not None else NAN
-    return Figure(value, *interval(value, np.array(samples)), ceiling, 0.0)
+    return Estimate(value, *interval(value, np.array(samples)), ceiling, 0.0)
 
 
 def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -375,3 +423,12 @@ def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
     if not power > 0:
         return centred
     return centred - np.outer(centred @ direction / power, direction)
+
+
+FAMILY = Family(
+    "individuals",
+    "Are a participant's synthetic maps its own, and do participants differ as real ones do?",
+    METRICS,
+    compare,
+    compare_real,
+)

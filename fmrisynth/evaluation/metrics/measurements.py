@@ -1,4 +1,4 @@
-"""What is measured once for all sources: time courses, networks, shares of variance."""
+"""Measure once what several metrics and the report need of all sources."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fmrisynth.evaluation.cohort.cohort import Cohort
+from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying
 from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
-from fmrisynth.evaluation.metrics.timeseries import halves_of
-from fmrisynth.evaluation.metrics.variance import variance_shares
+from fmrisynth.evaluation.measures.variance import variance_shares
 from fmrisynth.evaluation.runs.atlas import Atlas
 
 __all__ = ["HALVES", "Measurements", "measure", "without_halves"]
 
 HALVES = ("real, first half of the runs", "real, second half of the runs")
-"""Names under which real data are their own generator."""
+"""Names under which time courses hold the halves of the real runs."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,20 @@ class Measurements:
     courses : tuple of TimeCourse
         One for each condition, with `HALVES` among the sources.
     networks : mapping
-        Source → Networks; empty with too few blocks.
+        Source → Networks; empty with too few supervoxels.
     half_networks : tuple of Networks or None
-        Of `HALVES`; None where nobody has two runs of a task.
+        Of `HALVES`; None where no participant has two runs of a task.
     shares : mapping
         Source → factor → share of the variance.
+    audits : mapping
+        Generator → CopyAudit; empty without training participants.
     """
 
     courses: tuple[TimeCourse, ...]
     networks: Mapping[str, Networks]
     half_networks: tuple[Networks, Networks] | None
     shares: Mapping[str, dict[str, float]]
+    audits: Mapping[str, CopyAudit]
 
 
 def measure(
@@ -48,6 +52,7 @@ def measure(
     maps: Mapping[str, np.ndarray],
     by_type: Mapping[str, np.ndarray],
     atlas: Atlas | None,
+    rng: np.random.Generator,
 ) -> Measurements:
     """Measure all sources.
 
@@ -59,15 +64,17 @@ def measure(
         Source → group maps of the conditions, (C, V), and of the trial types, (K, V).
     atlas : Atlas or None
         Regions of the time courses.
+    rng : numpy.random.Generator
+        Draws the training participants of the copying audits.
 
     Returns
     -------
     Measurements
     """
-    halves = halves_of(cohort.runs[REAL])
+    halves = split_halves(cohort.runs[REAL])
     networks: dict[str, Networks] = {}
     half_networks = None
-    if len(cohort.keys) >= 8:  # fewer blocks than that make no parcels worth the name
+    if len(cohort.keys) >= 8:  # fewer supervoxels than that make no parcels worth the name
         labels = parcels(cohort.runs[TRAINING] or cohort.runs[REAL], cohort.keys)
         for name, runs in cohort.runs.items():
             if runs:
@@ -80,11 +87,18 @@ def measure(
         networks=networks,
         half_networks=half_networks,
         shares={n: variance_shares(runs, cohort.mask) for n, runs in cohort.runs.items() if runs},
+        audits={
+            name: audit_copying(
+                cohort.runs[name], cohort.runs[REAL], cohort.runs[TRAINING], cohort.keys, rng
+            )
+            for name in cohort.generators
+            if cohort.training is not None
+        },
     )
 
 
 def without_halves(courses: Sequence[TimeCourse]) -> tuple[TimeCourse, ...]:
-    """Leave out the courses that only figures of real data as its own generator need."""
+    """Leave out the courses that real data as their own generator alone need."""
     return tuple(
         replace(course, curves={k: v for k, v in course.curves.items() if k not in HALVES})
         for course in courses
@@ -100,7 +114,7 @@ def _time_courses(
     """Measure each condition's response where real training data have it (else the real ones)."""
     courses = []
     conditions = cohort.conditions
-    halves = dict(zip(HALVES, halves_of(cohort.runs[REAL]), strict=True))
+    halves = dict(zip(HALVES, split_halves(cohort.runs[REAL]), strict=True))
     sources = {REAL: cohort.runs[REAL]} | dict(cohort.runs) | halves
     for c, name in enumerate(conditions.names):
         chooser = TRAINING if TRAINING in maps and np.isfinite(maps[TRAINING][c, 0]) else REAL

@@ -1,6 +1,6 @@
-"""Dice overlap of thresholded maps: of effects, and of second-level z-maps.
+"""Compare thresholded maps by their Dice overlap: effects, and second-level z-maps.
 
-Array legend: ``P`` participants, ``C`` conditions, ``V`` voxels.
+Legend: P participants, C conditions, V voxels.
 """
 
 from __future__ import annotations
@@ -9,19 +9,43 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.conditions import Level
-from fmrisynth.evaluation.cohort.maps import MapTable
+from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    Figure,
     bootstrap_counts,
     finite_mean,
     interval,
     matched_draws,
 )
 from fmrisynth.evaluation.measures.second_level import one_sample_t, t_limit
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric
 
-__all__ = ["compare_overlap", "compare_overlap_halves", "dice", "significant", "strongest"]
+__all__ = ["FAMILY", "METRICS", "compare", "compare_real", "dice", "significant", "strongest"]
+
+_OTHERS = "the same between as many real training and real held-out participants"
+_OTHER_MAPS = "every other condition's map"
+
+METRICS = (
+    Metric(
+        "dice",
+        section="maps",
+        label="Overlap of active voxels (Dice)",
+        what="Dice overlap of the strongest 5 % of the voxels",
+        ceiling=_OTHERS,
+        floor=_OTHER_MAPS,
+    ),
+    Metric(
+        "dice_z",
+        section="maps",
+        label="Overlap of significant voxels (Dice)",
+        what="Dice overlap of second-level z-maps, p < .01 uncorrected",
+        ceiling=_OTHERS,
+        floor=_OTHER_MAPS,
+    ),
+)
+"""What this family computes."""
 
 SHARE = 0.05
 """Share of the voxels that count as active in a map of effects, the same in every map."""
@@ -30,7 +54,8 @@ _N_BOOTSTRAP, _N_DRAWS = 60, 20  # ranks need voxels, which coordinates do not h
 
 Reader = Callable[[int], np.ndarray]
 Counts = np.ndarray | None
-Threshold = Callable[[np.ndarray, Counts], np.ndarray | None]
+Voxels = np.ndarray | None
+Threshold = Callable[[np.ndarray, Counts], Voxels]
 
 
 def strongest(maps: np.ndarray, counts: Counts = None) -> np.ndarray | None:
@@ -46,8 +71,8 @@ def strongest(maps: np.ndarray, counts: Counts = None) -> np.ndarray | None:
     Returns
     -------
     ndarray of bool, shape (V,), or None
-        The same number of voxels in every map, so that the figure does not
-        depend on the size of effects; None when nobody has the condition.
+        The same number of voxels in every map, so that the overlap does
+        not depend on the size of effects; None when nobody has the condition.
     """
     usable, counts = _usable(maps, counts)
     if not counts.sum():
@@ -95,107 +120,122 @@ def dice(first: np.ndarray | None, second: np.ndarray | None) -> float:
     return float(2 * (first & second).sum() / (first.sum() + second.sum()))
 
 
-def compare_overlap(
-    made: MapTable,
-    real: MapTable,
-    training: MapTable | None,
-    level: Level,
-    rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Dice of a generator's group maps with interval, ceiling and floor.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare the active voxels of a generator's group maps with the real ones.
 
     Parameters
     ----------
-    made, real : MapTable
-        Generator and real held-out participants; made may have fewer.
-    training : MapTable or None
-        Real training participants, for the ceiling.
-    level : Level
-        The conditions.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data, on one level of conditions.
 
     Returns
     -------
     dict
-        ``dice`` (strongest 5 % of the voxels of the mean effects) and
-        ``dice_z`` (second-level z-maps, p < .01 uncorrected): means over conditions;
-        their floor is that of conditions taken for each other.
+        ``dice`` and ``dice_z``, means over conditions; their floor is that of
+        conditions taken for each other. Empty for trial types: a Dice for each
+        of many small conditions says little.
     """
-    rows = [real.participants.index(person) for person in made.participants]
+    level, rows = comparison.level, comparison.rows
+    if level.suffix == "_trial_type":
+        return {}
+    tables, training = comparison.cohort.tables, comparison.cohort.training
     return _compare(
-        lambda c: level.voxels(made, c),
-        lambda c: level.voxels(real, c)[rows],
+        comparison,
+        lambda c: level.voxels(tables[comparison.source], c),
+        lambda c: level.voxels(tables[REAL], c)[rows],
         (lambda c: level.voxels(training, c)) if training is not None else None,
-        level,
-        rng,
     )
 
 
-def compare_overlap_halves(
-    real: MapTable, training: MapTable | None, level: Level, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Dice of real data as its own generator: one half of the runs with the other.
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare the active voxels of one half of the real runs with those of the other.
 
     Parameters
     ----------
-    real, training, level, rng
-        As for `compare_overlap`.
+    comparison : Comparison
+        Real data beside themselves, on one level of conditions.
 
     Returns
     -------
     dict
-        As `compare_overlap`; empty without two runs of each condition.
+        As `compare`; empty without two runs of each condition.
     """
-    if not real.has_halves:
+    level, real = comparison.level, comparison.cohort.tables[REAL]
+    if level.suffix == "_trial_type" or not real.has_halves:
         return {}
+    training = comparison.cohort.training
     half = 0 if training is not None and training.has_halves else None
     return _compare(
+        comparison,
         lambda c: level.voxels(real, c, 0),
         lambda c: level.voxels(real, c, 1),
         (lambda c: level.voxels(training, c, half)) if training is not None else None,
-        level,
-        rng,
     )
 
 
 def _compare(
-    made: Reader, real: Reader, training: Reader | None, level: Level, rng: np.random.Generator
-) -> dict[str, Figure]:
+    comparison: Comparison, synthetic: Reader, real: Reader, training: Reader | None
+) -> Estimates:
     """Go through the conditions one by one; every one sees the same draws of participants."""
-    n_real = len(real(0))
-    n_training = len(training(0)) if training is not None else 0
-    counts = bootstrap_counts(n_real, rng, _N_BOOTSTRAP)
-    pairs = matched_draws(n_real, n_training, rng, _N_DRAWS)
-    thresholds: dict[str, Threshold] = {"dice": strongest, "dice_z": significant}
-    active: dict[str, list[tuple[np.ndarray | None, np.ndarray | None]]] = {}
-    samples: dict[str, list[list[float]]] = {name: [] for name in thresholds}
-    ceilings: dict[str, list[float]] = {name: [] for name in thresholds}
-    for c in range(len(level.names)):
-        ours, theirs = made(c), real(c)
-        others = training(c) if training is not None else theirs[:0]
-        for name, find in thresholds.items():
-            active.setdefault(name, []).append((find(ours, None), find(theirs, None)))
-            samples[name].append([dice(find(ours, n), find(theirs, n)) for n in counts])
-            ceilings[name] += [dice(find(others[b], None), find(theirs[a], None)) for a, b in pairs]
-    figures = {}
-    for name, found in active.items():
-        value = finite_mean([dice(*both) for both in found])
+    n_conditions = len(comparison.level.names)
+    counts = bootstrap_counts(len(real(0)), comparison.random("bootstrap"), _N_BOOTSTRAP)
+    ceilings = comparison.once("ceiling", lambda: _ceilings(comparison, real, training))
+    active: dict[str, list[tuple[Voxels, Voxels]]] = {name: [] for name in _THRESHOLDS}
+    samples: dict[str, list[list[float]]] = {name: [] for name in _THRESHOLDS}
+    for c in range(n_conditions):
+        maps, real_maps = synthetic(c), real(c)
+        for name, find in _THRESHOLDS.items():
+            active[name].append((find(maps, None), find(real_maps, None)))
+            samples[name].append([dice(find(maps, n), find(real_maps, n)) for n in counts])
+    estimates = {}
+    for name, pairs in active.items():
+        value = finite_mean([dice(*pair) for pair in pairs])
         floor = finite_mean(
             [
-                dice(found[k][0], found[c][1])
-                for k in range(len(found))
-                for c in range(len(found))
+                dice(pairs[k][0], pairs[c][1])
+                for k in range(n_conditions)
+                for c in range(n_conditions)
                 if k != c
             ]
         )
         each = [finite_mean(column) for column in zip(*samples[name], strict=True)]
         limits = interval(value, np.array(each), (0.0, 1.0))
-        figures[name] = Figure(value, *limits, finite_mean(ceilings[name]), floor)
-    return figures
+        estimates[name] = Estimate(value, *limits, ceilings[name], floor)
+    return estimates
+
+
+def _ceilings(comparison: Comparison, real: Reader, training: Reader | None) -> dict[str, float]:
+    """Measure the overlap of as many training participants, as if they were synthetic."""
+    if training is None:
+        return dict.fromkeys(_THRESHOLDS, NAN)
+    draws = matched_draws(
+        len(real(0)), len(training(0)), comparison.shared_random("ceiling"), _N_DRAWS
+    )
+    overlaps: dict[str, list[float]] = {name: [] for name in _THRESHOLDS}
+    for c in range(len(comparison.level.names)):
+        real_maps, training_maps = real(c), training(c)
+        for name, find in _THRESHOLDS.items():
+            overlaps[name] += [
+                dice(find(training_maps[training_rows], None), find(real_maps[rows], None))
+                for rows, training_rows in draws
+            ]
+    return {name: finite_mean(values) for name, values in overlaps.items()}
 
 
 def _usable(maps: np.ndarray, counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     present = np.isfinite(maps[:, 0])
     weights = np.ones(len(maps), dtype=int) if counts is None else counts
     return maps[present], weights[present]
+
+
+_THRESHOLDS: dict[str, Threshold] = {"dice": strongest, "dice_z": significant}
+"""Metric → how its active voxels are found."""
+
+FAMILY = Family(
+    "overlap",
+    "Are the same voxels active?",
+    METRICS,
+    compare,
+    compare_real,
+    by_level=True,
+)

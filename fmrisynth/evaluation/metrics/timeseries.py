@@ -1,6 +1,6 @@
-"""Figures of the time series per participant, and their ratio to the real ones.
+"""Compare runs without mean and drift: noise level, autocorrelation, smoothness, spectrum.
 
-Array legend: ``P`` participants, ``F`` figures.
+Legend: P participants, F measures of one run.
 """
 
 from __future__ import annotations
@@ -11,27 +11,90 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fmrisynth.evaluation.cohort.maps import ordered_runs
-from fmrisynth.evaluation.measures.resampling import NAN, Figure, bootstrap_counts, interval
+from fmrisynth.evaluation.cohort.halves import split_halves
+from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import near_one
+from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 from fmrisynth.evaluation.runs.noise import N_LAGS, band_quarters
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["NAMES", "compare_time_series", "halves_of", "real_time_series", "run_figures"]
+__all__ = ["FAMILY", "METRICS", "NAMES", "compare", "compare_real", "compare_runs", "measure_run"]
 
 _LAGS = tuple(f"lag{lag}" for lag in range(1, N_LAGS + 1))
-NAMES = ("temporal_sd", "tsnr", *_LAGS, "fwhm", "power_q1", "power_q2", "power_q3", "power_q4")
-"""Names of the ``F`` figures of one run."""
+_QUARTERS = ("power_q1", "power_q2", "power_q3", "power_q4")
+NAMES = ("temporal_sd", "tsnr", *_LAGS, "fwhm", *_QUARTERS)
+"""Names of the F measures of one run."""
 
 _WITH_RATIO = ("temporal_sd", "tsnr", "lag1", "fwhm")
 
-_WHITE = dict.fromkeys((*_LAGS, "fwhm"), 0.0) | dict.fromkeys(NAMES[-4:], 0.25)
-"""What noise that is white in time and space has: the floor of figures of colour."""
+_WHITE = dict.fromkeys((*_LAGS, "fwhm"), 0.0) | dict.fromkeys(_QUARTERS, 0.25)
+"""What noise that is white in time and space has: the floor of measures of autocorrelation."""
+
+_TRAINING = "the same of real training runs"
+_OVER_HELD_OUT = f"{_TRAINING}, over held-out"
+_SIZE = (
+    "none: too much and too little are both wrong, and neither has an end; a ratio of 1 is right"
+)
+_NEAR_ONE = Rule("within 10 % of 1", near_one(0.1), "a task that synthetic and real runs share")
+
+
+def _ratio(name: str, label: str, what: str, floor: str, rule: Rule | None = None) -> Metric:
+    return Metric(
+        f"{name}_ratio",
+        section="noise",
+        label=f"{label}, synthetic / real",
+        what=f"{what}, synthetic / real",
+        ceiling=_OVER_HELD_OUT,
+        floor=floor,
+        rule=rule,
+        use=TIME_SERIES if rule is not None else None,
+    )
+
+
+def _absolute(name: str, label: str, what: str, floor: str) -> Metric:
+    return Metric(
+        name, section="noise", label=label, what=what, ceiling=_TRAINING, floor=floor, absolute=True
+    )
+
+
+METRICS = (
+    _ratio("temporal_sd", "Temporal SD", "temporal standard deviation", _SIZE, _NEAR_ONE),
+    _ratio("tsnr", "tSNR", "temporal signal-to-noise ratio", _SIZE),
+    _ratio(
+        "lag1", "Lag-1 autocorrelation", "autocorrelation at lag 1", "0, white noise", _NEAR_ONE
+    ),
+    _ratio("fwhm", "Smoothness (FWHM)", "spatial smoothness", "0, white noise", _NEAR_ONE),
+    *(
+        Metric(
+            name,
+            section="noise",
+            label=f"Power in quarter {quarter} of the band",
+            what=f"share of the power in quarter {quarter} of the band",
+            ceiling=_TRAINING,
+            floor="0.25, white noise",
+        )
+        for quarter, name in enumerate(_QUARTERS, start=1)
+    ),
+    _absolute("temporal_sd", "Temporal SD, %", "temporal standard deviation, %", _SIZE),
+    _absolute("tsnr", "tSNR", "temporal signal-to-noise ratio", _SIZE),
+    _absolute("fwhm", "Smoothness (FWHM), mm", "spatial smoothness, mm", "0, white noise"),
+    *(
+        _absolute(
+            name, f"Autocorrelation at lag {lag}", f"autocorrelation at lag {lag}", "0, white noise"
+        )
+        for lag, name in enumerate(_LAGS, start=1)
+    ),
+)
+"""What this family computes."""
 
 Cells = Mapping[tuple[str, str], np.ndarray]
 
 
-def run_figures(record: RunRecord) -> np.ndarray:
-    """Figures of one run in the order of `NAMES`.
+def measure_run(record: RunRecord) -> np.ndarray:
+    """Measure one run, in the order of `NAMES`.
 
     Parameters
     ----------
@@ -40,7 +103,7 @@ def run_figures(record: RunRecord) -> np.ndarray:
 
     Returns
     -------
-    ndarray, shape (F,)
+    ndarray of shape (F,)
     """
     return np.array(
         [
@@ -53,13 +116,57 @@ def run_figures(record: RunRecord) -> np.ndarray:
     )
 
 
-def compare_time_series(
+def compare(comparison: Comparison) -> Estimates:
+    """Measure a generator's runs, and divide by the measures of the real runs.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The generator beside the real data. Only participants and tasks that
+        both have are compared.
+
+    Returns
+    -------
+    dict
+        Name as in `NAMES` → Estimate; ``<name>_ratio`` is synthetic / real.
+    """
+    return compare_runs(
+        comparison.runs,
+        comparison.real_runs,
+        comparison.training_runs,
+        comparison.random("bootstrap"),
+    )
+
+
+def compare_real(comparison: Comparison) -> Estimates:
+    """Measure the real held-out runs, and divide one half of them by the other.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Real data beside themselves.
+
+    Returns
+    -------
+    dict
+        As `compare`; the ratios are those of one half of each participant's
+        runs of a task to the other.
+    """
+    runs, training = comparison.real_runs, comparison.training_runs
+    whole = compare_runs(runs, runs, training, comparison.random("bootstrap"))
+    halves = compare_runs(*split_halves(runs), training, comparison.random("bootstrap of halves"))
+    return {name: e for name, e in whole.items() if not name.endswith("_ratio")} | {
+        name: e for name, e in halves.items() if name.endswith("_ratio")
+    }
+
+
+def compare_runs(
     synthetic: Sequence[RunRecord],
     real: Sequence[RunRecord],
     training: Sequence[RunRecord],
     rng: np.random.Generator,
-) -> dict[str, Figure]:
-    """Figures of a generator's runs and their ratio to those of the real runs.
+) -> Estimates:
+    """Measure runs, and divide by the measures of the real runs.
 
     Parameters
     ----------
@@ -69,37 +176,36 @@ def compare_time_series(
     training : sequence of RunRecord
         Real runs of training participants, for the ceiling.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random numbers of the bootstrap.
 
     Returns
     -------
     dict
-        Name → Figure; ``<name>_ratio`` is synthetic / real.
+        As `compare`.
     """
-    ours, theirs = _cells(synthetic), _cells(real)
-    shared = [cell for cell in theirs if cell in ours]
+    cells, real_cells = _cells(synthetic), _cells(real)
+    shared = [cell for cell in real_cells if cell in cells]
     if not shared:
         return {}
-    participants = list(dict.fromkeys(person for person, _ in shared))
-    made = _by_participant(ours, shared, participants)
-    found = _by_participant(theirs, shared, participants)
-    tasks = {task for _, task in shared}
-    reference = _by_task_mean(_cells(training), tasks)
+    participants = list(dict.fromkeys(participant for participant, _ in shared))
+    values = _by_participant(cells, shared, participants)
+    real_values = _by_participant(real_cells, shared, participants)
+    reference = _by_task_mean(_cells(training), {task for _, task in shared})
     counts = bootstrap_counts(len(participants), rng)
-    figures = {}
+    estimates = {}
     for f, name in enumerate(NAMES):
-        value = float(np.nanmean(made[:, f]))
-        samples = np.array([_weighted_mean(made[:, f], c) for c in counts])
+        value = float(np.nanmean(values[:, f]))
+        samples = np.array([_weighted_mean(values[:, f], c) for c in counts])
         floor = _WHITE.get(name, NAN)
-        figures[name] = Figure(value, *interval(value, samples), float(reference[f]), floor)
+        estimates[name] = Estimate(value, *interval(value, samples), float(reference[f]), floor)
         if name in _WITH_RATIO:
-            base = float(np.nanmean(found[:, f]))
-            drawn = np.array([_weighted_mean(found[:, f], c) for c in counts])
-            ratio = _over(value, base)
-            limits = interval(float(ratio), _over(samples, drawn))
-            best, worst = _over(reference[f], base), _over(floor, base)
-            figures[f"{name}_ratio"] = Figure(float(ratio), *limits, float(best), float(worst))
-    return figures
+            base = float(np.nanmean(real_values[:, f]))
+            drawn = np.array([_weighted_mean(real_values[:, f], c) for c in counts])
+            ratio = float(_over(value, base))
+            limits = interval(ratio, _over(samples, drawn))
+            ceiling, worst = _over(reference[f], base), _over(floor, base)
+            estimates[f"{name}_ratio"] = Estimate(ratio, *limits, float(ceiling), float(worst))
+    return estimates
 
 
 def _over(above: ArrayLike, below: ArrayLike) -> np.ndarray:
@@ -108,59 +214,11 @@ def _over(above: ArrayLike, below: ArrayLike) -> np.ndarray:
     return np.asarray(above) / unit
 
 
-def real_time_series(
-    real: Sequence[RunRecord], training: Sequence[RunRecord], rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of the real held-out runs themselves.
-
-    Parameters
-    ----------
-    real, training : sequence of RunRecord
-        Runs of real held-out and of real training participants.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    dict
-        As `compare_time_series`; the ratios are those of one half of each
-        participant's runs of a task to the other.
-    """
-    figures = compare_time_series(real, real, training, rng)
-    halves = compare_time_series(*halves_of(real), training, rng)
-    whole = {name: figure for name, figure in figures.items() if not name.endswith("_ratio")}
-    return whole | {name: figure for name, figure in halves.items() if name.endswith("_ratio")}
-
-
-def halves_of(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Split every participant's runs of each task in two; the odd one is left out.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one source.
-
-    Returns
-    -------
-    first, second : list of RunRecord
-        As many runs of the same participants and tasks in each.
-    """
-    groups = defaultdict(list)
-    for record in ordered_runs(records):
-        groups[record.run.participant, record.run.task].append(record)
-    first, second = [], []
-    for runs in groups.values():
-        size = len(runs) // 2
-        first += runs[0 : 2 * size : 2]
-        second += runs[1 : 2 * size : 2]
-    return first, second
-
-
 def _cells(records: Sequence[RunRecord]) -> dict[tuple[str, str], np.ndarray]:
-    """Mean figures of each participant and task."""
+    """Average the measures of the runs of each participant and task."""
     gathered = defaultdict(list)
     for record in records:
-        gathered[record.run.participant, record.run.task].append(run_figures(record))
+        gathered[record.run.participant, record.run.task].append(measure_run(record))
     return {cell: np.mean(values, axis=0) for cell, values in gathered.items()}
 
 
@@ -169,7 +227,10 @@ def _by_participant(
 ) -> np.ndarray:
     """Mean over the shared tasks of each participant: (P, F)."""
     return np.array(
-        [np.mean([cells[c] for c in shared if c[0] == person], axis=0) for person in participants]
+        [
+            np.mean([cells[c] for c in shared if c[0] == participant], axis=0)
+            for participant in participants
+        ]
     )
 
 
@@ -187,3 +248,12 @@ def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
     usable = np.isfinite(values)
     total = counts[usable].sum()
     return float(values[usable] @ counts[usable] / total) if total else NAN
+
+
+FAMILY = Family(
+    "time series",
+    "Is what is left of a run without mean and drift as strong, as slow and as smooth?",
+    METRICS,
+    compare,
+    compare_real,
+)

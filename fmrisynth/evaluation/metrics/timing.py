@@ -1,4 +1,7 @@
-"""When responses peak and how they return: figures of the mean time courses."""
+"""Compare when responses peak and how they return, on the mean time courses.
+
+Legend: P participants, S samples of the epoch.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,97 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    Figure,
     bootstrap_counts,
     finite_mean,
     interval,
 )
 from fmrisynth.evaluation.measures.timecourses import TimeCourse
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.measurements import HALVES
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import share_of_ceiling
+from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 
-__all__ = ["compare_timing", "course_agreement", "mean_course", "peak_latency", "undershoot"]
+__all__ = [
+    "FAMILY",
+    "METRICS",
+    "compare",
+    "compare_real",
+    "course_agreement",
+    "mean_course",
+    "peak_latency",
+    "undershoot",
+]
+
+METRICS = (
+    Metric(
+        "course_correlation",
+        section="courses",
+        label="Responses in time (courses)",
+        what="correlation of the mean course around a condition's epochs with the real one",
+        ceiling="the same between as many real training and real held-out participants",
+        floor="every other condition's course",
+        rule=Rule(
+            "at least 0.9 of its ceiling, where the interval can tell",
+            share_of_ceiling(0.9, noisy=True),
+            "epochs of a condition within the runs",
+        ),
+        use=TIME_SERIES,
+    ),
+    Metric(
+        "course_canonical",
+        section="courses",
+        label="Likeness to the canonical response",
+        what="correlation of the mean course with the canonical response to the events",
+        ceiling="the same of the real held-out runs",
+        floor="every other condition's course",
+    ),
+    Metric(
+        "peak_latency_error",
+        section="courses",
+        label="Error of the time of the peak, s",
+        what="|synthetic − real| time of the peak, s",
+        ceiling="that of training participants",
+        floor="every other condition's",
+    ),
+    Metric(
+        "undershoot_error",
+        section="courses",
+        label="Error of the undershoot",
+        what="|synthetic − real| depth after the response over its peak",
+        ceiling="that of training participants",
+        floor="every other condition's",
+    ),
+    Metric(
+        "peak_latency",
+        section="courses",
+        label="Time of the peak, s",
+        what="time of the peak, s",
+        ceiling="the real held-out one",
+        floor="none: a time, which has no worst",
+        parts="Peak latency by condition",
+    ),
+    Metric(
+        "undershoot",
+        section="courses",
+        label="Undershoot",
+        what="depth after the response over its peak",
+        ceiling="the real held-out one",
+        floor="none: any depth may be a response's",
+        parts="Undershoot by condition",
+    ),
+)
+"""What this family computes."""
 
 Counts = np.ndarray | None
 Measure = Callable[[np.ndarray, np.ndarray, float], float]
-Comparison = Callable[[TimeCourse, TimeCourse, str, Counts], float]
-"""(course of the source, course of the real data, source, bootstrap counts) → figure."""
+Agreement = Callable[[TimeCourse, TimeCourse, str, Counts], float]
+"""(course of the source, course of the real data, source, bootstrap counts) → agreement."""
 
 _N_BOOTSTRAP = 200
 
@@ -88,19 +166,13 @@ def course_agreement(first: np.ndarray, second: np.ndarray) -> float:
     return float(cross_correlation(first[None, both], second[None, both])[0, 0])
 
 
-def compare_timing(
-    courses: Sequence[TimeCourse], source: str, real: str, training: str, rng: np.random.Generator
-) -> dict[str, Figure]:
-    """Figures of the timing of a source beside the real ones.
+def compare(comparison: Comparison) -> Estimates:
+    """Compare the timing of a generator's responses with that of the real ones.
 
     Parameters
     ----------
-    courses : sequence of TimeCourse
-        One for each condition.
-    source, real, training : str
-        Names of the generator, the real held-out and the real training data in the courses.
-    rng : numpy.random.Generator
-        Source of randomness.
+    comparison : Comparison
+        The generator beside the real data.
 
     Returns
     -------
@@ -113,38 +185,59 @@ def compare_timing(
         ceilings of the means are those of training data; their floor takes
         the course of every other condition.
     """
+    return _compare(comparison, comparison.source, REAL)
+
+
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare the timing of responses in one half of the real runs with that in the other.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Real data beside themselves.
+
+    Returns
+    -------
+    dict
+        As `compare`.
+    """
+    return _compare(comparison, *HALVES)
+
+
+def _compare(comparison: Comparison, source: str, real: str) -> Estimates:
+    courses = comparison.measurements.courses
     usable = [c for c in courses if len(c.curves.get(source, ())) and len(c.curves.get(real, ()))]
     if not usable:
         return {}
-    counts = _counts(usable, (source, real), rng)
-    measures: dict[str, tuple[Comparison, tuple[float, float]]] = {
+    counts = _counts(usable, (source, real), comparison.random("bootstrap"))
+    measures: dict[str, tuple[Agreement, tuple[float, float]]] = {
         "course_correlation": (_same_course(real), (-1.0, 1.0)),
         "course_canonical": (_canonical, (-1.0, 1.0)),
         "peak_latency_error": (_error(peak_latency, real), (0.0, np.inf)),
         "undershoot_error": (_error(undershoot, real), (0.0, np.inf)),
     }
-    figures = {}
-    for name, (compare, bounds) in measures.items():
-        value = finite_mean([compare(c, c, source, None) for c in usable])
-        samples = [finite_mean([compare(c, c, source, n) for c in usable]) for n in counts]
+    estimates = {}
+    for name, (agree, bounds) in measures.items():
+        value = finite_mean([agree(c, c, source, None) for c in usable])
+        samples = [finite_mean([agree(c, c, source, n) for c in usable]) for n in counts]
         # Beside the canonical response, the held-out data themselves are what to reach.
-        best = real if name == "course_canonical" else training
-        figures[name] = Figure(
+        best = real if name == "course_canonical" else TRAINING
+        estimates[name] = Estimate(
             value,
             *interval(value, np.array(samples), bounds),
-            finite_mean([compare(c, c, best, None) for c in usable if best in c.curves]),
+            finite_mean([agree(c, c, best, None) for c in usable if best in c.curves]),
             finite_mean(
-                [compare(other, c, source, None) for c in usable for other in usable if other != c]
+                [agree(other, c, source, None) for c in usable for other in usable if other != c]
             ),
         )
     for course in usable:
         for name, measure in (("peak_latency", peak_latency), ("undershoot", undershoot)):
             value = _measured(course, source, measure)
             samples = [_measured(course, source, measure, n) for n in counts]
-            figures[f"{name}[{course.condition}]"] = Figure(
+            estimates[f"{name}[{course.condition}]"] = Estimate(
                 value, *interval(value, np.array(samples)), _measured(course, real, measure)
             )
-    return figures
+    return estimates
 
 
 def _counts(
@@ -155,24 +248,24 @@ def _counts(
     return bootstrap_counts(sizes.pop() if len(sizes) == 1 else 0, rng, _N_BOOTSTRAP)
 
 
-def _same_course(real: str) -> Comparison:
-    def compare(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
-        made = mean_course(own.curves[source], counts)
-        return course_agreement(made, mean_course(other.curves[real], counts))
+def _same_course(real: str) -> Agreement:
+    def agree(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
+        course = mean_course(own.curves[source], counts)
+        return course_agreement(course, mean_course(other.curves[real], counts))
 
-    return compare
+    return agree
 
 
 def _canonical(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
     return course_agreement(mean_course(own.curves[source], counts), other.prediction)
 
 
-def _error(measure: Measure, real: str) -> Comparison:
-    def compare(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
-        made = _measured(own, source, measure, counts)
-        return abs(made - _measured(other, real, measure, counts))
+def _error(measure: Measure, real: str) -> Agreement:
+    def agree(own: TimeCourse, other: TimeCourse, source: str, counts: Counts) -> float:
+        measured = _measured(own, source, measure, counts)
+        return abs(measured - _measured(other, real, measure, counts))
 
-    return compare
+    return agree
 
 
 def mean_course(rows: np.ndarray, counts: Counts = None) -> np.ndarray:
@@ -187,3 +280,12 @@ def mean_course(rows: np.ndarray, counts: Counts = None) -> np.ndarray:
 def _measured(course: TimeCourse, source: str, measure: Measure, counts: Counts = None) -> float:
     rows = course.curves[source]
     return measure(course.times, mean_course(rows, counts), course.duration)
+
+
+FAMILY = Family(
+    "timing",
+    "Do responses rise, peak and fall as real ones do?",
+    METRICS,
+    compare,
+    compare_real,
+)

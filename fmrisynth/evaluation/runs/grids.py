@@ -19,9 +19,9 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.runs.atlas import Atlas
 
-__all__ = ["BLOCK_MM", "Grid", "Rois", "coarse_blocks", "labels_on", "to_grid"]
+__all__ = ["SUPERVOXEL_MM", "Grid", "Rois", "labels_on", "supervoxels_of", "to_grid"]
 
-BLOCK_MM = 12.0
+SUPERVOXEL_MM = 12.0
 """Edge of the coarse grid's cubes in world space, in mm."""
 
 
@@ -45,7 +45,7 @@ class Grid:
         return tuple(run.shape) == self.shape and np.allclose(run.affine, self.affine, atol=1e-3)
 
 
-def coarse_blocks(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
+def supervoxels_of(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
     """Group the mask's voxels into cubes of 12 mm that are the same for every grid of a space.
 
     Parameters
@@ -63,7 +63,7 @@ def coarse_blocks(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, spa
         Averages voxels into cubes.
     """
     world = apply_affine(affine, np.argwhere(mask))
-    cubes = np.floor(world / BLOCK_MM + 1e-6).astype(np.int16)
+    cubes = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(np.int16)
     keys, index, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
     index = index.ravel()
     full = counts >= 0.25 * counts.max()  # slivers at the brain's edge are mostly noise

@@ -5,7 +5,7 @@ kept of it lies in one ``.npz`` under the work directory, named by a hash of the
 run's files (path, time, size), the settings and the reference grid.
 
 Array legend: ``V`` voxels of the mask, ``T`` volumes, ``K`` trial types, ``B``
-blocks of the coarse grid.
+supervoxels of the coarse grid.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fmrisynth.errors import DataError, NoInputError
 from fmrisynth.evaluation.runs import noise
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
-from fmrisynth.evaluation.runs.grids import Grid, Rois, coarse_blocks, to_grid
+from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
 from fmrisynth.runtime.files import atomic_path, make_folder
 from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["Grid", "RunRecord", "summarise_runs", "summarise_usable_runs"]
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised when what a record holds changes, so that older caches are not read."""
 
 
@@ -80,8 +80,8 @@ class RunRecord:
         name : str
             ``mask`` (X, Y, Z) bool on the reference grid; ``effects`` (K, V),
             ``mean`` (V,) and ``sd`` (V,) on its voxels; ``regressors`` (T, K);
-            ``block_keys`` (B, 3), ``block_effects`` (K, B) and
-            ``block_series`` (B, T), percent; ``parcels`` (L,) and
+            ``supervoxel_keys`` (B, 3), ``supervoxel_effects`` (K, B) and
+            ``supervoxel_series`` (B, T), percent; ``parcels`` (L,) and
             ``parcel_series`` (L, T), of an atlas where one was given.
 
         Returns
@@ -271,7 +271,7 @@ def _measure(
     except DataError as error:
         raise DataError(f"{run.events}: {error}") from None
     sd = noise.temporal_sd(model.detrended)
-    keys, average = coarse_blocks(inside, bold.affine)
+    keys, average = supervoxels_of(inside, bold.affine)
     maps = np.stack([*model.effects, mean[inside], sd]).astype(np.float32)
     try:
         mask, maps = to_grid(maps, inside, bold.affine, grid)
@@ -287,9 +287,9 @@ def _measure(
         "mean": maps[-2],
         "sd": maps[-1],
         "regressors": model.regressors.astype(np.float32),
-        "block_keys": keys,
-        "block_effects": (average @ model.effects.T).T.astype(np.float32),
-        "block_series": (average @ model.detrended).astype(np.float16),
+        "supervoxel_keys": keys,
+        "supervoxel_effects": (average @ model.effects.T).T.astype(np.float32),
+        "supervoxel_series": (average @ model.detrended).astype(np.float16),
         "parcels": parcels[0],
         "parcel_series": parcels[1].astype(np.float16),
         "atlas": np.array(rois.digest if rois is not None else ""),

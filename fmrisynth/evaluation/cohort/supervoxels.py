@@ -1,6 +1,6 @@
-"""Coarse time series of runs on common blocks, with the modelled responses taken out.
+"""Coarse time series of runs on common supervoxels, with the modelled responses taken out.
 
-Array legend: ``B`` blocks common to all runs, ``T`` volumes.
+Array legend: ``B`` supervoxels common to all runs, ``T`` volumes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ import numpy as np
 from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["block_effects", "block_samples", "common_blocks", "residual_series", "rows_of"]
+__all__ = [
+    "common_supervoxels",
+    "residual_series",
+    "rows_of",
+    "supervoxel_effects",
+    "supervoxel_samples",
+]
 
 
-def common_blocks(records: Sequence[RunRecord]) -> np.ndarray:
-    """Find the blocks that every run has.
+def common_supervoxels(records: Sequence[RunRecord]) -> np.ndarray:
+    """Find the supervoxels that every run has.
 
     Parameters
     ----------
@@ -27,17 +33,19 @@ def common_blocks(records: Sequence[RunRecord]) -> np.ndarray:
     Returns
     -------
     ndarray of int, shape (B, 3)
-        Places of the blocks, sorted.
+        Places of the supervoxels, sorted.
     """
     counts = Counter(
-        (int(x), int(y), int(z)) for record in records for x, y, z in record.array("block_keys")
+        (int(x), int(y), int(z))
+        for record in records
+        for x, y, z in record.array("supervoxel_keys")
     )
     shared = sorted(key for key, count in counts.items() if count == len(records))
     return np.array(shared, dtype=np.int64).reshape(-1, 3)
 
 
 def rows_of(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Find blocks among those of a run.
+    """Find supervoxels among those of a run.
 
     Parameters
     ----------
@@ -49,16 +57,16 @@ def rows_of(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int, shape (B,)
-        Row of each block in the run's ``block_`` arrays.
+        Row of each supervoxel in the run's ``supervoxel_`` arrays.
     """
     # One number per place: places are a few hundred at most on each side of the origin.
-    own, wanted = (_codes(places) for places in (record.array("block_keys"), keys))
+    own, wanted = (_codes(places) for places in (record.array("supervoxel_keys"), keys))
     order = np.argsort(own)
     return order[np.searchsorted(own, wanted, sorter=order)]
 
 
 def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Series of the blocks without the modelled response to the events.
+    """Series of the supervoxels without the modelled response to the events.
 
     Parameters
     ----------
@@ -72,20 +80,20 @@ def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     ndarray, shape (B, T)
         Drift-free percent signal change, less its fit by the regressors.
     """
-    series = record.array("block_series")[rows_of(record, keys)]
+    series = record.array("supervoxel_series")[rows_of(record, keys)]
     basis, _ = np.linalg.qr(record.array("regressors"))
     return series - (series @ basis) @ basis.T
 
 
-def block_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Effects of a run on the blocks: (K, B), percent signal change."""
-    return record.array("block_effects")[:, rows_of(record, keys)]
+def supervoxel_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:
+    """Effects of a run on the supervoxels: (K, B), percent signal change."""
+    return record.array("supervoxel_effects")[:, rows_of(record, keys)]
 
 
-def block_samples(
+def supervoxel_samples(
     records: Sequence[RunRecord], trial_types: Sequence[tuple[str, str]], keys: np.ndarray
 ) -> Samples:
-    """Effect maps of single runs on the blocks, labelled by trial type.
+    """Effect maps of single runs on the supervoxels, labelled by trial type.
 
     Parameters
     ----------
@@ -101,17 +109,19 @@ def block_samples(
     Samples
     """
     place = {pair: index for index, pair in enumerate(trial_types)}
-    rows, labels, people = [], [], []
+    rows, labels, participants = [], [], []
     for record in records:
-        for trial_type, effect in zip(record.trial_types, block_effects(record, keys), strict=True):
+        for trial_type, effect in zip(
+            record.trial_types, supervoxel_effects(record, keys), strict=True
+        ):
             if (record.run.task, trial_type) in place:
                 rows.append(effect)
                 labels.append(place[record.run.task, trial_type])
-                people.append(record.run.participant)
+                participants.append(record.run.participant)
     return Samples(
         np.array(rows, dtype=np.float64).reshape(-1, len(keys)),
         np.array(labels, dtype=int),
-        np.array(people, dtype=str),
+        np.array(participants, dtype=str),
     )
 
 

@@ -1,0 +1,38 @@
+"""Hold a number together with what it is read against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fmrisynth.evaluation.measures.resampling import NAN
+
+__all__ = ["Estimate", "Estimates"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value with what it is read against; NaN where there is none.
+
+    Attributes
+    ----------
+    value : float
+        The value on all participants.
+    low, high : float
+        95 % bootstrap interval over participants.
+    ceiling : float
+        What real data have: the same metric between real training and real
+        held-out participants, or on the real held-out ones themselves.
+    floor : float
+        What a useless generator has: the same metric with shuffled conditions,
+        participants, parcels …; `fmrisynth.evaluation.metrics.metric.Metric` says which.
+    """
+
+    value: float
+    low: float = NAN
+    high: float = NAN
+    ceiling: float = NAN
+    floor: float = NAN
+
+
+Estimates = dict[str, Estimate]
+"""Name of the row of ``metrics.tsv`` → Estimate."""

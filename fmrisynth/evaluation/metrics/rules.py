@@ -1,0 +1,138 @@
+"""Provide the kinds of rules by which an estimate passes, and by how much it falls short."""
+
+from __future__ import annotations
+
+import math
+
+from fmrisynth.evaluation.metrics.estimate import Estimate
+from fmrisynth.evaluation.metrics.metric import Margin
+
+__all__ = [
+    "BOTH_GROUPS",
+    "TWO_RUNS",
+    "as_large_as_real_effects",
+    "at_least",
+    "at_most",
+    "like_chance",
+    "little_above_ceiling",
+    "near_one",
+    "share_of_ceiling",
+    "share_of_retest",
+]
+
+TWO_RUNS = "two runs of each condition of every participant, and two participants"
+BOTH_GROUPS = "real training participants beside the held-out ones"
+"""What several rules need of a dataset."""
+
+_NO_CEILING = "there is no ceiling, since there are no real training participants to make one of"
+
+
+def share_of_ceiling(share: float, *, noisy: bool = False) -> Margin:
+    """Ask for a share of the ceiling.
+
+    A noisy metric rests on few pairs of conditions or on few decisions, so
+    that real data themselves fall below by chance; it fails only where its
+    interval does not reach what is asked.
+    """
+
+    def margin(estimate: Estimate, _: Estimate | None) -> float | str:
+        if not math.isfinite(estimate.ceiling):
+            return _NO_CEILING
+        if not estimate.ceiling > 0:
+            return "real participants do not agree with each other here: the ceiling is not above 0"
+        reason = _cannot_tell(estimate, share * estimate.ceiling) if noisy else ""
+        return reason or estimate.value - share * estimate.ceiling
+
+    return margin
+
+
+def near_one(tolerance: float) -> Margin:
+    """Ask for a ratio near 1, from both sides."""
+    return lambda estimate, _: tolerance - abs(estimate.value - 1.0)
+
+
+def at_least(least: float) -> Margin:
+    """Ask for a least value; what lies below it fails where the interval does not reach it."""
+
+    def margin(estimate: Estimate, _: Estimate | None) -> float | str:
+        return _cannot_tell(estimate, least) or estimate.value - least
+
+    return margin
+
+
+def at_most(most: float) -> Margin:
+    """Ask for a largest value."""
+    return lambda estimate, _: most - estimate.value
+
+
+def as_large_as_real_effects(tolerance: float, above_retest: float) -> Margin:
+    """Ask for effects as large as those of real participants.
+
+    The ceiling is the slope of *other* participants' maps. A generator that
+    knows the held-out participants' own responses may have more, as the same
+    participants scanned again would: the slope b between halves of their runs
+    becomes 2b / (1 + b) between whole sets of runs (half the noise in the
+    reference).
+    """
+
+    def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
+        if not math.isfinite(estimate.ceiling):
+            return _NO_CEILING
+        if not estimate.ceiling > 0:
+            return "real participants have no effect in common here: the ceiling is not above 0"
+        most = (1 + tolerance) * estimate.ceiling
+        if retest is not None and retest.value > 0:
+            most = max(most, (1 + above_retest) * 2 * retest.value / (1 + retest.value))
+        least = (1 - tolerance) * estimate.ceiling
+        return min(estimate.value - least, most - estimate.value) / estimate.ceiling
+
+    return margin
+
+
+def share_of_retest(share: float) -> Margin:
+    """Ask for a share of the test-retest value, where real participants can be told apart."""
+
+    def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
+        if not math.isfinite(estimate.ceiling):
+            return "real participants have not done any condition twice, so there is no retest"
+        apart = retest is not None and retest.low > max(retest.floor, 0.0)
+        if not apart or not estimate.ceiling > 0:
+            return (
+                "the real participants themselves cannot be told apart by this metric (its "
+                "interval on real data reaches its floor): too few of them, or too little data "
+                "of each"
+            )
+        return estimate.value - share * estimate.ceiling
+
+    return margin
+
+
+def little_above_ceiling(more: float) -> Margin:
+    """Ask for a value that exceeds that of real data by little."""
+
+    def margin(estimate: Estimate, _: Estimate | None) -> float | str:
+        if not math.isfinite(estimate.ceiling):
+            return "there are no real runs of the same task to compare with"
+        return estimate.ceiling + more - estimate.value
+
+    return margin
+
+
+def like_chance(most: float) -> Margin:
+    """Ask for a largest value, or for an interval that holds 0.5."""
+
+    def margin(estimate: Estimate, _: Estimate | None) -> float:
+        within = 0.5 - estimate.low if math.isfinite(estimate.low) else -math.inf
+        return max(most - estimate.value, within)
+
+    return margin
+
+
+def _cannot_tell(estimate: Estimate, least: float) -> str:
+    """Say that a value below what is asked may be so by chance; empty when it cannot be."""
+    if not estimate.value < least <= estimate.high:
+        return ""
+    return (
+        f"too few participants to tell: it is {estimate.value:.2f} and {least:.2f} is asked, but "
+        f"its interval, {estimate.low:.2f} to {estimate.high:.2f}, reaches that"
+    )

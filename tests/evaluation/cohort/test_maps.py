@@ -1,0 +1,42 @@
+"""Exact coordinates of maps, and means over participants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fmrisynth.evaluation.cohort.maps import group_mean, span_coordinates
+from fmrisynth.evaluation.measures.amplitude import effect_slope
+from fmrisynth.evaluation.measures.correlation import cross_correlation, map_correlation
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def test_coordinates_keep_every_measure(rng):
+    stack = (rng.normal(size=(20, 3000)) + 4.0).astype(np.float32)
+    coordinates = span_coordinates(stack)
+    assert coordinates.shape[1] <= 21
+    np.testing.assert_allclose(coordinates.sum(axis=1), 0.0, atol=1e-8)
+    for measure in (map_correlation, effect_slope):
+        np.testing.assert_allclose(
+            measure(coordinates[:10], coordinates[10:]), measure(stack[:10], stack[10:]), atol=1e-4
+        )
+    mean_voxels, mean_coordinates = stack[:5].mean(axis=0), coordinates[:5].mean(axis=0)
+    np.testing.assert_allclose(
+        cross_correlation(mean_coordinates[None], coordinates[5:]),
+        cross_correlation(mean_voxels[None], stack[5:]),
+        atol=1e-4,
+    )
+
+
+def test_group_mean_leaves_out_missing_participants(rng):
+    maps = rng.normal(size=(3, 2, 5))
+    maps[0, 1] = np.nan
+    group = group_mean(maps)
+    np.testing.assert_allclose(group[1], maps[1:, 1].mean(axis=0))
+    weighted = group_mean(maps, np.array([3, 0, 0]))
+    np.testing.assert_allclose(weighted[0], maps[0, 0])
+    assert np.isnan(weighted[1]).all()

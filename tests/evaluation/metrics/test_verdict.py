@@ -1,0 +1,77 @@
+"""Rules: what passes, what is missed, what cannot be judged."""
+
+from __future__ import annotations
+
+import pytest
+
+from fmrisynth.evaluation.metrics.estimate import Estimate
+from fmrisynth.evaluation.metrics.verdict import judge
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure", "passed"),
+    [
+        ("corr", Estimate(0.9, ceiling=1.0), True),
+        ("corr", Estimate(0.89, ceiling=1.0), False),
+        ("corr", Estimate(0.9), None),
+        ("top1", Estimate(1.0, ceiling=1.0), True),
+        ("top1", Estimate(6 / 7, ceiling=1.0), False),
+        ("slope", Estimate(1.1, ceiling=1.0), True),
+        ("slope", Estimate(1.25, ceiling=1.0), False),
+        ("slope", Estimate(0.75, ceiling=1.0), False),
+        ("lag1_ratio", Estimate(0.91), True),
+        ("lag1_ratio", Estimate(1.11), False),
+        ("copied_share", Estimate(0.0), True),
+        ("copied_share", Estimate(0.01), False),
+        ("membership_auc", Estimate(0.7, low=0.45, high=0.9), True),
+        ("membership_auc", Estimate(0.7, low=0.6, high=0.8), False),
+    ],
+)
+def test_rules(metric, figure, passed):
+    judgement = verdict_of(metric, figure)
+    assert judgement.passed is passed
+    assert bool(judgement.reason) == (passed is None)
+
+
+def verdict_of(metric, figure, retest=None):
+    found = judge({metric: figure}, {} if retest is None else {metric: retest})
+    return next(j for j in found if j.metric.name == metric)
+
+
+@pytest.mark.parametrize(
+    ("slope", "retest", "passed"),
+    [
+        (0.48, None, True),  # 0.8 of the ceiling of 0.6
+        (0.47, None, False),
+        (0.72, None, True),  # 1.2 of it
+        (0.73, None, False),
+        (0.73, 0.3, False),  # the same participants have less than other participants: 1.2 stays
+        (0.9, 0.85, True),  # 2 · .85 / 1.85 = .92 between whole sets of runs
+        (1.05, 0.85, False),
+    ],
+)
+def test_effects_are_as_large_as_other_participants_or_those_of_the_same(slope, retest, passed):
+    retest = None if retest is None else Estimate(retest)
+    assert verdict_of("slope", Estimate(slope, ceiling=0.6), retest).passed is passed
+
+
+def test_what_cannot_be_judged_says_why():
+    for judgement in judge({}):
+        assert judgement.passed is None
+        assert judgement.reason.startswith("this needs ")
+    assert "no ceiling" in verdict_of("rsa", Estimate(0.5)).reason
+    wide = Estimate(0.3, low=-0.2, high=0.8, ceiling=1.0)
+    assert "too few participants" in verdict_of("diversity_participants_ratio", wide).reason
+    chance = Estimate(0.51, low=0.05, high=0.98, ceiling=0.63)
+    assert "0.51 and 0.54 is asked" in verdict_of("rsa", chance).reason
+    assert verdict_of("corr", chance).passed is False  # Corr is no noisy figure
+    narrow = Estimate(0.3, low=0.2, high=0.4, ceiling=1.0)
+    assert verdict_of("diversity_participants_ratio", narrow).passed is False
+
+
+def test_own_maps_are_asked_for_where_real_participants_can_be_told_apart():
+    made = Estimate(0.05, ceiling=0.3)
+    apart, alike = Estimate(0.3, low=0.2, floor=0.0), Estimate(0.3, low=-0.1, floor=0.0)
+    assert verdict_of("individual_correlation", made, apart).passed is False
+    assert "cannot be told apart" in verdict_of("individual_correlation", made, alike).reason
+    assert verdict_of("individual_correlation", Estimate(0.16, ceiling=0.3), apart).passed is True
