@@ -16,7 +16,6 @@ from fmrisynth.bids.images import load_mask
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.model import Model, ModelInfo
-from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split
@@ -73,14 +72,14 @@ def untrained_model(config: ModelConfig, run: Run) -> Model:
         [(mask, run.affine)], config.preprocess.voxel_size, config.autoencoder.factor
     )
     vocabulary = Vocabulary.of([run], [read_events(run.events)])
-    model = Model(ModelInfo(config, vocabulary, Split(("01",), ()), 1.0, run.space, {}), grid)
-    if not isinstance(model.noise, WhiteNoise):
-        inside = model.space.mask
-        white = torch.randn(NOISE_FRAMES, model.space.channels, *inside.shape) * inside
-        basis = removed_basis(NOISE_FRAMES, run.t_r, config.preprocess.high_pass)
-        model.noise.fit([white], basis)
-    model.observation.decoded_sd.fill_(0.8)
-    model.observation.lost_sd.fill_(0.4)
+    info = ModelInfo(config, vocabulary, Split(("01",), ()), 1.0, run.space, {})
+    model = Model.unfitted(info, grid)
+    inside = model.latent_space.mask
+    white = torch.randn(NOISE_FRAMES, model.latent_space.channels, *inside.shape) * inside
+    basis = removed_basis(NOISE_FRAMES, run.t_r, config.preprocess.high_pass)
+    model.noise.fit([white], basis)
+    model.decoder_noise.decoded_sd.fill_(0.8)
+    model.decoder_noise.error_sd.fill_(0.4)
     return model
 
 

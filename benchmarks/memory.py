@@ -29,7 +29,8 @@ from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.runtime.devices import make_fabric
-from fmrisynth.training.diffusion import DiffusionLearner, Windows
+from fmrisynth.training.denoiser import DiffusionLearner
+from fmrisynth.training.windows import Windows
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)

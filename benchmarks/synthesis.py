@@ -118,7 +118,7 @@ def make_ours(
     synthesis.sample_latents = inside.timing(synthesis.sample_latents, "sampler", device)
     synthesiser.decode = inside.timing(synthesiser.decode, "decoder", device)  # type: ignore[method-assign]
     with made.timed("noise and merge"):
-        data, carrier = synthesiser.synthesise(run, bold, events, seed=0, person=0)
+        data, carrier = synthesiser.synthesise(run, bold, events, seed=0, participant=0)
     made.seconds["noise and merge"] -= inside.total
     made.seconds |= inside.seconds
     _write(made, folder, data, carrier.mask)

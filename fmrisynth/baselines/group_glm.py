@@ -24,7 +24,7 @@ from fmrisynth.baselines.group_response import (
 )
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
-from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.stationary import StationaryNoise
 from fmrisynth.preprocess.carrier import (
     Carrier,
     drift_basis,
@@ -48,12 +48,12 @@ class GroupGlm:
     ----------
     response : GroupResponse
         Betas and the grid they live on.
-    noise : ColouredNoise
+    noise : StationaryNoise
         Of one channel and unit variance, on the same grid.
     """
 
     response: GroupResponse
-    noise: ColouredNoise
+    noise: StationaryNoise
 
 
 def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
@@ -76,7 +76,7 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
     response = fit_group_response(runs, high_pass)
     chosen = sorted(np.random.default_rng(seed).permutation(len(runs))[:NOISE_RUNS].tolist())
     typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
-    noise = ColouredNoise(1, torch.from_numpy(response.grid.mask)).fit(
+    noise = StationaryNoise(1, torch.from_numpy(response.grid.mask)).fit(
         (_noise_field(runs[i], response) for i in tqdm(chosen, desc="Noise", unit="run")),
         removed_basis(typical.n_volumes, typical.t_r, high_pass),
     )
@@ -110,7 +110,7 @@ def simulate(model: GroupGlm, run: Run, seed: int) -> tuple[np.ndarray, Carrier]
     grid, high_pass = model.response.grid, model.response.high_pass
     carrier, _ = split(load_bold(run), high_pass)
     generator = torch.Generator().manual_seed(seed)
-    noise = model.noise.sample(run.n_volumes, generator)[:, 0].numpy()  # T X Y Z
+    noise = model.noise.sample_run(run.n_volumes, run.t_r, generator)[:, 0].numpy()  # T X Y Z
     brain = carrier.mask
     shape = (brain.shape[0], brain.shape[1], brain.shape[2])
     evoked = model.response.evoked_on(run, carrier)

@@ -166,6 +166,10 @@ class AutoencoderTraining:
         Decay γ of the codebook's moving average.
     adversarial : AdversarialConfig
         Adversarial loss term.
+    init : str or None
+        Checkpoint in the layout of taming-transformers' VQModel to start from
+        (``.safetensors``, or a ``.ckpt`` or ``.pt`` that holds tensors alone); it must fit
+        the settings of `VQGANConfig`. None starts from random weights.
     """
 
     batch_size: int = 16
@@ -180,3 +184,4 @@ class AutoencoderTraining:
     quantise_share: float = 0.25
     codebook_decay: float = 0.99
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
+    init: str | None = None

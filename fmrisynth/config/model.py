@@ -40,6 +40,11 @@ class PreprocessConfig:
                 f"normalisation is {self.normalisation!r}; expected residual or volume"
             )
 
+    @property
+    def removed_high_pass(self) -> float | None:
+        """Highest frequency that is removed as drift, Hz; None for whole volumes."""
+        return self.high_pass if self.normalisation == "residual" else None
+
 
 @dataclass(frozen=True)
 class SamplingConfig:

@@ -1,8 +1,9 @@
-"""README.md of a model directory: what the model was trained on and what it is for."""
+"""Write the card of a model: README.md, which says how it was trained and what it is for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fmrisynth import __version__
 from fmrisynth.model.denoiser.conditioning import Vocabulary
@@ -12,28 +13,44 @@ __all__ = ["model_card"]
 
 
 def model_card(
-    preset: str,
+    provenance: Mapping[str, Any],
     split: Split,
     vocabulary: Vocabulary,
     space: str | None,
     shape: tuple[int, int, int],
     parameters: Mapping[str, int],
 ) -> str:
-    """Write the card of a model; `parameters` counts those of each of its parts."""
+    """Write the card of a model.
+
+    Parameters
+    ----------
+    provenance : mapping
+        How it was trained, as in `ModelInfo`; entries that are missing are left out.
+    split : Split
+        Training and held-out participants.
+    vocabulary : Vocabulary
+        Names of the conditions.
+    space : str or None
+        Space of the training runs.
+    shape : tuple of int
+        Shape of the model grid.
+    parameters : mapping of str to int
+        Number of parameters of each part.
+    """
     held_out = ", ".join(split.held_out) or (
-        "none, so nothing it makes can be checked against unseen people"
+        "none, so nothing it generates can be checked against unseen participants"
     )
     trial_types = "\n".join(f"- {task}: {name}" for task, name in vocabulary.trial_types)
     return f"""# An fmrisynth model
 
 Generates synthetic task fMRI. What it writes is not measured data.
 
-- written by fmrisynth {__version__}, preset `{preset}`
+- written by fmrisynth {__version__}, preset `{provenance.get("preset", "custom")}`
 - learned from {len(split.training)} participants; {len(split.held_out)} were held out
   and never seen: {held_out}
 - autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
 - space {space or "as the input"}, grid {" × ".join(map(str, shape))}
-
+{_training(provenance)}
 ## Conditions it knows
 
 {trial_types}
@@ -41,6 +58,19 @@ Generates synthetic task fMRI. What it writes is not measured data.
 ## Limits
 
 It can only be trusted for what the group report of its output shows. The evoked-response pathway
-is close to a low-rank general linear model learned inside the network. Weights trained on people's
-data can reveal something of them: share the model only where the data may be shared.
+is close to a low-rank general linear model learned inside the network. Weights trained on
+participants' data can reveal something of them: share the model only where the data may be shared.
 """
+
+
+def _training(provenance: Mapping[str, Any]) -> str:
+    """Write the section about the training: steps and seconds of each stage, and versions."""
+    seconds, steps = provenance.get("seconds", {}), provenance.get("steps", {})
+    rows = [
+        f"| {stage.replace('_', ' ')} | {steps.get(stage, '')} | {spent:.1f} |"
+        for stage, spent in seconds.items()
+    ]
+    table = ["| stage | steps | seconds |", "|---|---|---|", *rows, ""] if rows else []
+    versions = ", ".join(f"{name} {v}" for name, v in provenance.get("versions", {}).items())
+    lines = [*table, *([f"Versions: {versions}.", ""] if versions else [])]
+    return "\n".join(["", "## Training", "", *lines]) if lines else ""

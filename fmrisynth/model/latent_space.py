@@ -1,8 +1,12 @@
-"""Standardise latents: shift and scale live with the autoencoder."""
+"""Standardise latents by the mean and standard deviation of the training runs.
+
+Legend: N frames, C latent channels, X Y Z latent grid.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,14 +19,14 @@ MINIMUM_SCALE = 1e-4
 
 
 class LatentSpace(nn.Module):
-    """Standardises latents: zero mean, unit variance at each voxel and channel of the brain.
+    """Standardise latents to zero mean and unit variance at each voxel and channel of the brain.
 
     Parameters
     ----------
     channels : int
         Latent channels C.
-    mask : torch.Tensor
-        (X, Y, Z) bool, latent voxels that hold brain.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
     """
 
     mask: Tensor
@@ -41,8 +45,8 @@ class LatentSpace(nn.Module):
         return len(self.shift)
 
     @torch.no_grad()
-    def fit(self, latents: Sequence[np.ndarray]) -> LatentSpace:
-        """Set shift and scale from the training runs' raw latents."""
+    def fit(self, latents: Sequence[np.ndarray]) -> Self:
+        """Estimate shift and scale from the raw latents (N, C, X, Y, Z) of the training runs."""
         if not latents:
             raise ValueError("the latents of at least one run are needed")
         count = sum(len(z) for z in latents)
@@ -50,16 +54,16 @@ class LatentSpace(nn.Module):
         mean = (total / count).astype(np.float32)
         squares = [np.square(z.astype(np.float32) - mean).sum(0, dtype=np.float64) for z in latents]
         deviation = torch.from_numpy(np.sqrt(np.sum(squares, axis=0) / count)).float()
-        # latent voxels at the brain's edge vary little; do not blow their noise up
+        # latent voxels at the brain's edge vary little; do not amplify their noise
         floor = 0.1 * deviation[:, self.mask].median(dim=1).values[:, None, None, None]
         self.shift.copy_(torch.from_numpy(mean))
         self.scale.copy_(deviation.maximum(floor).clamp(min=MINIMUM_SCALE))
         return self
 
     def standardise(self, raw: Tensor) -> Tensor:
-        """Raw latents (..., C, X, Y, Z) to standardised ones, zero outside the brain."""
+        """Standardise raw latents (..., C, X, Y, Z); the result is zero outside the brain."""
         return (raw - self.shift) / self.scale * self.mask
 
     def restore(self, latents: Tensor) -> Tensor:
-        """Standardised latents to raw ones; the inverse inside the brain."""
+        """Turn standardised latents into raw ones; the inverse of `standardise` in the brain."""
         return latents * self.mask * self.scale + self.shift

@@ -1,17 +1,16 @@
-"""The whole generative model: its parts, its configuration, and its directory on disk.
+"""Hold the parts of the generative model, and read and write its directory.
 
-A model directory holds ``config.json`` (resolved settings, vocabulary, grid,
-split, versions, hashes), ``autoencoder.safetensors``, ``latent_space.safetensors``,
-``noise.safetensors``, ``denoiser.safetensors``, ``observation.safetensors``,
-``mask.nii.gz``, a model card, and the losses of the two trainings as
-``log-*.csv`` and ``curves-*.png``. Loading executes nothing from any of them.
+A model directory holds ``config.json`` (resolved settings, vocabulary, grid, split,
+provenance, hashes), one ``.safetensors`` file per part (`PARTS`), ``mask.nii.gz``, a model
+card, and the losses of the two trainings as ``log-*.csv`` and ``curves-*.png``. Loading
+executes nothing from any of them.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,16 @@ from torch import Tensor, nn
 
 from fmrisynth import __version__
 from fmrisynth.config.codec import from_json, to_json
-from fmrisynth.config.diffusion import DenoiserConfig
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import ModelError
 from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
 from fmrisynth.model.card import model_card
-from fmrisynth.model.decoder_noise import ObservationNoise
+from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
-from fmrisynth.model.noise.modal import ModalNoise
-from fmrisynth.model.noise.stationary import ColouredNoise
-from fmrisynth.model.noise.white import WhiteNoise
+from fmrisynth.model.noise.factory import make_noise
+from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.model.weights import (
     hash_files,
     hash_json,
@@ -45,15 +42,16 @@ from fmrisynth.model.weights import (
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 
-__all__ = ["FORMAT", "Model", "ModelInfo", "read_info"]
+__all__ = ["FORMAT", "PARTS", "Model", "ModelInfo", "make_denoiser", "read_info"]
 
-FORMAT = 2
-WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
+FORMAT = 3
+PARTS = ("autoencoder", "latent_space", "noise", "decoder_noise", "denoiser")
+"""Attributes of `Model` that have a weights file of the same name."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What config.json says besides the settings.
+    """Describe a model apart from its weights, as config.json does.
 
     Attributes
     ----------
@@ -62,16 +60,17 @@ class ModelInfo:
     vocabulary : Vocabulary
         Trial types and attributes that the model knows.
     split : Split
-        Who was learned from and who was held out.
+        Training and held-out participants.
     scale : float
         Global divisor of the residuals, %.
     space : str or None
         Space of the training runs.
     provenance : mapping
-        Preset, versions, seed, runs, steps and seconds of the training.
+        How the model was trained: preset, seed, participants, runs, steps and seconds
+        of each stage, versions.
     digest : str
-        Hash of the weights, which names the model in what it writes; empty
-        until it is saved.
+        Hash of the weights, which names the model in the files it writes; empty
+        until the model is saved.
     """
 
     config: ModelConfig
@@ -83,53 +82,61 @@ class ModelInfo:
     digest: str = ""
 
 
+@dataclass
 class Model:
-    """The trained parts, ready to generate.
+    """Hold the trained parts of the generative model.
 
     Attributes
     ----------
     info : ModelInfo
-        Settings, names, split.
+        Settings, names, split, provenance.
     grid : Grid
         The model grid.
     autoencoder : VQGAN
-        Volume to latents and back.
-    space : LatentSpace
+        Volumes to latents and back.
+    latent_space : LatentSpace
         Standardisation of latents.
-    noise : ModalNoise, ColouredNoise or WhiteNoise
+    noise : NoiseModel
         The diffusion's noise.
+    decoder_noise : DecoderNoise
+        Statistics of the autoencoder's reconstruction error.
     denoiser : Denoiser
         The diffusion network.
-    observation : ObservationNoise
-        What the decoder loses.
-    records : dict
-        Files that tell of the training, by the names that they get in the
-        directory.
+    records : mapping
+        Files about the training, by the names that they get in the directory.
     """
 
-    def __init__(self, info: ModelInfo, grid: Grid) -> None:
+    info: ModelInfo
+    grid: Grid
+    autoencoder: VQGAN
+    latent_space: LatentSpace
+    noise: NoiseModel
+    decoder_noise: DecoderNoise
+    denoiser: Denoiser
+    records: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part in self.parts().values():
+            part.eval()
+
+    @classmethod
+    def unfitted(cls, info: ModelInfo, grid: Grid) -> Model:
+        """Make the parts that a configuration describes, before their weights are read or set."""
         config = info.config
-        self.info, self.grid = info, grid
-        self.autoencoder = VQGAN(config.autoencoder).eval()
         inside = latent_mask(torch.from_numpy(grid.mask), config.autoencoder.factor)
-        channels = config.autoencoder.latent_channels
-        self.space = LatentSpace(channels, inside)
-        self.noise = _make_noise(config.denoiser, channels, inside)
-        self.denoiser = Denoiser(
-            config.denoiser, info.vocabulary, channels, inside, config.autoencoder.factor
-        ).eval()
-        self.observation = ObservationNoise(grid.shape)
-        self.records: dict[str, Path] = {}
+        return cls(
+            info,
+            grid,
+            VQGAN(config.autoencoder),
+            LatentSpace(config.autoencoder.latent_channels, inside),
+            make_noise(config, inside),
+            DecoderNoise(grid.shape),
+            make_denoiser(config, info.vocabulary, inside),
+        )
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the modules that have a weights file, by its name."""
-        return {
-            "autoencoder": self.autoencoder,
-            "latent_space": self.space,
-            "noise": self.noise,
-            "denoiser": self.denoiser,
-            "observation": self.observation,
-        }
+        """Return the parts that have a weights file, by its name."""
+        return {name: getattr(self, name) for name in PARTS}
 
     def to(self, device: torch.device) -> Model:
         """Move every part to a device."""
@@ -143,7 +150,7 @@ class Model:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, part in self.parts().items():
-            save_weights(temporary / f"{name}.safetensors", part)
+            save_weights(_weights(temporary, name), part)
         mask = nib.Nifti1Image(self.grid.mask.astype(np.uint8), self.grid.affine)
         nib.save(mask, temporary / "mask.nii.gz")
         for name, path in self.records.items():
@@ -153,16 +160,17 @@ class Model:
         temporary.rename(directory)
 
     def _card(self) -> str:
-        """Content of README.md."""
+        """Write the content of README.md."""
         info = self.info
         sizes = {n: sum(p.numel() for p in m.parameters()) for n, m in self.parts().items()}
-        preset = str(info.provenance.get("preset", "custom"))
-        return model_card(preset, info.split, info.vocabulary, info.space, self.grid.shape, sizes)
+        return model_card(
+            info.provenance, info.split, info.vocabulary, info.space, self.grid.shape, sizes
+        )
 
     def _description(self, directory: Path) -> dict[str, Any]:
-        """Content of config.json."""
+        """Compose the content of config.json."""
         info = self.info
-        files = [directory / f"{name}.safetensors" for name in WEIGHTS]
+        files = [_weights(directory, name) for name in PARTS]
         return {
             "format": FORMAT,
             "fmrisynth_version": __version__,
@@ -187,53 +195,69 @@ class Model:
             names it.
         """
         info = read_info(directory)
-        mask_path = directory / "mask.nii.gz"
-        try:
-            mask = np.asarray(nib.Nifti1Image.from_filename(mask_path).dataobj) > 0
-        except Exception as error:  # nibabel raises many kinds on damaged files
-            raise ModelError(
-                f"{mask_path} is not a readable mask ({error}); copy the model again."
-            ) from None
         content = read_json(directory / "config.json")
-        shape, affine = _grid_of(content)
-        if mask.shape != shape:
-            raise ModelError(f"{mask_path} has shape {mask.shape}, but config.json says {shape}.")
-        if not mask.any():
-            raise ModelError(f"{mask_path} is empty; copy the model again.")
+        grid = _read_grid(directory, content)
         try:
-            model = cls(info, Grid(shape, affine, mask))
+            model = cls.unfitted(info, grid)
         except Exception as error:  # sizes of the right type that no network can have
             raise ModelError(
                 f"{directory / 'config.json'} describes networks that cannot be built "
                 f"({type(error).__name__}: {error}). Was it changed? Copy the model again."
             ) from None
         for name, part in model.parts().items():
-            path = directory / f"{name}.safetensors"
+            path = _weights(directory, name)
             load_weights(path, part)
-            found, expected = hash_files([path]), content["hashes"].get(path.name)
-            if found != expected:
+            digest, expected = hash_files([path]), content["hashes"].get(path.name)
+            if digest != expected:
                 raise ModelError(
-                    f"{path} has the SHA-256 {found[:12]}…, but config.json expects "
+                    f"{path} has the SHA-256 {digest[:12]}…, but config.json expects "
                     f"{str(expected)[:12]}…; the file was changed or belongs to another model."
                 )
         return model
 
 
-def _make_noise(
-    config: DenoiserConfig, channels: int, mask: Tensor
-) -> ModalNoise | ColouredNoise | WhiteNoise:
-    """Make the diffusion's noise, before it is fitted."""
-    if config.noise == "white":
-        return WhiteNoise(channels, mask)
-    if config.noise_modes == 0:
-        return ColouredNoise(channels, mask, frames=config.n_frames)
-    return ModalNoise(
-        channels, mask, config.noise_modes, config.noise_participant_rank, frames=config.n_frames
+def make_denoiser(config: ModelConfig, vocabulary: Vocabulary, mask: Tensor) -> Denoiser:
+    """Make the denoiser that a configuration describes, not trained yet.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Settings of the whole model.
+    vocabulary : Vocabulary
+        Names of the conditions.
+    mask : Tensor of shape (x, y, z), bool
+        Latent voxels that hold brain.
+    """
+    autoencoder = config.autoencoder
+    return Denoiser(
+        config.denoiser, vocabulary, autoencoder.latent_channels, mask, autoencoder.factor
     )
 
 
-def _grid_of(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Shape and affine of the model grid in config.json; ValueError where they are none."""
+def _weights(directory: Path, name: str) -> Path:
+    """Return the path of a part's weights."""
+    return directory / f"{name}.safetensors"
+
+
+def _read_grid(directory: Path, content: Mapping[str, Any]) -> Grid:
+    """Read the model grid from mask.nii.gz and the content of config.json."""
+    path = directory / "mask.nii.gz"
+    try:
+        mask = np.asarray(nib.Nifti1Image.from_filename(path).dataobj) > 0
+    except Exception as error:  # nibabel raises many kinds on damaged files
+        raise ModelError(
+            f"{path} is not a readable mask ({error}); copy the model again."
+        ) from None
+    shape, affine = _lattice(content)
+    if mask.shape != shape:
+        raise ModelError(f"{path} has shape {mask.shape}, but config.json says {shape}.")
+    if not mask.any():
+        raise ModelError(f"{path} is empty; copy the model again.")
+    return Grid(shape, affine, mask)
+
+
+def _lattice(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Read shape and affine of the model grid from config.json; ValueError where they are wrong."""
     x, y, z = (int(n) for n in content["grid"]["shape"])
     affine = np.array(content["grid"]["affine"], dtype=float)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
@@ -262,7 +286,7 @@ def read_info(directory: Path) -> ModelInfo:
     try:
         vocabulary = Vocabulary.from_json(content["vocabulary"])
         scale = float(content["scale"])
-        _grid_of(content)
+        _lattice(content)
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale is {scale}")
         if not (isinstance(content["hashes"], dict) and isinstance(content["provenance"], dict)):

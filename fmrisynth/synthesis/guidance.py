@@ -1,6 +1,6 @@
-"""The velocity that a sampler follows: guided, and computed with nothing twice.
+"""Compute the guided velocity that a sampler follows, nothing of it twice.
 
-Legend: B windows, T frames, C latent channels.
+Legend: B windows, T frames, C latent channels, X Y Z latent grid.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["GuidedVelocity"]
 
 
 class GuidedVelocity:
-    """Velocity of some windows under their condition, at any angle.
+    """Compute the velocity of some windows under their condition, at any angle.
 
-    What does not change over the denoising steps (the encoded condition, the
-    evoked mean) is computed once.
+    The encoded condition and the evoked mean do not change over the denoising steps
+    and are computed once.
 
     With the evoked-response pathway, the scale w is the amplitude of the evoked
     mean and costs nothing. Without it, it is that of classifier-free guidance
@@ -38,8 +38,9 @@ class GuidedVelocity:
         Share φ of the guided output that is brought back to the standard
         deviation of the unguided one, window by window (Lin et al. 2024, eq.
         14–16): guidance beyond 1 otherwise raises the contrast.
-    person : int or None
-        Seed of the person whose evoked response it is; None for the mean one.
+    participant_seed : int or None
+        Seed of the synthetic participant whose evoked response it is; None for the
+        mean response.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class GuidedVelocity:
         condition: Condition,
         guidance: float,
         rescale: float = 0.0,
-        person: int | None = None,
+        participant_seed: int | None = None,
     ) -> None:
         self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
         self.evoked: Tensor | None = None
         if denoiser.evoked is not None:
-            self.evoked = denoiser.evoked(condition, person) * denoiser.mask
+            self.evoked = denoiser.evoked(condition, participant_seed) * denoiser.mask
         self.twice = self.evoked is None and guidance != 1
         both = collate([condition, condition.unconditional()]) if self.twice else condition
         self.encoded: Encoded = denoiser.encode(both)
@@ -78,11 +79,11 @@ class GuidedVelocity:
         return self.denoiser.as_velocity(x, angles, guided)
 
     def _rescaled(self, guided: Tensor, given: Tensor) -> Tensor:
-        """Bring the guided output back to the spread of the unguided one."""
-        ratio = self._spread(given) / self._spread(guided).clamp(min=1e-12)
+        """Bring the guided output back to the standard deviation of the unguided one."""
+        ratio = self._root_mean_square(given) / self._root_mean_square(guided).clamp(min=1e-12)
         return guided * (1 + self.rescale * (ratio - 1))
 
-    def _spread(self, out: Tensor) -> Tensor:
-        """Root mean square over a window's brain, (B, 1, 1, 1, 1, 1)."""
+    def _root_mean_square(self, out: Tensor) -> Tensor:
+        """Compute the root mean square over a window's brain, (B, 1, 1, 1, 1, 1)."""
         total = out.square().sum(dim=(1, 2, 3, 4, 5), keepdim=True)
         return (total / (out.shape[1] * out.shape[2] * self.denoiser.mask.sum())).sqrt()

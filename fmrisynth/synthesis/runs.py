@@ -1,4 +1,4 @@
-"""Synthetic runs in number: read, generate, write; the next is read while the last is written."""
+"""Synthesise many runs; reading, sampling and writing overlap in three threads."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.model import Model
-from fmrisynth.synthesis.synthesiser import Synthesiser, person_seed, run_seed
+from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
-__all__ = ["Production", "write_synthetic_runs"]
+__all__ = ["SynthesisPlan", "write_synthetic_runs"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Production:
-    """What is to be made.
+class SynthesisPlan:
+    """Describe which synthetic runs are to be written, and how.
 
     Attributes
     ----------
     out : pathlib.Path
         Output directory.
     sampling : SamplingConfig
-        How to draw.
+        Sampler, steps, guidance.
     n_samples : int
-        Copies of each run.
+        Synthetic runs for each real one.
     seed : int
-        Of all noise; each run derives its own from it.
+        Seed of all noise; each run derives its own from it.
     sources : mapping
         Datasets that were read, by their names in DatasetLinks.
     """
@@ -62,28 +62,28 @@ class _Job:
 
 
 def write_synthetic_runs(
-    production: Production, model: Model, runs: Sequence[Run], fabric: Fabric
+    plan: SynthesisPlan, model: Model, runs: Sequence[Run], fabric: Fabric
 ) -> dict[Path, str]:
-    """Write the synthetic runs that are not there yet, each process its share of them.
+    """Write the synthetic runs that are not finished yet; each process writes its share.
 
     Parameters
     ----------
-    production : Production
-        What is to be made.
+    plan : SynthesisPlan
+        Number, seed, sampling, output directory.
     model : Model
         The trained parts.
     runs : sequence of Run
-        The runs to follow.
+        Real runs, whose events and carriers the synthetic ones have.
     fabric : lightning_fabric.Fabric
         Device, precision, processes.
 
     Returns
     -------
     dict
-        Why a run could not be used, by its file.
+        Reasons why runs could not be used, by file.
     """
-    jobs = _jobs(production, model, runs)
-    done = len(runs) * production.n_samples - len(jobs)
+    jobs = _jobs(plan, model, runs)
+    done = len(runs) * plan.n_samples - len(jobs)
     if done:
         log.info("%d synthetic runs are there already and are left as they are", done)
     jobs = jobs[fabric.global_rank :: fabric.world_size]
@@ -91,7 +91,7 @@ def write_synthetic_runs(
     def autocast() -> AbstractContextManager[object]:
         return fabric.autocast()
 
-    synthesiser = Synthesiser(model.to(fabric.device), production.sampling, autocast)
+    synthesiser = Synthesiser(model.to(fabric.device), plan.sampling, autocast)
     failed: dict[Path, str] = {}
     # one thread reads ahead and one writes behind: decompression and deflate release the GIL
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -103,33 +103,33 @@ def write_synthetic_runs(
             if index + 1 < len(jobs):
                 ahead = reader.submit(load_bold, jobs[index + 1].run)
             try:
-                made = _make(synthesiser, job, current.result(), production.seed)
+                data, mask = _synthesise(synthesiser, job, current.result(), plan.seed)
             except (DataError, ModelError) as error:
                 log.warning("not synthesised: %s: %s", job.run.label, error)
                 failed[job.run.bold] = str(error)
                 continue
-            if pending:  # at most one run is written while the next is made
+            if pending:  # at most one run is written while the next is sampled
                 pending.pop().result()
-            pending.append(writer.submit(_write, production, job, *made))
+            pending.append(writer.submit(_write, plan, job, data, mask))
         for future in pending:
             future.result()
     return failed
 
 
-def _jobs(production: Production, model: Model, runs: Sequence[Run]) -> list[_Job]:
+def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
     """List the runs and samples that are not finished yet."""
     jobs = []
     for run in runs:
-        for sample in range(1, production.n_samples + 1):
+        for sample in range(1, plan.n_samples + 1):
             provenance = {
                 "ModelHash": model.info.digest,
                 "ParticipantRole": model.info.split.role(run.participant),
-                "RandomSeed": production.seed,
+                "RandomSeed": plan.seed,
                 "Sample": sample,
-                "Sampling": to_json(production.sampling),
+                "Sampling": to_json(plan.sampling),
             }
             finished = is_finished(
-                production.out, run, sample=sample, n_samples=production.n_samples,
+                plan.out, run, sample=sample, n_samples=plan.n_samples,
                 provenance=provenance,
             )  # fmt: skip
             if not finished:
@@ -137,10 +137,10 @@ def _jobs(production: Production, model: Model, runs: Sequence[Run]) -> list[_Jo
     return jobs
 
 
-def _make(
+def _synthesise(
     synthesiser: Synthesiser, job: _Job, bold: Bold, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One synthetic run and its mask."""
+    """Synthesise one run; returns its data and its mask."""
     run = job.run
     events = read_events(run.events, duration=run.duration)
     data, carrier = synthesiser.synthesise(
@@ -148,20 +148,20 @@ def _make(
         bold,
         events,
         run_seed(seed, run.label, job.sample),
-        person_seed(seed, run.participant),
+        participant_seed(seed, run.participant),
     )
     return data, carrier.mask
 
 
-def _write(production: Production, job: _Job, data: np.ndarray, mask: np.ndarray) -> None:
+def _write(plan: SynthesisPlan, job: _Job, data: np.ndarray, mask: np.ndarray) -> None:
     """Write one run, in the writer's thread."""
     write_synthetic_run(
-        production.out,
+        plan.out,
         job.run,
         data,
         mask,
         sample=job.sample,
-        n_samples=production.n_samples,
+        n_samples=plan.n_samples,
         provenance=job.provenance,
-        sources=production.sources,
+        sources=plan.sources,
     )

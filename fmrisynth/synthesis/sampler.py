@@ -1,7 +1,7 @@
-"""Samplers: pure functions from noise to a sample, by the velocity v = cos θ · ε − sin θ · x_0.
+"""Turn noise into a sample by the velocity v = cos θ · ε − sin θ · x_0, with pure functions.
 
-Along the probability-flow path dx/dθ = v. Each sampler calls `velocity(x, θ)`
-once a step. Stochastic steps draw noise of the same colour as the diffusion's.
+Along the probability-flow path dx/dθ = v. Each sampler calls `velocity(x, θ)` once a
+step. Stochastic steps draw noise of the same covariance as the diffusion's.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def euler(
 ) -> Tensor:
     """Integrate dx/dθ = v with the two-step Adams–Bashforth rule (Euler at first).
 
-    It keeps the variance of a sample; DDIM with few steps loses it, each step
-    multiplying what the network leaves alone by cos δ.
+    It preserves the variance of a sample. DDIM with few steps does not: where v is zero,
+    each of its steps multiplies the sample by cos δ.
     """
     previous: tuple[float, Tensor] | None = None
     for i in steps(range(len(angles) - 1)):
@@ -43,7 +43,7 @@ def euler(
 def ddim(
     velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
 ) -> Tensor:
-    """Deterministic DDIM (Song et al. 2021, eq. 12 with η = 0): a rotation by δ each step."""
+    """Rotate by δ each step: deterministic DDIM (Song et al. 2021, eq. 12 with η = 0)."""
     for i in steps(range(len(angles) - 1)):
         theta, delta = float(angles[i]), float(angles[i] - angles[i + 1])
         x = math.cos(delta) * x - math.sin(delta) * velocity(x, theta)
@@ -53,7 +53,7 @@ def ddim(
 def ddpm(
     velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
 ) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020, alg. 2, with the posterior variance β̃)."""
+    """Sample ancestrally (Ho et al. 2020, alg. 2, with the posterior variance β̃)."""
     for i in steps(range(len(angles) - 1)):
         theta, to = float(angles[i]), float(angles[i + 1])
         x0, noise = _split(x, theta, velocity(x, theta))
@@ -68,7 +68,7 @@ def ddpm(
 def dpmpp_2m(
     velocity: Velocity, x: Tensor, angles: Tensor, draw: DrawNoise, steps: Progress = iter
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, alg. 2), in λ = log cot θ."""
+    """Integrate in λ = log cot θ with DPM-Solver++(2M) (Lu et al. 2022, alg. 2)."""
     previous: tuple[float, Tensor] | None = None
     for i in steps(range(len(angles) - 1)):
         theta, to = float(angles[i]), float(angles[i + 1])
@@ -88,13 +88,13 @@ def dpmpp_2m(
 
 
 def _split(x: Tensor, theta: float, v: Tensor) -> tuple[Tensor, Tensor]:
-    """(x_0, ε) that x and v stand for at angle θ."""
+    """Compute (x_0, ε) from x and v at angle θ."""
     cos, sin = math.cos(theta), math.sin(theta)
     return cos * x - sin * v, sin * x + cos * v
 
 
 def _log_cot(theta: float) -> float:
-    """λ = log(cos θ / sin θ), infinite at the ends."""
+    """Compute λ = log(cos θ / sin θ), infinite at the ends."""
     if theta <= 0:
         return math.inf
     cot = math.cos(theta) / math.sin(theta)

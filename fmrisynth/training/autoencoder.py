@@ -1,12 +1,12 @@
-"""Training of the VQ-GAN: the autoencoder's update, the discriminator's, the codebook's.
+"""Train the autoencoder, a VQ-GAN: updates of the network, the discriminator, the codebook.
 
-Shapes: ``B`` batch, ``C`` channels, ``X Y Z`` voxels, ``x y z`` latent voxels,
-``N`` latent vectors.
+Legend: B batch, C channels, X Y Z voxels, x y z latent voxels, N latent vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -21,11 +21,14 @@ from fmrisynth.model.autoencoder.quantizer import CodebookAverage, Quantized
 from fmrisynth.model.autoencoder.taming import load_taming_state_dict
 from fmrisynth.model.autoencoder.vqgan import VQGAN, fold, latent_mask
 from fmrisynth.model.layers import channels_last
+from fmrisynth.preprocess.cache import Frames
 from fmrisynth.training.autoencoder_losses import hinge_discriminator
 from fmrisynth.training.autoencoder_objective import AutoencoderObjective
-from fmrisynth.training.loop import Ema, cosine_warmup, shard, step_generator
+from fmrisynth.training.loop import Ema, cosine_warmup, run_learner, shard, step_generator
+from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.training.prepare import TrainingData
 
-__all__ = ["AutoencoderLearner", "Volumes", "principal_blocks"]
+__all__ = ["AutoencoderLearner", "Volumes", "fit_autoencoder", "principal_blocks"]
 
 STARTING_VOLUMES = 32  # from which the codebook and the linear path are started
 CANDIDATES = 64  # latent vectors of each volume that dead codes may be put on
@@ -39,6 +42,48 @@ class Volumes(Protocol):
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
         """Volumes by number, (B,) → (B, X, Y, Z) float32."""
+
+
+def fit_autoencoder(
+    data: TrainingData,
+    plan: TrainingPlan,
+    initial_state: Mapping[str, Tensor] | None,
+    folder: Path,
+    fabric: Fabric,
+) -> VQGAN:
+    """Train the autoencoder on the training runs' volumes.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The runs.
+    plan : TrainingPlan
+        Settings, seed, budget.
+    initial_state : mapping of str to Tensor or None
+        Weights to start from; None for random ones.
+    folder : pathlib.Path
+        Training state and log; an interrupted training goes on from there.
+    fabric : lightning_fabric.Fabric
+        Device, precision, processes.
+
+    Returns
+    -------
+    VQGAN
+        With averaged weights, on the device.
+    """
+    learner = AutoencoderLearner(
+        fabric,
+        plan.config.autoencoder,
+        plan.config.autoencoder_training,
+        Frames([*data.runs], data.scale),
+        data.grid.mask,
+        seed=plan.seed,
+        initial_state=initial_state,
+    )
+    run_learner(
+        learner, plan.autoencoder_budget, fabric=fabric, directory=folder, title="Autoencoder"
+    )
+    return learner.averaged
 
 
 def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tuple[Tensor, Tensor]:

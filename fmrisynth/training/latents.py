@@ -1,7 +1,7 @@
-"""Latents on disk: raw, float16, memory-mapped, keyed by what they depend on.
+"""Encode the training runs once, and keep their raw latents on disk.
 
-What is stored is what the encoder gave; what is used is standardised by
-`LatentSpace`, whose shift and scale live with the autoencoder.
+The cache holds what the encoder gave, as float16; `LatentSpace` standardises it on use, so
+that another standardisation needs no new cache.
 """
 
 from __future__ import annotations
@@ -10,10 +10,48 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from lightning_fabric import Fabric
 
+from fmrisynth.model.autoencoder.vqgan import VQGAN
+from fmrisynth.model.codec import encode_run
 from fmrisynth.runtime.files import atomic_path
+from fmrisynth.training.prepare import TrainingData, progress_bar
 
-__all__ = ["cached_latents"]
+__all__ = ["cached_latents", "encode_latents"]
+
+
+def encode_latents(
+    autoencoder: VQGAN, data: TrainingData, folder: Path, fabric: Fabric
+) -> list[np.ndarray]:
+    """Encode the training runs; each process its share, each run once.
+
+    Parameters
+    ----------
+    autoencoder : VQGAN
+        The trained autoencoder.
+    data : TrainingData
+        The runs.
+    folder : pathlib.Path
+        Folder of the autoencoder's training, which gets the folder ``latents``.
+    fabric : lightning_fabric.Fabric
+        Precision and processes.
+
+    Returns
+    -------
+    list of ndarray of shape (N, C, x, y, z)
+        Raw latents of each run, float16, memory-mapped.
+    """
+    keys, cache = data.keys, folder / "latents"
+
+    def encode(index: int) -> np.ndarray:
+        with fabric.autocast():
+            return encode_run(autoencoder, data.runs[index].frames, data.scale)
+
+    if fabric.world_size > 1:
+        mine = range(fabric.global_rank, len(keys), fabric.world_size)
+        cached_latents([keys[i] for i in mine], lambda i: encode(mine[i]), cache)
+        fabric.barrier()
+    return cached_latents(keys, encode, cache, progress_bar("Encoding", len(keys)))
 
 
 def cached_latents(
@@ -29,16 +67,16 @@ def cached_latents(
     keys : sequence of str
         One name per run, a hash of the run's preprocessing.
     encode : callable
-        Index of a run to its latents (T, C, X, Y, Z).
+        Returns the latents (N, C, x, y, z) of a run by its index.
     cache : pathlib.Path
-        Folder named after the autoencoder's hash.
+        Folder of one autoencoder.
     progress : callable
         Wraps the iteration, for a progress bar.
 
     Returns
     -------
-    list of numpy.ndarray
-        (T, C, X, Y, Z) float16, memory-mapped.
+    list of ndarray of shape (N, C, x, y, z)
+        float16, memory-mapped.
     """
     cache.mkdir(parents=True, exist_ok=True)
     for index, key in enumerate(progress(keys)):

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from fmrisynth.runtime.files import atomic_path, make_folder, writing
 
-__all__ = ["TrainingLog", "draw_curves"]
+__all__ = ["CURVES_NAME", "LOG_NAME", "TrainingLog", "draw_curves"]
+
+LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
 
 
 @dataclass

@@ -25,12 +25,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmrisynth.errors import FmrisynthError
-from fmrisynth.training.log import TrainingLog, draw_curves
+from fmrisynth.training.log import CURVES_NAME, LOG_NAME, TrainingLog, draw_curves
 from fmrisynth.training.state import read_training_state, write_training_state
 
 __all__ = [
-    "CURVES_NAME",
-    "LOG_NAME",
     "Budget",
     "Ema",
     "Learner",
@@ -42,7 +40,6 @@ __all__ = [
 ]
 
 LOG_EVERY = 10  # steps averaged into one row of the log
-LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
 
 
 class TrainingInterrupted(FmrisynthError):

@@ -24,8 +24,9 @@ from fmrisynth.errors import UsageError
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.runtime.files import make_folder
-from fmrisynth.synthesis.runs import Production, write_synthetic_runs
-from fmrisynth.training.learn import TrainingPlan, learn_model
+from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
+from fmrisynth.training.learn import learn_model
+from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.workflow.dataset import _clean, _report_failures, find_dataset, select_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
@@ -63,7 +64,7 @@ def run_participant(settings: Settings) -> None:
         return
     _check_designs(selected, asked, model.info)
     failed = write_synthetic_runs(
-        Production(
+        SynthesisPlan(
             out=settings.output_dir,
             sampling=settings.sampling(model.info.config.sampling),
             n_samples=settings.n_samples,

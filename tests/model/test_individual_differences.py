@@ -6,9 +6,14 @@ import torch
 from support.tiny_model import DENOISER, LATENT, N_FRAMES, VOCABULARY, blocks, run_condition
 
 from fmrisynth.model.denoiser.denoiser import Denoiser
-from fmrisynth.model.individual_differences import between_people, difference, in_two
+from fmrisynth.model.individual_differences import (
+    draw_difference,
+    individual_components,
+    split_halves,
+)
 from fmrisynth.model.latent_space import LatentSpace
-from fmrisynth.training.diffusion import Windows, fit_people, start_evoked
+from fmrisynth.training.evoked import fit_individual_responses, start_evoked
+from fmrisynth.training.windows import Windows
 
 PEOPLE, SHAPE = 40, (6, 4)
 ONE_GROUP = torch.zeros(SHAPE, dtype=torch.int64)
@@ -28,50 +33,52 @@ def true_differences(seed=1):
 
 
 def variance(components, count=4000):
-    return torch.stack([difference(components, p) for p in range(count)]).square().mean(0)
+    return torch.stack([draw_difference(components, p) for p in range(count)]).square().mean(0)
 
 
 def test_new_people_differ_as_much_as_people_do():
     true = true_differences()
     for noise in (0.0, 0.5, 1.0):
-        components = between_people(*measured(true, noise), ONE_GROUP, PEOPLE)
+        components = individual_components(*measured(true, noise), ONE_GROUP, PEOPLE)
         assert float(variance(components).mean()) == pytest.approx(0.5, rel=0.25), noise
 
 
 def test_elements_are_told_apart_by_group():
     rows = torch.arange(SHAPE[0])[:, None].expand(SHAPE)
-    found = variance(between_people(*measured(true_differences(), 1.0), rows, PEOPLE))
+    found = variance(individual_components(*measured(true_differences(), 1.0), rows, PEOPLE))
     assert float(found[:3].mean()) == pytest.approx(1, rel=0.25)
     assert float(found[3:].mean()) < 0.15
 
 
 def test_noise_alone_makes_no_differences():
-    components = between_people(*measured(torch.zeros(PEOPLE, *SHAPE), 1.0), ONE_GROUP, PEOPLE)
+    components = individual_components(
+        *measured(torch.zeros(PEOPLE, *SHAPE), 1.0), ONE_GROUP, PEOPLE
+    )
     assert float(variance(components).mean()) < 0.15
 
 
 def test_differences_go_together_as_in_people():
     shared = torch.randn(PEOPLE, 1, 1, generator=torch.Generator().manual_seed(3))
-    components = between_people(*measured(shared.expand(PEOPLE, *SHAPE), 0.3), ONE_GROUP, 4)
-    drawn = torch.stack([difference(components, p) for p in range(500)]).flatten(1)
+    components = individual_components(*measured(shared.expand(PEOPLE, *SHAPE), 0.3), ONE_GROUP, 4)
+    drawn = torch.stack([draw_difference(components, p) for p in range(500)]).flatten(1)
     assert float(torch.corrcoef(drawn.T).min()) > 0.7
 
 
 def test_a_person_is_the_same_by_its_seed():
-    components = between_people(*measured(true_differences(), 0.3), ONE_GROUP, 8)
-    assert torch.equal(difference(components, 5), difference(components, 5))
-    assert not torch.equal(difference(components, 5), difference(components, 6))
+    components = individual_components(*measured(true_differences(), 0.3), ONE_GROUP, 8)
+    assert torch.equal(draw_difference(components, 5), draw_difference(components, 5))
+    assert not torch.equal(draw_difference(components, 5), draw_difference(components, 6))
 
 
 @pytest.mark.parametrize("n_people", [1, 2])
 def test_of_too_few_people_nothing_is_said(n_people):
     values = torch.randn(n_people, *SHAPE)
-    assert not between_people(values, values, ONE_GROUP, 4).any()
-    assert between_people(values, values, ONE_GROUP, 0).shape == (0, *SHAPE)
+    assert not individual_components(values, values, ONE_GROUP, 4).any()
+    assert individual_components(values, values, ONE_GROUP, 0).shape == (0, *SHAPE)
 
 
-def test_in_two():
-    assert in_two([1, 2, 3, 4, 5]) == ([1, 3, 5], [2, 4])
+def test_split_halves():
+    assert split_halves([1, 2, 3, 4, 5]) == ([1, 3, 5], [2, 4])
 
 
 # Evoked responses
@@ -98,7 +105,7 @@ def study(amplitudes, n_runs=2, noise=0.3):
     windows = Windows(latents, conditions, LatentSpace(1, mask), N_FRAMES, 0.5)
     denoiser = Denoiser(DENOISER, VOCABULARY, 1, mask, 2)
     start_evoked(denoiser, windows)
-    fit_people(denoiser, windows, people)
+    fit_individual_responses(denoiser, windows, people)
     return denoiser.evoked, conditions[0], pattern
 
 

@@ -14,7 +14,7 @@ from fmrisynth.errors import ModelError
 from fmrisynth.model.model import Model, read_info
 from fmrisynth.synthesis.synthesiser import Synthesiser
 
-WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "observation")
+WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "decoder_noise")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def copied(saved, tmp_path):
 def synthesis(model, seed=1):
     maker = Synthesiser(model, model.info.config.sampling)
     events = blocks("hand", "foot")
-    return maker.synthesise(make_run(n_volumes=20), make_bold(20), events, seed, person=0)[0]
+    return maker.synthesise(make_run(n_volumes=20), make_bold(20), events, seed, participant=0)[0]
 
 
 def change_json(directory, change):
@@ -83,7 +83,7 @@ def test_the_card_says_when_nobody_was_held_out(tmp_path):
     model.info = replace(model.info, split=replace(model.info.split, held_out=()))
     model.save(tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "nothing it makes can be checked against unseen people" in card
+    assert "nothing it generates can be checked against unseen participants" in card
 
 
 def test_the_digest_names_the_weights(saved, copied, tmp_path):
@@ -131,10 +131,10 @@ def test_weights_of_another_configuration_are_refused(copied):
     refused(copied, "denoiser.safetensors", "expected (24")
 
 
-@pytest.mark.parametrize("found", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("found", [0, 1, 2, 4, "3", None])
 def test_another_format_is_refused(copied, found):
     change_json(copied, lambda c: c.update(format=found))
-    refused(copied, str(copied / "config.json"), repr(found), "format 2")
+    refused(copied, str(copied / "config.json"), repr(found), "format 3", "train the model again")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, Vocabulary, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.model import Model, ModelInfo
-from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 
@@ -158,17 +157,16 @@ def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) ->
         sampling=SamplingConfig(sampler="euler", steps=6, stride=4),
     )
     info = ModelInfo(config, VOCABULARY, Split(("01", "02"), ("03",)), 1.0, None, {"seed": 0})
-    model = Model(info, Grid(SHAPE, affine_of(), ball()))
+    model = Model.unfitted(info, Grid(SHAPE, affine_of(), ball()))
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
-    if not isinstance(model.noise, WhiteNoise):
-        # an empty basis: these fields have no drift taken out of them
-        model.noise.fit(smooth_fields(model.space.mask, 4, 40), np.zeros((40, 0)))
+    # an empty basis: no drift was removed from these fields
+    model.noise.fit(smooth_fields(model.latent_space.mask, 4, 40), np.zeros((40, 0)))
     _set_evoked(model.denoiser)
     if wildness:
         perturb(model.denoiser.backbone, wildness)
     inside = torch.from_numpy(ball())
-    model.observation.decoded_sd[inside] = 1.0
-    model.observation.lost_sd[inside] = 0.2
+    model.decoder_noise.decoded_sd[inside] = 1.0
+    model.decoder_noise.error_sd[inside] = 0.2
     return model
 
 

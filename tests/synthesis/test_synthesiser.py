@@ -27,10 +27,11 @@ from fmrisynth.bids.images import Bold
 from fmrisynth.config.diffusion import EvokedConfig
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import ModelError
+from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.preprocess.carrier import drift_basis, removed_basis, split
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.synthesis.sampler import SAMPLERS
-from fmrisynth.synthesis.synthesiser import Synthesiser, person_seed, run_seed, sample_latents
+from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed, sample_latents
 from fmrisynth.synthesis.windows import window_starts
 
 EVENTS = blocks("hand", "foot", "hand")
@@ -52,7 +53,7 @@ def synthesise(model, events=EVENTS, *, seed=1, n_volumes=40, bold=None, samplin
     bold = make_bold(n_volumes) if bold is None else bold
     run = make_run(n_volumes=bold.data.shape[3], t_r=bold.t_r, **run)
     maker = Synthesiser(model, sampling or model.info.config.sampling)
-    return maker.synthesise(run, bold, events, seed, person=0)
+    return maker.synthesise(run, bold, events, seed, participant=0)
 
 
 def percent(made, carrier):
@@ -212,24 +213,30 @@ class ExactGaussian(torch.nn.Module):
         return torch.einsum("ts,bscxyz->btcxyz", (sin * cos * filtered).to(x), x)
 
 
-class Autoregressive(torch.nn.Module):
+class Autoregressive(NoiseModel):
     """AR(1) noise, white in space."""
 
     def __init__(self, mask, lag1):
         super().__init__()
         self.mask, self.lag1 = mask, lag1
 
-    def sample(self, n_frames, generator, person=0):
+    def fit(self, fields, removed):
+        return self
+
+    def sample_run(self, n_frames, t_r, generator, participant_seed=0):
         noise = torch.randn(n_frames, 1, *self.mask.shape, generator=generator)
         for t in range(1, n_frames):
             noise[t] = self.lag1 * noise[t - 1] + (1 - self.lag1**2) ** 0.5 * noise[t]
         return noise * self.mask
 
+    def sample_window(self, n_frames, generator, participant_seed=0):
+        return self.sample_run(n_frames, 2.0, generator)
+
 
 def slow_model(evoked, signal, noise):
     model = make_model(replace(DENOISER if evoked else NO_EVOKED, noise="white"))
     model.denoiser.backbone = ExactGaussian(signal, noise)
-    model.noise = Autoregressive(model.space.mask, noise)
+    model.noise = Autoregressive(model.latent_space.mask, noise)
     return model
 
 
@@ -245,7 +252,7 @@ def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
     generator = torch.Generator().manual_seed(0)
     latents = sample_latents(model, condition, SamplingConfig(steps=4, stride=4), generator, 0)
     basis = torch.from_numpy(removed_basis(80, condition.t_r, HIGH_PASS)).float()
-    drift = basis.T @ latents[..., model.space.mask].flatten(1)
+    drift = basis.T @ latents[..., model.latent_space.mask].flatten(1)
     assert (float(drift.abs().mean()) < 1e-3) == free
 
 
@@ -269,8 +276,8 @@ def test_runs_of_a_person_have_its_response_in_common():
     first, again, other = effect(1, 5), effect(2, 5), effect(3, 6)
     own = np.corrcoef([first, again, other])
     assert own[0, 1] > own[0, 2] + 0.1
-    assert person_seed(0, "01") != person_seed(0, "02")
-    assert person_seed(0, "01") != person_seed(1, "01")
+    assert participant_seed(0, "01") != participant_seed(0, "02")
+    assert participant_seed(0, "01") != participant_seed(1, "01")
 
 
 @torch.no_grad()
@@ -313,7 +320,7 @@ def test_a_long_run_has_the_variance_and_the_colour_of_its_windows(stride, signa
             sample_latents(model, condition, sampling, torch.Generator().manual_seed(seed), 0)
             for seed in range(8)
         ]
-    )[..., model.space.mask][:, :, 0]  # draws, frames, voxels
+    )[..., model.latent_space.mask][:, :, 0]  # draws, frames, voxels
     power = drawn.square().mean((0, 2))
     lag1 = (drawn[:, 1:] * drawn[:, :-1]).mean() / drawn.square().mean()
     assert float(power.max() / power.min()) < 1.3
@@ -373,7 +380,7 @@ def test_guidance_scales_the_response(model, guidance):
 
 def test_what_the_autoencoder_takes_off_the_response_is_put_back():
     weak = make_model()
-    weak.observation.evoked_gain.fill_(0.5)
+    weak.decoder_noise.evoked_gain.fill_(0.5)
     sampling = SamplingConfig(steps=6, stride=4)
     made = percent(*synthesise(weak, sampling=sampling))
     double = percent(*synthesise(make_model(), sampling=replace(sampling, guidance=2.0)))

@@ -32,7 +32,8 @@ from fmrisynth.errors import FmrisynthError
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
-from fmrisynth.training.diffusion import DiffusionLearner, Windows, start_evoked
+from fmrisynth.training.denoiser import DiffusionLearner
+from fmrisynth.training.evoked import start_evoked
 from fmrisynth.training.loop import (
     Budget,
     Ema,
@@ -42,6 +43,7 @@ from fmrisynth.training.loop import (
     shard,
     step_generator,
 )
+from fmrisynth.training.windows import Windows
 
 PACKAGE_PARENT = Path(fmrisynth.__file__).parents[1]
 
@@ -369,9 +371,9 @@ def _shrunk(condition):
 def diffusion_learner(training=TRAINING, config=DENOISER, fabric=None):
     torch.manual_seed(1)
     data = windows()
-    denoiser = Denoiser(config, VOCABULARY, 1, data.space.mask, 2)
+    denoiser = Denoiser(config, VOCABULARY, 1, data.latent_space.mask, 2)
     start_evoked(denoiser, data)
-    noise = WhiteNoise(1, data.space.mask)
+    noise = WhiteNoise(1, data.latent_space.mask)
     return DiffusionLearner(fabric or cpu(), denoiser, training, data, noise, seed=3)
 
 
@@ -415,7 +417,9 @@ def test_windows_are_cut_from_the_runs():
             for first in range(len(raw) - N_FRAMES + 1)
             if torch.equal(
                 latents[0],
-                data.space.standardise(torch.from_numpy(raw[first : first + N_FRAMES]).float()),
+                data.latent_space.standardise(
+                    torch.from_numpy(raw[first : first + N_FRAMES]).float()
+                ),
             )
         ]
         assert len(matches) == 1
@@ -478,7 +482,7 @@ def test_the_pathway_starts_at_the_regression():
     response = torch.einsum("vj,jcxyz->vcxyz", evoked.coefficients[:, 0], evoked.maps).detach()
     hand = response[VOCABULARY.trial_types.index(("motor", "hand")), 0].abs()
     assert np.unravel_index(int(hand.argmax()), LATENTS) == (2, 2, 2)
-    assert (evoked.maps[..., ~learner.windows.space.mask] == 0).all()
+    assert (evoked.maps[..., ~learner.windows.latent_space.mask] == 0).all()
 
 
 def test_the_rates_follow_the_schedule():

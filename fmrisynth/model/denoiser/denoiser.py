@@ -20,7 +20,7 @@ from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedCon
 from fmrisynth.model.denoiser.backbone import Backbone, Encoded
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
-from fmrisynth.model.individual_differences import difference
+from fmrisynth.model.individual_differences import draw_difference
 
 RIDGE = 1e-2  # of the regressors' mean square
 
@@ -31,8 +31,8 @@ class EvokedResponse(nn.Module):
     """Low-rank map per trial type times its haemodynamic regressor: a small GLM in latent space.
 
     mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
-    and its derivative. The coefficients of the HRF differ between people (see
-    `fmrisynth.model.individual_differences`); what is trained are those of the mean person.
+    and its derivative. The coefficients of the HRF differ between participants (see
+    `fmrisynth.model.individual_differences`); training fits those of the mean response.
     """
 
     differences: Tensor
@@ -79,15 +79,26 @@ class EvokedResponse(nn.Module):
         maps = (right * (values * size * len(self.maps) ** 0.5)[:, None]).float()
         self.maps[:rank, :, mask] = maps.view(rank, self.maps.shape[1], -1)
 
-    def of(self, person: int) -> Tensor:
-        """Coefficients (V, 2, J) of a person that does not exist, by its seed."""
-        own = self.coefficients.clone()
-        own[:, 0] += difference(self.differences, person + 1)  # networks are drawn from `person`
-        return own
+    def draw_coefficients(self, participant_seed: int) -> Tensor:
+        """Draw the coefficients (V, 2, J) of one synthetic participant."""
+        individual = self.coefficients.clone()
+        # the seed itself is that of the participant's networks (`ModalNoise`)
+        individual[:, 0] += draw_difference(self.differences, participant_seed + 1)
+        return individual
 
-    def forward(self, condition: Condition, person: int | None = None) -> Tensor:
-        """Evoked mean (B, T, C, X, Y, Z) of a batch of windows, of one person or the mean one."""
-        coefficients = self.coefficients if person is None else self.of(person)
+    def forward(self, condition: Condition, participant_seed: int | None = None) -> Tensor:
+        """Compute the evoked mean (B, T, C, X, Y, Z) of a batch of windows.
+
+        Parameters
+        ----------
+        condition : Condition
+            Of the B windows.
+        participant_seed : int or None
+            Seed of a synthetic participant; None for the mean response.
+        """
+        coefficients: Tensor = self.coefficients
+        if participant_seed is not None:
+            coefficients = self.draw_coefficients(participant_seed)
         weights = torch.einsum("btvd,vdj->btj", condition.evoked, coefficients)
         weights = weights * condition.kept[:, None, None] / len(self.maps) ** 0.5
         return torch.einsum("btj,jcxyz->btcxyz", weights, self.maps)

@@ -1,4 +1,7 @@
-"""Autocovariances in time: estimated under a high-pass filter, extended, and factorised."""
+"""Fit autocovariances in time to high-pass filtered data, extend them, and factorise them.
+
+Legend: L lags, from 0 to the order of an autoregression; N frames; K rows or regressors.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,37 @@ from torch import Tensor
 __all__ = [
     "NO_DRIFT",
     "autoregression",
-    "colour",
     "extended_autocovariance",
     "factors_in_time",
-    "unfiltered",
+    "fit_autocovariance",
+    "undo_highpass",
 ]
 
 MINIMUM_EIGENVALUE = 1e-3  # of the autocovariance, relative to the variance
 FILTER_ITERATIONS = 20
-NO_DRIFT = np.zeros((0, 0))  # basis of what is taken out where nothing is
+NO_DRIFT = np.zeros((0, 0))  # basis of the removed regressors where none are removed
 
 
 def factors_in_time(autocovariance: Tensor, length: int) -> Tensor:
-    """Cholesky factors of each row's covariance over time.
+    """Factorise the covariance over time of each row, by Cholesky.
 
     Parameters
     ----------
-    autocovariance : torch.Tensor
-        (K, order + 1).
+    autocovariance : Tensor of shape (K, L)
+        Autocovariance of each row.
     length : int
         Frames N.
 
     Returns
     -------
-    torch.Tensor
-        (K, N, N) float32 on the CPU; not to be changed, since it is kept for the next call.
+    Tensor of shape (K, N, N)
+        Lower triangular, float32, on the CPU; cached, so not to be changed in place.
     """
     rows = autocovariance.double().cpu().numpy()
     return _factors(rows.tobytes(), rows.shape, length)
 
 
-@lru_cache(maxsize=8)  # every window of a training asks for the same
+@lru_cache(maxsize=8)  # every training window asks for the same
 def _factors(rows: bytes, shape: tuple[int, int], length: int) -> Tensor:
     factors = [
         np.linalg.cholesky(toeplitz(extended_autocovariance(row / row[0], length))) * row[0] ** 0.5
@@ -52,12 +55,12 @@ def _factors(rows: bytes, shape: tuple[int, int], length: int) -> Tensor:
 
 
 def autoregression(lags: np.ndarray) -> np.ndarray:
-    """Coefficients (order,) of the Yule–Walker equations for autocovariances (order + 1,)."""
+    """Solve the Yule–Walker equations for autocovariances (L,); coefficients (L − 1,)."""
     return solve_toeplitz(lags[:-1], lags[1:])
 
 
 def extended_autocovariance(lags: np.ndarray, length: int) -> np.ndarray:
-    """Autocovariance of the autoregression that fits `lags`, at lags 0 to length − 1."""
+    """Extend an autocovariance (L,) by its autoregression to lags 0 to length − 1."""
     order = len(lags) - 1
     coefficients = autoregression(lags)
     out = list(lags[:length])
@@ -66,23 +69,23 @@ def extended_autocovariance(lags: np.ndarray, length: int) -> np.ndarray:
     return np.asarray(out)
 
 
-def unfiltered(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Autocovariance of the process that has given `lags` once its drift is taken out.
+def undo_highpass(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Estimate the autocovariance that a process had before its mean and drift were removed.
 
-    Taking out mean and drift removes what is slowest; noise with the sample's
-    own autocovariance would lose that twice. Solved by fixed-point iteration.
+    The removal lowers the slowest frequencies; noise with the autocovariance of the
+    filtered sample would lose them twice. Solved by fixed-point iteration.
 
     Parameters
     ----------
-    lags : numpy.ndarray
-        (order + 1,) autocovariance observed after the drift was removed.
-    basis : numpy.ndarray
-        (N, K) orthonormal, what was removed from runs of N frames.
+    lags : ndarray of shape (L,)
+        Autocovariance observed after the removal.
+    basis : ndarray of shape (N, K)
+        Orthonormal regressors that were removed from runs of N frames.
 
     Returns
     -------
-    numpy.ndarray
-        (order + 1,); its variance is larger than the observed one.
+    ndarray of shape (L,)
+        Its variance is larger than the observed one.
     """
     length, order = len(basis), len(lags) - 1
     if not basis.size or length <= order:
@@ -105,21 +108,24 @@ def _shrunk(lags: np.ndarray) -> np.ndarray:
     return out
 
 
-def colour(lags: Tensor, basis: np.ndarray) -> Tensor:
-    """Rows of observed lags to unit observed variance, positive, with the drift put back.
+def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
+    """Fit the autocovariance of a process to each row observed under a high-pass filter.
+
+    Each row is scaled to unit variance, made positive definite, and freed of the filter's
+    effect by `undo_highpass`.
 
     Parameters
     ----------
-    lags : torch.Tensor
-        (K, order + 1) observed autocovariances.
-    basis : numpy.ndarray
-        As for `unfiltered`.
+    lags : Tensor of shape (K, L)
+        Observed autocovariances.
+    basis : ndarray of shape (N, K)
+        As for `undo_highpass`.
 
     Returns
     -------
-    torch.Tensor
-        (K, order + 1) float64; lag 0 is the variance that one of 1 is left of.
+    Tensor of shape (K, L)
+        float64; lag 0 is the variance before the filter where it is 1 after it.
     """
     scaled = (lags / lags[:, :1].clamp(min=1e-12)).double().cpu().numpy()
     scaled[:, 0] = 1.0
-    return torch.from_numpy(np.stack([unfiltered(_shrunk(row), basis) for row in scaled]))
+    return torch.from_numpy(np.stack([undo_highpass(_shrunk(row), basis) for row in scaled]))

@@ -1,64 +1,75 @@
-"""Noise with the networks of the data: a few large-scale modes, and stationary noise for the rest.
+"""Draw noise with the networks of the data: large-scale modes, and stationary noise beside them.
 
-Stationary noise (`fmrisynth.model.noise.stationary`) has one covariance for each offset between
-two voxels, wherever they lie; distant regions that fluctuate together are not in
-it. Modes are: spatial patterns, each with a variance and a colour of its own
-over time. They are found in one half of the runs, and their variance and colour
-measured in the other, since the sample variance of the runs that a pattern was
-fitted to is too large.
+Stationary noise (`fmrisynth.model.noise.stationary`) has one covariance for each offset
+between two voxels, wherever they lie; it holds no networks of distant regions that
+fluctuate together. The modes are spatial patterns, each with its own variance and
+autocovariance in time. The patterns are fitted to one half of the runs, and variance and
+autocovariance are estimated in the other half, since the sample variance of the runs that
+a pattern was fitted to is too large.
 
-People differ in how their modes fluctuate together. Each synthetic person has
-networks of its own, the same in all of its runs: with W the covariance of the
-modes' courses, each scaled to unit variance,
+Participants differ in how their modes fluctuate together. Each synthetic participant has
+networks of its own, the same in all of its runs: with W the covariance of the modes'
+courses, each scaled to unit variance,
 
-    W(person) = I + Σ_q g_q · D_q,  g_q ~ N(0, 1)
+    W(participant) = I + Σ_q g_q · D_q,  g_q ~ N(0, 1)
 
-where D_q are the principal components of how the training people's W differ,
-cut to the share of it that is found again in other runs of the same person.
-Nobody's own networks are copied.
+where D_q are the principal components of how W differs between the training participants,
+scaled to their reliability (`fmrisynth.model.individual_differences`). No participant's own
+networks are copied.
 
-Legend: K modes, N frames, C channels, P voxels of the brain, Q components.
+Legend: K modes, N frames, C channels, X Y Z box, P voxels of the brain, D features,
+Q components.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fmrisynth.model.individual_differences import between_people, difference, in_two
-from fmrisynth.model.noise.autocovariance import NO_DRIFT, colour, factors_in_time
-from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.individual_differences import (
+    draw_difference,
+    individual_components,
+    split_halves,
+)
+from fmrisynth.model.noise.autocovariance import NO_DRIFT, factors_in_time, fit_autocovariance
+from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
+from fmrisynth.model.noise.stationary import StationaryNoise
 
 __all__ = ["ModalNoise"]
 
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
-LEAST_REMAINDER = 0.05  # share of a voxel's variance that is no mode's
+MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stationary part
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
-MODES_TOGETHER = 8  # neighbours in the order of variance whose reliability is told together
-LEAST_PERSONAL = 0.1  # least eigenvalue of a person's W
-TRIED_PEOPLE, MOST_STRETCH = 64, 2.0  # to make up for what that least value takes
+MODES_PER_GROUP = 8  # neighbours in the order of variance, whose reliability is estimated together
+MINIMUM_EIGENVALUE = 0.1  # of a participant's W
+TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
 
 
-class ModalNoise(nn.Module):
-    """Noise of unit variance with the modes of the data and the colour of what they leave.
+class ModalNoise(NoiseModel):
+    """Draw noise of unit variance with the modes of the latents and a stationary remainder.
 
     Parameters
     ----------
     channels : int
         Channels C of a field.
-    mask : torch.Tensor
-        (X, Y, Z) bool, the brain.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
     modes : int
-        Modes K, at most.
-    people : int
-        Components Q of what distinguishes people, at most; 0 makes all alike.
+        Largest number of modes K.
+    individual : int
+        Largest number Q of components of the differences between participants; 0
+        gives all participants the same networks.
     order : int
         Order of the autoregressions.
     frames : int
-        Frames of a window of training.
+        Frames of a training window.
+    high_pass : float or None
+        Highest drift frequency that whole runs are drawn without, Hz; None leaves
+        mean and drift in.
     """
 
     mask: Tensor
@@ -73,41 +84,27 @@ class ModalNoise(nn.Module):
         channels: int,
         mask: Tensor,
         modes: int,
-        people: int = 32,
+        individual: int = 32,
         *,
         order: int = 8,
         frames: int = 16,
+        high_pass: float | None = None,
     ) -> None:
         super().__init__()
-        self.order, voxels = order, int(mask.sum())
+        self.order, self.high_pass, voxels = order, high_pass, int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
         self.register_buffer("window_autocovariance", torch.zeros(count, max(2, frames)))
-        self.register_buffer("differences", torch.zeros(people, count, count))
+        self.register_buffer("differences", torch.zeros(individual, count, count))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
-        self.remainder = ColouredNoise(channels, mask, order=order, frames=frames)
+        # without a filter of its own: drift is removed from the sum
+        self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
     @torch.no_grad()
-    def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ModalNoise:
-        """Estimate modes, variances and colours from standardised fields.
-
-        Parameters
-        ----------
-        fields : iterable of torch.Tensor
-            One (N, C, X, Y, Z) per run, ordered by participant, zero mean and
-            unit variance at each voxel and channel over the training set.
-        basis : numpy.ndarray
-            (N, D) orthonormal: mean and drift, which were taken out of the
-            fields, for a run of typical length. The noise has them, see
-            `fmrisynth.model.noise.autocovariance.unfiltered`.
-
-        Returns
-        -------
-        ModalNoise
-            Itself.
-        """
+    def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
+        """Estimate modes, variances, autocovariances and remainder; see `NoiseModel.fit`."""
         runs = [field[..., self.mask].flatten(1).float() for field in fields]  # N C·P
         half = max(1, len(runs) // 2)
         second = runs[half:] or runs
@@ -115,7 +112,7 @@ class ModalNoise(nn.Module):
         courses = [run @ axes for run in second]  # N K
         rest = [run - course @ axes.T for run, course in zip(second, courses, strict=True)]
         self.modes.copy_(axes.T.reshape(self.modes.shape))
-        self.autocovariance.copy_(_autocovariances(courses, self.order, basis))
+        self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
         self.window_autocovariance.copy_(
             _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
         )
@@ -124,111 +121,103 @@ class ModalNoise(nn.Module):
         deviation = torch.cat(rest).square().mean(0).sqrt().clamp(min=1e-6)
         self.remainder.fit(
             (self._field((run / deviation).unflatten(1, self.remainder_sd.shape)) for run in rest),
-            basis,
+            removed,
         )
-        # whatever share the modes have of a voxel, its variance is one in all
-        self._level((1 - share).clamp(min=LEAST_REMAINDER))
+        # whatever share the modes have of a voxel, its total variance is one
+        self._level((1 - share).clamp(min=MINIMUM_REMAINDER))
         return self
 
     def _level(self, variance: Tensor) -> None:
-        """Scale the remainder to a variance (C, P) at each voxel, once it is free of the modes."""
+        """Scale the remainder, free of the modes, to a variance (C, P) at each voxel."""
         self.remainder_sd.copy_(variance.sqrt())
         for number in range(LEVELLING_ROUNDS):
             generator = torch.Generator().manual_seed(number)
-            reached = self._remainder(self.remainder.window(LEVELLING_FRAMES, generator))
-            self.remainder_sd *= (variance / reached.square().mean(0).clamp(min=1e-6)).sqrt()
+            drawn = self._remainder(self.remainder.sample_window(LEVELLING_FRAMES, generator))
+            self.remainder_sd *= (variance / drawn.square().mean(0).clamp(min=1e-6)).sqrt()
 
     def _remainder(self, field: Tensor) -> Tensor:
-        """Scale stationary noise and take the modes out of it, (N, C, P).
+        """Scale stationary noise and project the modes out of it, (N, C, P).
 
-        What it has of the modes would add to their variance, and make their
-        courses, which go together, more independent than they are.
+        Its part in the modes would add to their variance, and make their correlated
+        courses more independent than they are.
         """
         rest = (field[..., self.mask] * self.remainder_sd).flatten(1)
         axes = self.modes.flatten(1)  # K C·P
         return (rest - rest @ axes.T @ axes).unflatten(1, self.remainder_sd.shape)
 
     @torch.no_grad()
-    def fit_people(self, fields: Iterable[Tensor], people: Sequence[str]) -> None:
-        """Estimate how people's networks differ, from more runs than modes need.
-
-        Parameters
-        ----------
-        fields : iterable of torch.Tensor
-            As for `fit`; one is held at a time.
-        people : sequence of str
-            Whose run each field is.
-        """
+    def fit_individual_differences(
+        self, fields: Iterable[Tensor], participants: Sequence[str]
+    ) -> Self:
+        """Estimate how the networks differ between participants; see `NoiseModel`."""
+        if not len(self.differences):
+            return self
         axes = self.modes.flatten(1).T  # C·P K
         runs: dict[str, list[Tensor]] = {}
-        for field, person in zip(fields, people, strict=True):
+        for field, participant in zip(fields, participants, strict=True):
             courses = field[..., self.mask].flatten(1).float() @ axes  # N K
-            runs.setdefault(person, []).append(courses)
+            runs.setdefault(participant, []).append(courses)
         self.differences.copy_(_differences(list(runs.values()), len(self.differences)))
         self._stretch()
+        return self
 
     def _stretch(self) -> None:
-        """Scale the differences: a covariance cannot take all that the normal law asks for."""
-        wanted, stretch = float(self.differences.square().sum()), 1.0
+        """Scale the differences up to the variance that the minimum eigenvalue of W removes."""
+        target, stretch = float(self.differences.square().sum()), 1.0
         original, unit = self.differences.clone(), torch.eye(len(self.modes)).to(self.modes)
-        for _ in range(LEVELLING_ROUNDS if wanted > 0 else 0):
-            roots = (self._root(person) for person in range(TRIED_PEOPLE))
-            reached = sum(float((root @ root - unit).square().sum()) for root in roots)
-            stretch *= (wanted * TRIED_PEOPLE / reached) ** 0.5
-            self.differences.copy_(original * min(stretch, MOST_STRETCH))
+        for _ in range(LEVELLING_ROUNDS if target > 0 else 0):
+            roots = (self._root(seed) for seed in range(TRIAL_PARTICIPANTS))
+            drawn = sum(float((root @ root - unit).square().sum()) for root in roots)
+            stretch *= (target * TRIAL_PARTICIPANTS / drawn) ** 0.5
+            self.differences.copy_(original * min(stretch, MAXIMUM_STRETCH))
 
-    def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw a run (N, C, X, Y, Z) float32: of unit variance once its drift is removed.
+    def sample_run(
+        self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw a run (N, C, X, Y, Z) float32, without mean and drift; see `NoiseModel`."""
+        rest = self._remainder(self.remainder.sample_run(n_frames, t_r, generator))
+        noise = self._draw(rest, generator, self.autocovariance, participant_seed)
+        return remove_mean_and_drift(noise, t_r, self.high_pass)
 
-        Parameters
-        ----------
-        n_frames : int
-            Frames N.
-        generator : torch.Generator
-            Of all that is new in every draw.
-        person : int
-            Seed of all that one person's draws have in common.
-        """
-        rest = self._remainder(self.remainder.sample(n_frames, generator))
-        return self._draw(rest, generator, self.autocovariance, person)
-
-    def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw a window (N, C, X, Y, Z) float32 of a run without drift, of unit variance."""
-        rest = self._remainder(self.remainder.window(n_frames, generator))
-        return self._draw(rest, generator, self.window_autocovariance, person)
+    def sample_window(
+        self, n_frames: int, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw a window (N, C, X, Y, Z) float32 of unit variance; see `NoiseModel`."""
+        rest = self._remainder(self.remainder.sample_window(n_frames, generator))
+        return self._draw(rest, generator, self.window_autocovariance, participant_seed)
 
     def _draw(
-        self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, person: int
+        self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, seed: int
     ) -> Tensor:
-        """Add the modes to the remainder (N, C, P)."""
+        """Add the modes of one participant to the remainder (N, C, P)."""
         white = torch.randn(len(self.modes), len(rest), 1, generator=generator)
         courses = (factors_in_time(autocovariance, len(rest)) @ white)[..., 0]  # K N
-        courses = self._networks(person) @ courses.to(rest)
+        courses = self._networks(seed) @ courses.to(rest)
         return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
 
-    def _networks(self, person: int) -> Tensor:
-        """Mix the modes' courses as one person's are, (K, K): the root of W on their own scales."""
+    def _networks(self, seed: int) -> Tensor:
+        """Mix the modes' courses as in one participant, (K, K): the root of W, in their scales."""
         scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
-        return scale[:, None] * self._root(person) / scale
+        return scale[:, None] * self._root(seed) / scale
 
-    def _root(self, person: int) -> Tensor:
-        """Root of a person's W, with a trace of K, (K, K)."""
-        differing = difference(self.differences, person)
-        values, vectors = torch.linalg.eigh(torch.eye(len(differing)).to(differing) + differing)
-        values = values.clamp(min=LEAST_PERSONAL)
+    def _root(self, seed: int) -> Tensor:
+        """Take the root of one participant's W, with a trace of K, (K, K)."""
+        difference = draw_difference(self.differences, seed)
+        values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
+        values = values.clamp(min=MINIMUM_EIGENVALUE)
         return vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
 
     def _field(self, values: Tensor) -> Tensor:
-        """(N, C, P) to (N, C, X, Y, Z), zero outside the brain."""
+        """Put values (N, C, P) into the box (N, C, X, Y, Z), zero outside the brain."""
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
 
 
 def _principal_axes(rows: Tensor, count: int) -> Tensor:
-    """First principal axes of rows (N, D), orthonormal (D, count), the same at every call.
+    """Compute the first principal axes of rows (N, D), orthonormal (D, count), repeatably.
 
-    Where there are fewer rows, the axes that are missing are zero.
+    Where there are fewer rows than axes, the missing axes are zero.
     """
     available = min(count, *rows.shape)
     with torch.random.fork_rng(devices=[]):
@@ -240,36 +229,44 @@ def _principal_axes(rows: Tensor, count: int) -> Tensor:
     return padded
 
 
-def _differences(people: Sequence[Sequence[Tensor]], count: int) -> Tensor:
-    """Principal components of how people's covariances of the modes differ, (count, K, K).
+def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:
+    """Estimate components of how the modes' covariance differs between participants.
 
     Parameters
     ----------
-    people : sequence of sequence of torch.Tensor
-        (N, K) courses of each run of each person.
+    participants : sequence of sequence of Tensor of shape (N, K)
+        Courses of each run of each participant.
     count : int
-        Components, at most.
+        Largest number of components Q.
+
+    Returns
+    -------
+    Tensor of shape (count, K, K)
+        Components of `individual_components`.
     """
-    every = [course for runs in people for course in runs]
+    every = [course for runs in participants for course in runs]
     scale = torch.cat(every).square().mean(0).sqrt().clamp(min=1e-6)
     halves = []
-    for runs in people:
+    for runs in participants:
         parts = [run / scale for run in runs]
-        halves.append(in_two(parts if len(parts) > 1 else parts[0].chunk(2)))
+        halves.append(split_halves(parts if len(parts) > 1 else parts[0].chunk(2)))
     first, second = (torch.stack([_covariance(half[which]) for half in halves]) for which in (0, 1))
     n_modes = len(scale)
-    rank = torch.arange(n_modes) // MODES_TOGETHER
-    return between_people(first, second, rank[:, None] * n_modes + rank, count)
+    rank = torch.arange(n_modes) // MODES_PER_GROUP
+    return individual_components(first, second, rank[:, None] * n_modes + rank, count)
 
 
 def _covariance(courses: Sequence[Tensor]) -> Tensor:
-    """Covariance of scaled courses (N, K), with a trace of K: how large they are is no network."""
+    """Compute the covariance of scaled courses (N, K), (K, K) with a trace of K.
+
+    The trace is the overall amplitude, which is no property of the networks.
+    """
     total = torch.stack([course.T @ course for course in courses]).sum(0)
     return total * (len(total) / total.trace().clamp(min=1e-12))
 
 
-def _autocovariances(courses: Sequence[Tensor], order: int, basis: np.ndarray) -> Tensor:
-    """Autocovariances (K, order + 1) of courses (N, K), each that of a possible process."""
+def _autocovariances(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
+    """Estimate autocovariances (K, order + 1) of courses (N, K), each positive definite."""
     totals = torch.zeros(courses[0].shape[1], order + 1, dtype=torch.float64)
     counts = torch.zeros(order + 1, dtype=torch.float64)
     for course in courses:
@@ -278,4 +275,4 @@ def _autocovariances(courses: Sequence[Tensor], order: int, basis: np.ndarray) -
             totals[:, lag] += (values[: len(values) - lag] * values[lag:]).sum(0)
             counts[lag] += len(values) - lag
     lags = totals / counts.clamp(min=1)
-    return (colour(lags, basis) * lags[:, :1].clamp(min=1e-8)).float()
+    return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=1e-8)).float()

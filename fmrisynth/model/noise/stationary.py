@@ -1,4 +1,4 @@
-"""Gaussian noise with the colour of the data, masked to the brain.
+"""Draw stationary Gaussian noise with the covariance of the latents in space and time.
 
 A field with C channels is described by
 
@@ -12,11 +12,11 @@ A field with C channels is described by
 
 All are cheap at any size: sampling is two FFTs and one triangular product.
 
-What is learned from has lost its mean and slow drift, run by run. Noise for a whole
-run is that of the process behind it, from which the drift is then taken in the same
-way; a window of training, of which nobody can tell where in a run it lies, gets noise
-of the colour that is left on average. Were the two not the same in a run's windows,
-the network would learn to take drift from the noise, and it would be taken twice.
+The training runs have lost their mean and slow drift. `sample_run` draws from the process
+before that removal and then removes mean and drift in the same way; `sample_window` draws
+from the autocovariance that remains on average over the windows of a run, whose position
+in the run is unknown. If the two differed, the network would learn to remove drift from
+the noise, and it would be removed twice.
 
 Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies.
 """
@@ -24,35 +24,40 @@ Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 import torch
 from scipy.fft import next_fast_len
-from torch import Tensor, nn
+from torch import Tensor
 
-from fmrisynth.model.noise.autocovariance import NO_DRIFT, colour, factors_in_time
+from fmrisynth.model.noise.autocovariance import NO_DRIFT, factors_in_time, fit_autocovariance
+from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
 
-__all__ = ["ColouredNoise"]
+__all__ = ["StationaryNoise"]
 
 TAPER = 8.0  # voxels, scale of the Gaussian taper of the spatial covariance
 SHRINKAGE = 20.0  # pairs of voxels at which a sample covariance is trusted by half
 
 
-class ColouredNoise(nn.Module):
-    """Noise with the spatial cross-spectrum and the temporal colour of the data.
+class StationaryNoise(NoiseModel):
+    """Draw noise with the spatial cross-spectrum and the autocovariance in time of the latents.
 
     Parameters
     ----------
     channels : int
         Channels C of a field.
-    mask : torch.Tensor
-        (X, Y, Z) bool, the brain.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
     bands : int
-        Bands of spatial frequency with a temporal colour of their own.
+        Bands of spatial frequency with an autocovariance in time of their own.
     order : int
         Order of the autoregressions.
     frames : int
-        Frames of a window of training, whose autocovariance is known at every lag.
+        Frames of a training window, whose autocovariance is estimated at every lag.
+    high_pass : float or None
+        Highest drift frequency that whole runs are drawn without, Hz; None leaves
+        mean and drift in.
     """
 
     mask: Tensor
@@ -62,10 +67,17 @@ class ColouredNoise(nn.Module):
     filter: Tensor
 
     def __init__(
-        self, channels: int, mask: Tensor, *, bands: int = 4, order: int = 8, frames: int = 16
+        self,
+        channels: int,
+        mask: Tensor,
+        *,
+        bands: int = 4,
+        order: int = 8,
+        frames: int = 16,
+        high_pass: float | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.order = channels, order
+        self.channels, self.order, self.high_pass = channels, order, high_pass
         reach = int(TAPER * 1.5)
         self.box = tuple(next_fast_len(n + min(n, reach), real=True) for n in mask.shape)
         half = (self.box[0], self.box[1], self.box[2] // 2 + 1)
@@ -77,20 +89,8 @@ class ColouredNoise(nn.Module):
         self._band_of = _bands(self.box, bands)
 
     @torch.no_grad()
-    def fit(self, fields: Iterable[Tensor], basis: np.ndarray) -> ColouredNoise:
-        """Estimate spectrum and colour from standardised fields.
-
-        Parameters
-        ----------
-        fields : iterable of torch.Tensor
-            One (N, C, X, Y, Z) per run, zero mean and unit variance at each
-            voxel and channel over the training set; runs may differ in N.
-
-        Returns
-        -------
-        ColouredNoise
-            Itself.
-        """
+    def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
+        """Estimate cross-spectrum, autocovariances and filters; see `NoiseModel.fit`."""
         power: Tensor | float = 0.0
         lagged: Tensor | float = 0.0
         lags = torch.arange(max(self.order + 1, self.window_autocovariance.shape[-1]))
@@ -108,29 +108,36 @@ class ColouredNoise(nn.Module):
         assert isinstance(lagged, Tensor)
         self.transfer.copy_(torch.view_as_real(self._transfer(power / counts[0])).movedim(-1, 0))
         means = lagged / counts.clamp(min=1).to(lagged).view(-1, 1, 1, 1, 1)
-        self.autocovariance.copy_(self._colours(means[: self.order + 1], basis))
+        self.autocovariance.copy_(self._fit_autocovariances(means[: self.order + 1], removed))
         frames = self.window_autocovariance.shape[-1]
-        self.window_autocovariance.copy_(self._colours(means[:frames], NO_DRIFT))
+        self.window_autocovariance.copy_(self._fit_autocovariances(means[:frames], NO_DRIFT))
         assert isinstance(local, Tensor)
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
-    def sample(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw a run (N, C, X, Y, Z) float32: of unit variance once its drift is removed.
+    def sample_run(
+        self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw a run (N, C, X, Y, Z) float32, without drift below `high_pass`; see `NoiseModel`.
 
-        Everybody's is alike: where it has no places, there are none to differ in.
+        Ignores `participant_seed`: stationary noise has no spatial patterns in which
+        participants could differ.
         """
-        return self._draw(n_frames, generator, self.autocovariance)
+        noise = self._draw(n_frames, generator, self.autocovariance)
+        return remove_mean_and_drift(noise, t_r, self.high_pass)
 
-    def window(self, n_frames: int, generator: torch.Generator, person: int = 0) -> Tensor:
-        """Draw a window (N, C, X, Y, Z) float32 of a run without drift, of unit variance."""
+    def sample_window(
+        self, n_frames: int, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw a window (N, C, X, Y, Z) float32 of unit variance; see `NoiseModel`."""
         return self._draw(n_frames, generator, self.window_autocovariance)
 
     def _draw(self, n_frames: int, generator: torch.Generator, autocovariance: Tensor) -> Tensor:
+        """Draw (N, C, X, Y, Z) with an autocovariance in time (bands, C, lags)."""
         # one frame more, for the filter to reach back to
         white = torch.randn(n_frames + 1, self.channels, *self.box, generator=generator)
         spectrum = torch.fft.rfftn(white.to(self.mask.device), dim=(-3, -2, -1))
-        spectrum = self._colour_in_time(spectrum, autocovariance).movedim(1, -1)  # N P Q R C
+        spectrum = self._correlate_in_time(spectrum, autocovariance).movedim(1, -1)  # N P Q R C
         transfer = torch.complex(self.transfer[0], self.transfer[1])
         spectrum = torch.einsum("pqrcd,npqrd->npqrc", transfer, spectrum).movedim(-1, 1)
         field = torch.fft.irfftn(spectrum, s=self.box, dim=(-3, -2, -1))
@@ -141,7 +148,7 @@ class ColouredNoise(nn.Module):
         return (field[1:] + self.filter * field[:-1]) * gain * self.mask
 
     def _average_lags(self, autocovariance: Tensor) -> Tensor:
-        """Correlation at lags 0, 1, 2 over all bands and channels, weighted by their power."""
+        """Average the correlation at lags 0, 1, 2 over bands and channels, weighted by power."""
         power = self.transfer.square().sum((0, -1)).flatten(0, 2)  # F C
         bands = len(autocovariance)
         weight = torch.stack([power[self._band_of == b].sum(0) for b in range(bands)])
@@ -149,13 +156,13 @@ class ColouredNoise(nn.Module):
         return lags / lags[0]
 
     def _local_filter(self, lag1: Tensor) -> Tensor:
-        """Coefficient b of y(t) = x(t) + b · x(t − 1) that gives each voxel its lag-1.
+        """Solve for b in y(t) = x(t) + b · x(t − 1) such that each voxel has its lag-1 correlation.
 
         Parameters
         ----------
-        lag1 : torch.Tensor
-            (C, X, Y, Z) lag-1 autocorrelation of the fields; only its departure
-            from the channel's mean counts.
+        lag1 : Tensor of shape (C, X, Y, Z)
+            Lag-1 autocorrelation of the fields; only its departure from the
+            channel's mean counts.
         """
         _, rho1, rho2 = self._average_lags(self.autocovariance).tolist()
         b = torch.linspace(-0.7, 0.7, 281, device=lag1.device)
@@ -164,7 +171,7 @@ class ColouredNoise(nn.Module):
         index = torch.searchsorted(reached.contiguous(), (rho1 + departure).contiguous())
         return b[index.clamp(max=len(b) - 1)] * self.mask
 
-    def _colour_in_time(self, spectrum: Tensor, autocovariance: Tensor) -> Tensor:
+    def _correlate_in_time(self, spectrum: Tensor, autocovariance: Tensor) -> Tensor:
         """Mix frames by the Cholesky factor of each band and channel.
 
         Its T × T corner is that of a window of T, so that a window of a run's
@@ -181,8 +188,8 @@ class ColouredNoise(nn.Module):
             out[:, :, chosen] = torch.view_as_complex(mixed.contiguous())
         return out.view_as(spectrum)
 
-    def _colours(self, lagged: Tensor, basis: np.ndarray) -> Tensor:
-        """Autocovariances of each band and channel, (bands, C, lags).
+    def _fit_autocovariances(self, lagged: Tensor, removed: np.ndarray) -> Tensor:
+        """Fit the autocovariance of each band and channel, (bands, C, lags).
 
         The cross-powers are freed of the mask's leakage between frequencies,
         which would make all bands alike, in the same way as the spectrum.
@@ -190,24 +197,24 @@ class ColouredNoise(nn.Module):
         covariance = torch.fft.irfftn(lagged, s=self.box, dim=(-3, -2, -1))
         spectra = torch.fft.rfftn(covariance * self._weight(), dim=(-3, -2, -1)).real
         flat = spectra.flatten(2).double().cpu()  # lags C F
-        flat = torch.where(flat[:1] > 0, flat, 0)  # what is clipped has no colour
+        flat = torch.where(flat[:1] > 0, flat, 0)  # clipped frequencies have no course in time
         bands = len(self.autocovariance)
         by_band = torch.stack([flat[..., self._band_of == b].sum(2) for b in range(bands)])
         rows = by_band.movedim(1, 2)  # bands C lags
         whole = flat.sum(2).T.expand_as(rows)
-        # a band without power to speak of takes the colour of all bands together
+        # a band of negligible power takes the autocovariance of all bands together
         rows = torch.where(rows[..., :1] > 1e-3 * whole[..., :1], rows, whole)
-        return colour(rows.flatten(0, 1), basis).view_as(rows)
+        return fit_autocovariance(rows.flatten(0, 1), removed).view_as(rows)
 
     def _weight(self) -> Tensor:
-        """Factor on a sum over pairs of voxels at each offset: mean, shrinkage, taper."""
+        """Weight a sum over pairs of voxels at each offset: mean, shrinkage, taper, (P, Q, R)."""
         inside = torch.fft.rfftn(self.mask.float(), s=self.box)
         pairs = torch.fft.irfftn(inside.abs() ** 2, s=self.box).round().clamp(min=0)
         mean = torch.where(pairs > 0, 1 / pairs.clamp(min=1), 0)
         return mean * pairs / (pairs + SHRINKAGE) * _taper(self.box).to(pairs)
 
     def _transfer(self, power: Tensor) -> Tensor:
-        """Hermitian square root of the tapered, shrunk and normalised cross-spectrum."""
+        """Take the Hermitian square root of the tapered, shrunk and normalised cross-spectrum."""
         box = self.box
         covariance = torch.fft.irfftn(power, s=box, dim=(0, 1, 2))  # P Q R C D
         covariance = covariance * self._weight()[..., None, None]
@@ -232,14 +239,14 @@ def _lagged_power(spectrum: Tensor, lags: int) -> Tensor:
 
 
 def _taper(box: tuple[int, ...]) -> Tensor:
-    """Gaussian of the offset's length, in FFT order, (P, Q, R)."""
+    """Evaluate a Gaussian of the offset's length, in FFT order, (P, Q, R)."""
     axes = [torch.fft.fftfreq(n, 1 / n).square() for n in box]
     distance2 = axes[0][:, None, None] + axes[1][:, None] + axes[2]
     return torch.exp(-distance2 / (2 * TAPER**2))
 
 
 def _bands(box: tuple[int, ...], count: int) -> Tensor:
-    """Band of each spatial frequency (flattened), equal shares of the radius to Nyquist."""
+    """Assign each spatial frequency (flattened) to a band, equally wide in radius up to Nyquist."""
     axes = [torch.fft.fftfreq(n).square() for n in box[:2]] + [torch.fft.rfftfreq(box[2]).square()]
     radius = (axes[0][:, None, None] + axes[1][:, None] + axes[2]).sqrt().flatten()
     return (radius / 0.5 * count).long().clamp(max=count - 1)

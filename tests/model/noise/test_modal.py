@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fmrisynth.model.noise.modal import ModalNoise
-from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.stationary import StationaryNoise
 
 MASK = torch.ones(8, 9, 7, dtype=torch.bool)
 MASK[0] = MASK[:, 0] = False
@@ -35,13 +35,13 @@ def fitted(fields, modes, basis=NOTHING, people=None):
     """Noise fitted to runs, and to how people differ where it is said whose they are."""
     noise = ModalNoise(1, MASK, modes).fit(iter(fields), basis)
     if people:
-        noise.fit_people(iter(fields), people)
+        noise.fit_individual_differences(iter(fields), people)
     return noise
 
 
 def draws(noise, count, n_frames=FRAMES, seed=0, person=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([noise.sample(n_frames, generator, person) for _ in range(count)])
+    return torch.stack([noise.sample_run(n_frames, 2.0, generator, person) for _ in range(count)])
 
 
 def courses(fields, region):
@@ -69,7 +69,7 @@ def test_distant_regions_fluctuate_together_as_in_the_data(fields, modal):
     expected = coupling(fields)
     assert expected > 0.8
     assert coupling(draws(modal, 12)) == pytest.approx(expected, abs=0.1)
-    stationary = ColouredNoise(1, MASK).fit(fields, NOTHING)
+    stationary = StationaryNoise(1, MASK).fit(fields, NOTHING)
     # every pair of voxels at that offset shares what it has of this
     assert coupling(draws(stationary, 12)) < expected - 0.25
 
@@ -159,7 +159,11 @@ def fingerprint(fields, labels):
 
 def synthetic_people(noise, count=12, runs=3):
     generator = torch.Generator().manual_seed(5)
-    made = [noise.sample(FRAMES, generator, person) for person in range(count) for _ in range(runs)]
+    made = [
+        noise.sample_run(FRAMES, 2.0, generator, person)
+        for person in range(count)
+        for _ in range(runs)
+    ]
     return made, [str(person) for person in range(count) for _ in range(runs)]
 
 
@@ -201,7 +205,7 @@ def test_without_components_everybody_is_the_same():
     fields, labels = people_fields(n_people=4)
     for people, alike in ((0, True), (2, False)):
         noise = ModalNoise(1, MASK, len(REGIONS), people).fit(fields, NOTHING)
-        noise.fit_people(fields, labels)
+        noise.fit_individual_differences(fields, labels)
         assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2)) == alike
 
 

@@ -7,7 +7,7 @@ from scipy.linalg import toeplitz
 from support.tiny_model import ball, smooth_fields
 
 from fmrisynth.model.noise.autocovariance import autoregression, extended_autocovariance
-from fmrisynth.model.noise.stationary import ColouredNoise
+from fmrisynth.model.noise.stationary import StationaryNoise
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.preprocess.carrier import remove_drift, removed_basis
 
@@ -23,7 +23,7 @@ def fields():
 
 @pytest.fixture(scope="module")
 def coloured(fields):
-    return ColouredNoise(1, MASK).fit(fields, NOTHING)
+    return StationaryNoise(1, MASK).fit(fields, NOTHING)
 
 
 @pytest.fixture(params=["white", "coloured"])
@@ -33,7 +33,7 @@ def noise(request):
 
 def draws(noise, count, n_frames, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([noise.sample(n_frames, generator) for _ in range(count)])[:, :, 0]
+    return torch.stack([noise.sample_run(n_frames, 2.0, generator) for _ in range(count)])[:, :, 0]
 
 
 def lag_correlation(series, lag=1):
@@ -83,7 +83,7 @@ def test_colour_depends_on_the_data():
     found = []
     for lag1 in (0.2, 0.8):
         data = smooth_fields(MASK, count=4, length=60, lag1=lag1)
-        noise = ColouredNoise(1, MASK).fit(data, NOTHING)
+        noise = StationaryNoise(1, MASK).fit(data, NOTHING)
         found.append(lag_correlation(draws(noise, 12, 40)))
     assert found == pytest.approx([0.2, 0.8], abs=0.1)
 
@@ -95,7 +95,7 @@ def test_once_the_drift_is_removed_the_noise_is_as_the_data():
     data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in slow]
     variance = torch.cat(data)[:, 0, MASK].square().mean()
     data = [f / variance.sqrt() for f in data]
-    sample = draws(ColouredNoise(1, MASK).fit(data, basis), 16, 60)
+    sample = draws(StationaryNoise(1, MASK).fit(data, basis), 16, 60)
     cleaned = torch.stack([torch.from_numpy(remove_drift(s.numpy(), basis)) for s in sample])
     known = torch.stack(data)[:, :, 0]
     assert float(cleaned[..., MASK].square().mean()) == pytest.approx(1, abs=0.05)
@@ -111,12 +111,12 @@ def test_windows_of_training_are_as_those_of_a_run_without_its_drift():
     slow = smooth_fields(MASK, count=8, length=60, lag1=0.8)
     data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in slow]
     variance = torch.cat(data)[:, 0, MASK].square().mean()
-    noise = ColouredNoise(1, MASK).fit([f / variance.sqrt() for f in data], basis)
+    noise = StationaryNoise(1, MASK).fit([f / variance.sqrt() for f in data], basis)
     runs = torch.stack(
         [torch.from_numpy(remove_drift(s.numpy(), basis)) for s in draws(noise, 16, 60)]
     )
     generator = torch.Generator().manual_seed(1)
-    windows = torch.stack([noise.window(16, generator) for _ in range(60)])[:, :, 0]
+    windows = torch.stack([noise.sample_window(16, generator) for _ in range(60)])[:, :, 0]
     cut = torch.cat([runs[:, start : start + 16] for start in range(0, 45, 4)])
     assert float(windows[..., MASK].square().mean()) == pytest.approx(1, abs=0.06)
     for lag in (1, 2, 4, 8, 12):
@@ -132,7 +132,7 @@ def test_each_voxel_has_its_own_speed():
     left = torch.zeros(MASK.shape, dtype=torch.bool)
     left[: MASK.shape[0] // 2] = True
     data = [torch.where(left, a, b) for a, b in zip(slow, fast, strict=True)]
-    sample = draws(ColouredNoise(1, MASK).fit(data, NOTHING), 16, 40)
+    sample = draws(StationaryNoise(1, MASK).fit(data, NOTHING), 16, 40)
     lag1 = (sample[:, 1:] * sample[:, :-1]).mean((0, 1)) / sample.square().mean((0, 1))
     assert float(lag1[MASK & left].mean()) == pytest.approx(0.7, abs=0.08)
     assert float(lag1[MASK & ~left].mean()) == pytest.approx(0.3, abs=0.08)
@@ -142,9 +142,9 @@ def test_channels_keep_their_correlation():
     base = smooth_fields(MASK, count=4, length=60)
     other = [f.roll(7, 0) for f in base]
     mixed = [torch.cat([a, 0.8 * a + 0.6 * b], dim=1) for a, b in zip(base, other, strict=True)]
-    noise = ColouredNoise(2, MASK).fit(mixed, NOTHING)
+    noise = StationaryNoise(2, MASK).fit(mixed, NOTHING)
     generator = torch.Generator().manual_seed(0)
-    sample = torch.stack([noise.sample(20, generator) for _ in range(20)])[..., MASK]
+    sample = torch.stack([noise.sample_run(20, 2.0, generator) for _ in range(20)])[..., MASK]
     products = torch.einsum("dncp,dnep->ce", sample, sample) / sample[:, :, 0].numel()
     assert float(products[0, 1]) == pytest.approx(0.8, abs=0.06)
     assert products.diagonal().tolist() == pytest.approx([1, 1], abs=0.08)
@@ -179,18 +179,18 @@ def test_draws_follow_the_generator_alone(noise):
 
 def test_fitting_is_repeatable_and_leaves_the_global_generator_alone(fields):
     torch.manual_seed(1)
-    one = ColouredNoise(1, MASK).fit(fields, NOTHING)
+    one = StationaryNoise(1, MASK).fit(fields, NOTHING)
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))
     torch.manual_seed(2)
-    other = ColouredNoise(1, MASK).fit(iter(fields), NOTHING)
+    other = StationaryNoise(1, MASK).fit(iter(fields), NOTHING)
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_the_state_is_all_that_a_draw_depends_on(coloured):
-    loaded = ColouredNoise(1, MASK)
+    loaded = StationaryNoise(1, MASK)
     loaded.load_state_dict(coloured.state_dict())
     assert torch.equal(draws(coloured, 1, 6), draws(loaded, 1, 6))
 
@@ -199,7 +199,7 @@ def test_the_state_is_all_that_a_draw_depends_on(coloured):
 def test_one_short_run_and_runs_of_different_length_fit(lengths):
     data = [smooth_fields(MASK, count=1, length=n)[0] for n in lengths]
     basis = removed_basis(lengths[0], 2.0, 1 / 128)
-    sample = draws(ColouredNoise(1, MASK).fit(data, basis), 4, 30)
+    sample = draws(StationaryNoise(1, MASK).fit(data, basis), 4, 30)
     assert torch.isfinite(sample).all()
     assert 0.5 < float(sample[..., MASK].square().mean()) < 3
 
@@ -219,7 +219,7 @@ def test_the_extension_is_positive_definite(lag1, removed):
     data = smooth_fields(MASK, count=2, length=60, lag1=lag1)
     if removed:
         data = [torch.from_numpy(remove_drift(f.numpy(), basis)).float() for f in data]
-    rows = ColouredNoise(1, MASK).fit(data, basis).autocovariance.flatten(0, 1)
+    rows = StationaryNoise(1, MASK).fit(data, basis).autocovariance.flatten(0, 1)
     for row in rows.double().numpy():
         assert row[0] > 0
         for length in (4, 9, 80, 300):

@@ -1,0 +1,118 @@
+"""Define what every noise model can do, so that callers need not know which one they have.
+
+Legend: N frames, C latent channels, X Y Z latent grid, K removed regressors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fmrisynth.preprocess.carrier import removed_basis
+
+__all__ = ["NoiseModel", "remove_mean_and_drift"]
+
+
+class NoiseModel(nn.Module, ABC):
+    """Draw Gaussian noise for the diffusion, of unit variance inside the brain, zero outside.
+
+    `sample_run` and `sample_window` draw from one distribution: a window of a whole
+    run's noise is distributed as the noise of a window.
+    """
+
+    @abstractmethod
+    def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
+        """Estimate the model from standardised latents.
+
+        Parameters
+        ----------
+        fields : iterable of Tensor of shape (N, C, X, Y, Z)
+            One per run, ordered by participant, of zero mean and unit variance at
+            each voxel and channel over the training set; runs may differ in N.
+        removed : ndarray of shape (N, K)
+            Orthonormal: mean and drift, which were removed from the fields, for a
+            run of typical length. The noise is estimated as it was before, see
+            `fmrisynth.model.noise.autocovariance.undo_highpass`.
+        """
+
+    def fit_individual_differences(
+        self, fields: Iterable[Tensor], participants: Sequence[str]
+    ) -> Self:
+        """Estimate how participants differ, from more runs than the rest needs.
+
+        A model without individual differences does not read the fields.
+
+        Parameters
+        ----------
+        fields : iterable of Tensor of shape (N, C, X, Y, Z)
+            As for `fit`; one is held in memory at a time.
+        participants : sequence of str
+            Participant label of each field.
+        """
+        return self
+
+    @abstractmethod
+    def sample_run(
+        self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw the noise of a whole run, without mean and drift where the latents have none.
+
+        Parameters
+        ----------
+        n_frames : int
+            Frames N.
+        t_r : float
+            Repetition time, s.
+        generator : torch.Generator
+            CPU generator of all that is new in every draw.
+        participant_seed : int
+            Seed of all that the runs of one participant have in common.
+
+        Returns
+        -------
+        Tensor of shape (N, C, X, Y, Z)
+            float32, on the model's device.
+        """
+
+    @abstractmethod
+    def sample_window(
+        self, n_frames: int, generator: torch.Generator, participant_seed: int = 0
+    ) -> Tensor:
+        """Draw the noise of a window of training, (N, C, X, Y, Z) float32.
+
+        Parameters
+        ----------
+        n_frames, generator, participant_seed : int, torch.Generator, int
+            As for `sample_run`.
+        """
+
+
+def remove_mean_and_drift(noise: Tensor, t_r: float, high_pass: float | None) -> Tensor:
+    """Remove from noise what preprocessing removes from a run.
+
+    Parameters
+    ----------
+    noise : Tensor of shape (N, ...)
+        Noise of a whole run.
+    t_r : float
+        Repetition time, s.
+    high_pass : float or None
+        Highest drift frequency, Hz; None removes nothing.
+    """
+    if high_pass is None:
+        return noise
+    projector = _drift_projector(len(noise), t_r, high_pass).to(noise.device)
+    return noise - torch.tensordot(projector, noise, dims=1)
+
+
+@lru_cache(maxsize=8)  # an ancestral sampler asks for the same at every step
+def _drift_projector(n_frames: int, t_r: float, high_pass: float) -> Tensor:
+    """Project onto mean and drift, (N, N)."""
+    basis = torch.from_numpy(removed_basis(n_frames, t_r, high_pass)).float()
+    return basis @ basis.T
