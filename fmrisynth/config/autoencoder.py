@@ -164,12 +164,12 @@ class AutoencoderTraining:
         others stay continuous, as the diffusion model generates them.
     codebook_decay : float
         Decay γ of the codebook's moving average.
+    init : str or None
+        Checkpoint to start from, in the layout of taming-transformers' VQModel
+        (``.safetensors``, or a ``.ckpt`` or ``.pt`` that holds tensors alone); the settings of
+        `autoencoder` must fit it. None starts from random weights.
     adversarial : AdversarialConfig
         Adversarial loss term.
-    init : str or None
-        Checkpoint in the layout of taming-transformers' VQModel to start from
-        (``.safetensors``, or a ``.ckpt`` or ``.pt`` that holds tensors alone); it must fit
-        the settings of `VQGANConfig`. None starts from random weights.
     """
 
     batch_size: int = 16
@@ -183,5 +183,5 @@ class AutoencoderTraining:
     reconstruction: Literal["l1", "l2"] = "l2"
     quantise_share: float = 0.25
     codebook_decay: float = 0.99
-    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     init: str | None = None
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
