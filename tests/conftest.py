@@ -1,17 +1,71 @@
-"""Fixtures that the tests of every part share."""
+"""Provide the fixtures that the tests of every room share, and check that tests leave no traces."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.bids_tree import make_bids
 
+from fmrisynth.bids.validation import VALIDATOR, find_validator
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# pytest's own, and one that a library sets when it is imported
+_NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "CRC32C_SW_MODE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `validator` where the BIDS validator is not installed."""
+    if find_validator() is not None:
+        return
+    skip = pytest.mark.skip(reason=f"{VALIDATOR} is not installed")
+    for item in items:
+        if item.get_closest_marker("validator"):
+            item.add_marker(skip)
+
+
+def _global_state() -> dict[str, Any]:
+    """Collect the state of the process that a test could change for the next one."""
+    log = logging.getLogger("fmrisynth")
+    root = logging.getLogger()
+    state: dict[str, Any] = {
+        **{f"${k}": v for k, v in os.environ.items() if k not in _NOT_OF_TESTS},
+        "working directory": os.getcwd(),
+        "numpy's global generator": np.random.get_state()[1].tobytes(),  # noqa: NPY002
+        "log handlers": [
+            handler
+            for handler in (*root.handlers, *log.handlers)
+            if not type(handler).__module__.startswith("_pytest")
+        ],
+        "log level": log.level,
+        "log propagation": log.propagate,
+    }
+    if (torch := sys.modules.get("torch")) is not None:
+        state["torch's threads"] = torch.get_num_threads()
+        state["torch's default dtype"] = torch.get_default_dtype()
+        state["torch's gradient mode"] = torch.is_grad_enabled()
+    return state
+
+
+@pytest.fixture(autouse=True)
+def _no_traces() -> Iterator[None]:
+    """Fail a test that changes the state of the process; `monkeypatch` takes changes back."""
+    before = _global_state()
+    yield
+    after = _global_state()
+    state = before | {name: value for name, value in after.items() if name.startswith("$")}
+    changed = [name for name in state if before.get(name) != after.get(name)]
+    if "working directory" in changed:
+        os.chdir(before["working directory"])
+    assert changed == [], f"the test left changes in: {', '.join(changed)}"
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +93,22 @@ def bids_factory(tmp_path: Path) -> Callable[..., Path]:
         return make_bids(tmp_path / name, **options)
 
     return factory
+
+
+@pytest.fixture
+def restored_process() -> Iterator[None]:
+    """Restore the state of the process that the command line changes."""
+    from support.command_line import restored_process
+
+    with restored_process():
+        yield
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], restored_process: None
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; returns exit code, output and messages."""
+    from support.command_line import run_command_line
+
+    return lambda *words, **options: run_command_line(capsys, *words, **options)

@@ -1,4 +1,4 @@
-"""The T1w images that fMRIPrep needs beside functional ones: real ones, copied."""
+"""Copy the real T1w images that fMRIPrep needs beside synthetic functional ones."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ _EXTENSIONS = (".nii.gz", ".nii")
 def copy_anatomy(out: Path, runs: Sequence[Run]) -> tuple[str, ...]:
     """Copy a T1w image for each participant (and session) of the runs.
 
-    It comes from the dataset of the functional image and lies in its space:
-    the preprocessed one beside preprocessed runs, the raw one beside raw runs.
+    The T1w image comes from the dataset of the functional image and lies in its
+    space: the preprocessed one beside preprocessed runs, the raw one beside raw
+    runs.
 
     Parameters
     ----------
     out : Path
         Root of the output dataset, of the raw layout.
     runs : sequence of Run
-        The real runs that were followed.
+        The real runs that the synthetic ones repeat.
 
     Returns
     -------
     tuple of str
-        Participants for whom there is none that can be read.
+        Participants without a readable T1w image.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def copy_anatomy(out: Path, runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _find(run: Run) -> Path | None:
-    """Find the T1w image of a run: of its session first, else of its participant."""
+    """Find the T1w image of a run's session, else of its participant."""
     session = run.bold.parents[1]
     folders = [session, session.parent] if run.session else [session]
     for folder in folders:
@@ -82,7 +83,7 @@ def _find(run: Run) -> Path | None:
 
 
 def _fits(name: BidsName, run: Run) -> bool:
-    """Whether an image is the participant's, and lies in the space of the run."""
+    """Say whether an image is of the run's participant and lies in the run's space."""
     entities: Mapping[str, str] = name.entities
     if entities.get("sub") != run.participant or entities.get("space") != run.space:
         return False
@@ -90,7 +91,7 @@ def _fits(name: BidsName, run: Run) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy an image, compressed; one that is there already stays."""
+    """Copy an image, compressed; an existing copy is kept."""
     if target.exists():
         return
     with atomic_path(target) as path:

@@ -1,4 +1,4 @@
-"""Which of the BOLD images are the runs to use: form of the input, space, resolution, echo."""
+"""Choose one BOLD image per run by form of the input, space, resolution and echo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmrisynth.errors import NoMatchError, UsageError
 
 __all__ = ["Candidate", "Skipped", "choose_images"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Skipped = list[tuple[Path, str]]
 RunKey = tuple[tuple[str, str], ...]
@@ -28,9 +28,9 @@ _NOT_MAGNITUDE = {"phase", "real", "imag"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A BOLD image that may stand for a run.
+    """A BOLD image that may be chosen for its run.
 
-    Parameters
+    Attributes
     ----------
     path : Path
         The image.
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def key(self) -> RunKey:
-        """What is the same for all versions of a run."""
+        """The run entities as a key, which all versions of a run share."""
         return tuple(self.run_entities.items())
 
 
@@ -63,24 +63,37 @@ def choose_images(
     *,
     derivatives_given: bool,
 ) -> tuple[list[Candidate], Skipped]:
-    """Choose one BOLD image per run that was asked for.
+    """Choose one BOLD image for each selected run.
 
-    Preprocessed images of the derivatives come first, then those in the BIDS
+    Preprocessed images of the derivatives are preferred, then those in the BIDS
     directory itself, then raw ones (which then must share one space).
+
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the dataset.
+    derivatives : mapping of str to Path
+        Name and root of the derivative datasets.
+    selection : Selection
+        The runs to choose.
+    database_dir : Path or None
+        Folder for lists of images; see `bold_images`.
+    derivatives_given : bool
+        The user has named the derivatives: images elsewhere are not considered.
 
     Returns
     -------
     list of Candidate
         Sorted by run.
-    list of tuple
-        Images that cannot be used, and why.
+    list of (Path, str)
+        Images that cannot be used, and the reason.
 
     Raises
     ------
     NoMatchError
-        When there is no image, or none of what was asked for.
+        There is no image, or none that the selection matches.
     UsageError
-        When several spaces exist and none of them is a usual choice.
+        Several spaces exist and none of them is a usual choice.
     """
     images, skipped = _images_by_form(
         bids_dir, derivatives, selection, database_dir, derivatives_given=derivatives_given
@@ -99,10 +112,10 @@ def choose_images(
             f"the BOLD images in {where} exist, but none has the participants, sessions, tasks "
             "and filter-file entities asked for together"
         )
-    kept = _in_one_space(images, selection, skipped)
-    kept = _in_one_resolution(kept, selection.resolution)
+    images = _in_one_space(images, selection, skipped)
+    images = _in_one_resolution(images, selection.resolution)
     skipped = [entry for entry in skipped if _concerns(entry[0], selection)]
-    return _one_per_run(kept, skipped), skipped
+    return _one_per_run(images, skipped), skipped
 
 
 def _images_by_form(
@@ -117,8 +130,8 @@ def _images_by_form(
     skipped: Skipped = []
     preprocessed: list[Candidate] = []
     for root in derivatives.values():
-        found = _parsed(root, database_dir, skipped)
-        preprocessed += [image for image in found if _is_preprocessed(image, selection)]
+        images = _parsed(root, database_dir, skipped)
+        preprocessed += [image for image in images if _is_preprocessed(image, selection)]
     if preprocessed:
         return preprocessed, skipped
     if derivatives_given:
@@ -154,7 +167,7 @@ def _parsed(root: Path, database_dir: Path | None, skipped: Skipped) -> list[Can
         parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
         if path.parent != root.joinpath(*parts, "func"):
             expected = "/".join([*parts, "func"])
-            skipped.append((path, f"its name belongs into the folder {expected}"))
+            skipped.append((path, f"an image of this name belongs in the folder {expected}"))
             continue
         images.append(Candidate(path, root, entities))
     return images
@@ -181,7 +194,7 @@ def _is_selected(image: Candidate, selection: Selection) -> bool:
 
 
 def _concerns(path: Path, selection: Selection) -> bool:
-    """Whether a file with an unusable name may belong to what was asked for."""
+    """Say whether a file with an unusable name may belong to the selection."""
     return not selection.participants or any(
         f"sub-{label}" in path.parts for label in selection.participants
     )
@@ -197,17 +210,17 @@ def _in_one_space(
         raise NoMatchError(f"no BOLD image in the space {wanted}. There are: {_listed(spaces)}")
     space = wanted if wanted is not None else _usual_space(spaces)
     if len(spaces) > 1 and wanted is None:
-        logger.warning(
+        log.warning(
             "BOLD images exist in several spaces (%s); %s is used. Choose another with --space.",
             _listed(spaces),
             space,
         )
-    kept = [image for image in images if image.entities.get("space") == space]
-    present = {image.key for image in kept}
+    in_space = [image for image in images if image.entities.get("space") == space]
+    present = {image.key for image in in_space}
     lacking = {image.key: image for image in reversed(images) if image.key not in present}
     for image in reversed(lacking.values()):
         skipped.append((image.path, f"the run does not exist in the space {space}"))
-    return kept
+    return in_space
 
 
 def _usual_space(spaces: Iterable[str | None]) -> str | None:
@@ -230,18 +243,18 @@ def _listed(spaces: Iterable[str | None]) -> str:
 
 
 def _in_one_resolution(images: Sequence[Candidate], wanted: str | None) -> list[Candidate]:
-    """Keep one resolution per run: the one asked for, else the one most runs have.
+    """Keep one resolution per run: the wanted one, else the one that most runs have.
 
-    Among equals the native one (no `res`, or ``res-native``) goes first, then
-    the first label in alphabetical order.
+    Of equally frequent ones the native one (no `res`, or ``res-native``) is
+    preferred, then the first label in alphabetical order.
     """
     resolutions = Counter(image.entities.get("res") for image in images)
     if wanted is not None:
-        kept = [image for image in images if image.entities.get("res") == wanted]
-        if not kept:
-            found = ", ".join(sorted(label or "(no res entity)" for label in resolutions))
-            raise NoMatchError(f"no BOLD image with res-{wanted}. There are: {found}")
-        return kept
+        matching = [image for image in images if image.entities.get("res") == wanted]
+        if not matching:
+            existing = ", ".join(sorted(label or "(no res entity)" for label in resolutions))
+            raise NoMatchError(f"no BOLD image with res-{wanted}. There are: {existing}")
+        return matching
 
     def preference(label: str | None) -> tuple[int, bool, str]:
         return (-resolutions[label], label not in (None, "native"), label or "")
@@ -256,12 +269,12 @@ def _in_one_resolution(images: Sequence[Candidate], wanted: str | None) -> list[
             best[key] = image
     if len(resolutions) > 1:
         used = sorted({image.entities.get("res") or "native" for image in best.values()})
-        logger.warning("BOLD images exist in several resolutions; used: %s", ", ".join(used))
+        log.warning("BOLD images exist in several resolutions; used: %s", ", ".join(used))
     return list(best.values())
 
 
 def _one_per_run(images: Sequence[Candidate], skipped: Skipped) -> list[Candidate]:
-    """Keep one image per run: the first dataset's, echoes combined."""
+    """Keep one image per run: of the first dataset, with combined echoes."""
     groups: dict[RunKey, list[Candidate]] = {}
     for image in images:
         groups.setdefault(image.key, []).append(image)
@@ -269,7 +282,7 @@ def _one_per_run(images: Sequence[Candidate], skipped: Skipped) -> list[Candidat
     for key in sorted(groups):
         group = groups[key]
         if len({image.root for image in group}) > 1:
-            logger.warning(
+            log.warning(
                 "%s exists in several derivatives; the one in %s is used. Choose with "
                 "--derivatives.",
                 group[0].path.name,

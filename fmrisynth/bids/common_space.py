@@ -1,4 +1,4 @@
-"""Whether images without a space label share one space, judged by their grids."""
+"""Judge by their grids whether images without a space label share one space."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def require_common_space(runs: Sequence[Placed]) -> None:
 
 
 def _parallel(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether each axis of one grid is parallel, either way, to an axis of the other."""
+    """Say whether each axis of one grid is parallel, in either direction, to one of the other."""
     axes = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
     cosines = np.abs(axes[0].T @ axes[1])
     return bool((cosines.max(axis=1) >= _ROTATION_TOLERANCE).all())
 
 
 def _overlap(one: Placed, other: Placed) -> float:
-    """Shared volume of two fields of view, as a share of the smaller one."""
+    """Compute the shared volume of two fields of view, as a share of the smaller one."""
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     boxes = []
     for run in (one, other):

@@ -1,4 +1,4 @@
-"""The task runs of a BIDS dataset: what `find_runs` finds, and what it says when it finds none.
+"""Find the task runs of a BIDS dataset.
 
 Three forms of input are understood, in this order: raw BIDS plus preprocessed
 derivatives; a tree that holds preprocessed images and events itself; raw
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ from fmrisynth.bids.sidecars import Sidecars
 from fmrisynth.bids.sources import derivative_roots, require_dataset
 from fmrisynth.errors import DataError, NoMatchError
 
-__all__ = ["BoldRun", "Dataset", "Run", "Selection", "find_bold_runs", "find_runs"]
+__all__ = ["BoldRun", "Dataset", "Run", "find_bold_runs", "find_runs"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 _PHASE_ENCODINGS = {"i", "i-", "j", "j-", "k", "k-"}
-# What derivatives do not repeat, but holds for them as for the raw image.
+# Metadata that derivatives do not repeat, but that hold for them as for the raw image.
 _FROM_RAW = ("RepetitionTime", "TaskName", "PhaseEncodingDirection", "InstitutionName")
 _NO_EVENTS = "no events.tsv"
 _LATEST_START = 100.0  # s; half of a TR, and discarded volumes on top
@@ -60,7 +60,7 @@ class BoldRun:
     t_r : float
         Repetition time (s).
     start_time : float
-        StartTime of the sidecar (s): when the first volume counts from.
+        StartTime of the sidecar (s): the time of the first volume.
     shape : tuple of int
         (X, Y, Z).
     n_volumes : int
@@ -106,7 +106,7 @@ class BoldRun:
 
     @property
     def label(self) -> str:
-        """Name of the run for people and logs: ``sub-01_task-motor_run-1``."""
+        """Name of the run in messages: ``sub-01_task-motor_run-1``."""
         return "_".join(f"{key}-{label}" for key, label in self.entities.items())
 
     @property
@@ -122,7 +122,7 @@ class Run(BoldRun):
     Attributes
     ----------
     events : Path
-        Its events.tsv, from the raw dataset or the derivatives.
+        The run's events.tsv, from the raw dataset or the derivatives.
     """
 
     events: Path
@@ -130,16 +130,16 @@ class Run(BoldRun):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The runs that can be used, and what was passed over.
+    """The usable runs of a BIDS dataset, and the skipped files.
 
-    Parameters
+    Attributes
     ----------
     root : Path
         The BIDS directory.
     runs : tuple of Run
         Sorted by participant, session, task, …
     skipped : tuple of (Path, str)
-        Files that cannot be used, and why.
+        Files that cannot be used, and the reason.
     derivatives : mapping of str to Path
         Name and root of the derivative datasets in use.
     """
@@ -148,14 +148,6 @@ class Dataset:
     runs: tuple[Run, ...]
     skipped: tuple[tuple[Path, str], ...] = ()
     derivatives: Mapping[str, Path] = field(default_factory=dict)
-
-    def without(self, run: Run, reason: str) -> Dataset:
-        """Pass over a run that turned out to be unusable when it was read."""
-        return replace(
-            self,
-            runs=tuple(other for other in self.runs if other is not run),
-            skipped=(*self.skipped, (run.bold, reason)),
-        )
 
 
 def find_runs(
@@ -167,10 +159,10 @@ def find_runs(
 ) -> Dataset:
     """Find the task runs of a BIDS dataset.
 
-    Of several spaces the one asked for is used, else MNI152NLin2009cAsym, else
+    Of several spaces the selected one is used, else MNI152NLin2009cAsym, else
     the first MNI one; of several resolutions the one that most runs have,
     native first. Images of resting state (``task-rest*`` without events) are
-    not task runs and are left out without a word.
+    not task runs and are left out silently.
 
     Parameters
     ----------
@@ -179,9 +171,14 @@ def find_runs(
     derivatives : mapping of str to Path, or sequence of Path
         Derivative datasets; empty: those under ``bids_dir/derivatives``.
     selection : Selection, optional
-        What to keep; by default everything.
+        Labels and filters of the runs to find; by default all runs.
     database_dir : Path, optional
         Folder for lists of images and headers, which make the next call fast.
+
+    Returns
+    -------
+    Dataset
+        At least one run.
 
     Raises
     ------
@@ -190,7 +187,7 @@ def find_runs(
     NotBIDSError
         When a directory is not a BIDS dataset.
     NoMatchError
-        When there is no BOLD image, none of what was asked for, or no events.
+        When there is no BOLD image, none that the selection matches, or no events.
     DataError
         When not one of the runs can be used.
     """
@@ -216,7 +213,7 @@ def find_runs(
     if not runs:
         _raise_nothing_left(root, len(images), skipped)
     for path, reason in skipped:
-        logger.warning("skipped %s: %s", path, reason)
+        log.warning("skipped %s: %s", path, reason)
     _warn_of_unlisted(root / "participants.tsv", reader.table, runs)
     if runs[0].space is None:
         require_common_space(runs)
@@ -253,7 +250,7 @@ def find_bold_runs(bids_dir: Path, *, selection: Selection | None = None) -> tup
 
 
 class _RunReader:
-    """Reads what belongs to an image; keeps the folder listings of the datasets."""
+    """Reads the run of an image; keeps the folder listings of the datasets."""
 
     def __init__(self, bids_dir: Path, cache: HeaderCache) -> None:
         self.raw = Sidecars(bids_dir)
@@ -326,10 +323,10 @@ def _mask(image: Candidate, own: Sidecars) -> Path | None:
     entities = {**image.entities, "desc": "brain"}
     required = {k: v for k, v in entities.items() if k in {"sub", "space", "desc"}}
     for extension in (".nii.gz", ".nii"):
-        found = own.nearest(entities, f"_mask{extension}", required)
-        if found is not None:
-            check_present(found)
-            return found
+        path = own.nearest(entities, f"_mask{extension}", required)
+        if path is not None:
+            check_present(path)
+            return path
     return None
 
 
@@ -341,12 +338,12 @@ def _phase_encoding(metadata: Mapping[str, Any], entities: Mapping[str, str]) ->
 
 
 def _start_time(metadata: Mapping[str, Any], path: Path) -> float:
-    """Read StartTime (s); what is no number of seconds near 0 is left out with a warning."""
+    """Read StartTime (s); ignore what is no number of seconds near 0, with a warning."""
     stated = metadata.get("StartTime", 0.0)
     number = isinstance(stated, int | float) and not isinstance(stated, bool)
     if number and abs(stated) <= _LATEST_START:
         return float(stated)
-    logger.warning(
+    log.warning(
         "%s: StartTime %.40r is ignored; seconds up to %g are expected", path, stated, _LATEST_START
     )
     return 0.0
@@ -360,14 +357,14 @@ def _site(metadata: Mapping[str, Any], from_table: str | None) -> str:
 
 
 def _participants_table(participants: Path) -> dict[str, str | None]:
-    """Read participants.tsv: each participant's site or scanner; a broken table has none."""
+    """Read each participant's site or scanner from participants.tsv; a broken table gives none."""
     try:
         with participants.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, csv.Error) as error:
-        logger.warning("%s is ignored, it cannot be read: %s", participants, error)
+        log.warning("%s is ignored, it cannot be read: %s", participants, error)
         return {}
     table: dict[str, str | None] = {}
     for row in rows:
@@ -378,12 +375,12 @@ def _participants_table(participants: Path) -> dict[str, str | None]:
 
 
 def _warn_of_unlisted(participants: Path, listed: Iterable[str], runs: Sequence[Run]) -> None:
-    """Say which participants participants.tsv lacks, where there is such a table."""
+    """Log the participants that are missing in participants.tsv, where there is one."""
     unlisted = sorted({run.participant for run in runs} - set(listed))
     if unlisted and participants.is_file():
         shown = ", ".join(f"sub-{label}" for label in unlisted[:10])
         more = f" and {len(unlisted) - 10} more" if len(unlisted) > 10 else ""
-        logger.warning("%s lacks %s%s; their site is unknown", participants, shown, more)
+        log.warning("%s lacks %s%s; their site is unknown", participants, shown, more)
 
 
 def _raise_nothing_left(root: Path, n_images: int, skipped: Skipped) -> None:

@@ -1,10 +1,9 @@
-"""Writing synthetic runs as BIDS datasets, and finding them again.
+"""Write synthetic runs as BIDS datasets, and find them again.
 
 A run consists of six files, or four in the raw layout, which has no masks. Its
 BOLD sidecar is written last and removed first, so that a run is finished exactly
 when the sidecar is there: a reader sees whole runs only, and a rerun knows which
-ones it may keep. Which layout an output has is said by its
-dataset_description.json.
+ones it may keep. The dataset_description.json of an output states its layout.
 """
 
 from __future__ import annotations
@@ -19,12 +18,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from fmrisynth.bids.dataset import UNKNOWN, Run
-from fmrisynth.bids.dataset_files import (
-    Layout,
-    layout_of,
-    write_dataset_files,
-    write_participants,
-)
+from fmrisynth.bids.dataset_files import Layout, layout_of
 from fmrisynth.bids.events import events_table_bytes
 from fmrisynth.bids.headers import read_header, repetition_time, require_bold
 from fmrisynth.bids.names import compose_name, in_filename_order, parse_name
@@ -39,25 +33,13 @@ from fmrisynth.bids.synthetic_sidecars import (
     raw_sidecar,
 )
 from fmrisynth.errors import DataError, OutputError
-from fmrisynth.runtime.files import (
-    atomic_path,
-    make_folder,
-    remove_leftovers,
-    write_bytes,
-    write_json,
-    writing,
-)
+from fmrisynth.runtime.files import make_folder, write_bytes, write_json, writing
 
 __all__ = [
-    "PROVENANCE_KEY",
-    "atomic_path",
     "find_synthetic_runs",
     "is_finished",
     "planned_files",
-    "remove_leftovers",
     "synthetic_entities",
-    "write_dataset_files",
-    "write_participants",
     "write_synthetic_run",
 ]
 
@@ -65,7 +47,7 @@ __all__ = [
 def synthetic_entities(
     run: Run, *, sample: int | None = None, n_samples: int = 1
 ) -> dict[str, str]:
-    """Name a sample of a run.
+    """Name a sample of a run by its entities.
 
     With one sample per run the entities stay as they are. With N samples per
     run, told apart by ``run-``, sample k of the original run r (1 when it has
@@ -85,7 +67,7 @@ def synthetic_entities(
     ValueError
         When `sample` is not one of 1 to `n_samples`.
     DataError
-        When the original run label is no number, so that it cannot be counted on.
+        When the original run label is no number, from which samples could be counted.
     """
     if n_samples == 1 and sample in (None, 1):
         return dict(run.entities)
@@ -119,8 +101,8 @@ def write_synthetic_run(
     out : Path
         Root of the output dataset.
     run : Run
-        The run that is repeated: its events, grid, space, TR and entities are
-        taken. For a new participant or session give a Run with new entities.
+        The run that is repeated, with its events, grid, space, TR and entities.
+        For a new participant or session give a Run with new entities.
     bold : ndarray of shape (X, Y, Z, T), float32
         The synthetic volumes, on the run's grid; T may differ from the run's.
     mask : ndarray of shape (X, Y, Z), bool
@@ -129,7 +111,8 @@ def write_synthetic_run(
         JSON-able; kept in the sidecar under ``FmrisynthProvenance`` (ModelHash,
         ParticipantRole, RandomSeed, …). `is_finished` compares with it.
     sample, n_samples : int
-        Which of how many copies of the run this is; see `synthetic_entities`.
+        Number of this sample of the run, and of all its samples; see
+        `synthetic_entities`.
     sources : mapping of str to Path, optional
         Datasets by the names used in DatasetLinks of dataset_description.json;
         the files used are listed relative to them.
@@ -183,7 +166,13 @@ def is_finished(
     sample: int | None = None,
     n_samples: int = 1,
 ) -> bool:
-    """Whether this sample lies in `out`, complete, made with these events and this `provenance`."""
+    """Say whether a sample lies in `out`, complete, with the run's events and this provenance.
+
+    Parameters
+    ----------
+    out, run, provenance, sample, n_samples
+        As in `write_synthetic_run`.
+    """
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
     files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
     if not files.complete():
@@ -191,8 +180,8 @@ def is_finished(
     with contextlib.suppress(DataError):
         if files.events.read_bytes() != events_table_bytes(run.events):
             return False
-        kept = read_json(files.bold_json).get(PROVENANCE_KEY, {})
-        return all(kept.get(key) == value for key, value in as_json(provenance).items())
+        written = read_json(files.bold_json).get(PROVENANCE_KEY, {})
+        return all(written.get(key) == value for key, value in as_json(provenance).items())
     return False
 
 
@@ -212,7 +201,7 @@ def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> t
     out : Path
         Root of the output dataset.
     problems : dict, optional
-        Gets the finished runs that cannot be read, and why; they are passed over.
+        Receives the finished runs that cannot be read, and the reason; they are left out.
 
     Raises
     ------
@@ -231,7 +220,7 @@ def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> t
 
 
 def _finished(out: Path) -> Iterator[tuple[_RunFiles, dict[str, str], str | None, str | None]]:
-    """Find runs whose files are all there, with entities, space and resolution."""
+    """Find the runs whose files are complete, with their entities, space and resolution."""
     layout = layout_of(out)
     ending = "desc-synth" if layout == "derivatives" else "rec-synth*"
     pattern = f"func/*_{ending}_bold.nii.gz"
@@ -277,7 +266,7 @@ def _read_synthetic_run(
 
 
 class _RunFiles:
-    """Where the files of a synthetic run lie; never outside of the output directory."""
+    """The paths of a synthetic run's files, which never leave the output directory."""
 
     def __init__(
         self,
@@ -318,7 +307,7 @@ class _RunFiles:
             )
 
     def complete(self) -> bool:
-        """Whether all files are there; the sidecar of the image is the last one written."""
+        """Say whether all files exist; the sidecar of the image is written last."""
         return all(path.is_file() for path in self.all())
 
     def all(self) -> tuple[Path, ...]:
@@ -328,7 +317,7 @@ class _RunFiles:
 
 
 def _xform_code(run: Run) -> int:
-    """NIfTI code of the space: 4 for MNI, else what the source image says."""
+    """Choose the NIfTI code of the space: 4 for MNI, else that of the source image."""
     if run.space is not None and run.space.startswith("MNI"):
         return 4
     try:

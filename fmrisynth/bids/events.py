@@ -1,4 +1,4 @@
-"""Reading events.tsv, the condition of a run, strictly and with a reason for every refusal."""
+"""Read events.tsv strictly, and give a reason for every refusal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fmrisynth.errors import DataError
 
 __all__ = ["UNNAMED_TRIAL_TYPE", "events_table_bytes", "read_events"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-UNNAMED_TRIAL_TYPE = "event"  # what events are called in a file without a trial_type column
+UNNAMED_TRIAL_TYPE = "event"  # the trial type of events in a file without a trial_type column
 LONGEST_RESPONSE = 32.0  # s; an event that ended longer ago has no response left in the run
 _MISSING = {"", "n/a", "na", "nan"}
 _LARGEST_FILE = 64 * 2**20  # bytes; a million events
@@ -79,13 +79,13 @@ def read_events(path: Path, *, duration: float | None = None) -> pd.DataFrame:
 
 
 def events_table_bytes(path: Path) -> bytes:
-    """Return an events file as it may stand in a BIDS dataset.
+    """Read an events file as bytes that may stand in a BIDS dataset.
 
-    That is byte for byte as it is, unless readers other than `read_events`
-    would stumble over it: a byte-order mark, onset and duration not in the
-    first columns, spaces around names and cells, blank lines, unnamed columns,
-    old Mac ends of line. Then the same cells are written cleanly; a column
-    without a name, such as the index that pandas writes, is left out.
+    The bytes are unchanged, unless other programs than this one would stumble
+    over them: a byte-order mark, onset and duration not in the first columns,
+    spaces around names and cells, blank lines, unnamed columns, old Mac ends of
+    line. Then the same cells are written cleanly; a column without a name, such
+    as the index that pandas writes, is left out.
 
     Raises
     ------
@@ -101,8 +101,8 @@ def events_table_bytes(path: Path) -> bytes:
     order += [i for i, name in enumerate(table.columns) if name and i not in order]
     rows = [table.columns, *table.rows]
     clean = "".join("\t".join(row[i] for i in order) + "\n" for row in rows).encode("utf-8")
-    as_it_is = raw.replace(b"\r\n", b"\n")
-    return raw if as_it_is.removesuffix(b"\n") == clean.removesuffix(b"\n") else clean
+    unchanged = raw.replace(b"\r\n", b"\n")
+    return raw if unchanged.removesuffix(b"\n") == clean.removesuffix(b"\n") else clean
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -154,7 +154,7 @@ def _read_table(path: Path) -> _Table:
 def _usable_rows(table: _Table, path: Path) -> pd.DataFrame:
     """Turn cells into numbers, leaving out the rows without onset or trial type."""
     index = {column: position for position, column in enumerate(table.columns)}
-    kept: list[tuple[str, ...]] = []
+    usable: list[tuple[str, ...]] = []
     onsets, durations, trial_types = [], [], []
     for row, line in zip(table.rows, table.lines, strict=True):
         trial_type = row[index["trial_type"]] if "trial_type" in index else UNNAMED_TRIAL_TYPE
@@ -164,15 +164,15 @@ def _usable_rows(table: _Table, path: Path) -> pd.DataFrame:
             raise DataError(f"{path}, line {line}: the duration is negative ({length:g} s)")
         if onset is None or trial_type.lower() in _MISSING:
             continue
-        kept.append(row)
+        usable.append(row)
         onsets.append(onset)
         durations.append(0.0 if length is None else length)
         trial_types.append(trial_type)
-    if len(kept) < len(table.rows):
-        logger.warning(
+    if len(usable) < len(table.rows):
+        log.warning(
             "%s: %d of %d rows left out, their onset or trial_type is n/a",
             path,
-            len(table.rows) - len(kept),
+            len(table.rows) - len(usable),
             len(table.rows),
         )
     columns: dict[str, list[float] | list[str]] = {
@@ -181,16 +181,16 @@ def _usable_rows(table: _Table, path: Path) -> pd.DataFrame:
         "trial_type": trial_types,
     }
     if "modulation" in index:
-        modulation = [_number_or_none(row[index["modulation"]]) for row in kept]
+        modulation = [_number_or_none(row[index["modulation"]]) for row in usable]
         if None in modulation:
-            logger.warning("%s: the column modulation is ignored, it is not numeric", path)
+            log.warning("%s: the column modulation is ignored, it is not numeric", path)
         else:
             columns["modulation"] = [value for value in modulation if value is not None]
     return pd.DataFrame(columns)
 
 
 def _number(cell: str, column: str, path: Path, line: int) -> float | None:
-    """Read a cell in s; None when it is n/a."""
+    """Read a number of seconds from a cell; None when it is n/a."""
     if cell.lower() in _MISSING:
         return None
     value = _number_or_none(cell)
@@ -230,5 +230,5 @@ def _drop_long_past(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
             "onsets count from the first volume of the run"
         )
     if past.any():
-        logger.warning("%s: %d events long before the run left out", path, int(past.sum()))
+        log.warning("%s: %d events long before the run left out", path, int(past.sum()))
     return frame[~past]

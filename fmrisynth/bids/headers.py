@@ -1,4 +1,4 @@
-"""What the header of a NIfTI image and its sidecar say, checked before anything is loaded."""
+"""Read NIfTI headers and repetition times, and check them before any voxel is loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "require_bold",
 ]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LONGEST_T_R = 20.0  # s; a longer one is milliseconds written for seconds
 SHORTEST_T_R = 0.05  # s
@@ -41,7 +41,7 @@ _LARGEST_DIMENSION = 4096  # voxels along one axis of the brain; ten times what 
 class ImageHeader:
     """The part of a NIfTI header that finding runs needs.
 
-    Parameters
+    Attributes
     ----------
     shape : tuple of int
         As stored, (X, Y, Z) or (X, Y, Z, T).
@@ -57,12 +57,13 @@ class ImageHeader:
 
 
 def check_present(path: Path) -> None:
-    """Refuse files that are absent, empty, or annexed without their content.
+    """Refuse a file that is absent, empty, or annexed without its content.
 
     Raises
     ------
     DataError
-        With the command that gets the content of a git-annex file.
+        The file is one of these; for an annexed one the message gives the command
+        that gets the content.
     """
     if path.is_symlink() and not path.exists():
         raise DataError(
@@ -118,7 +119,7 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def require_bold(header: ImageHeader, path: Path) -> None:
-    """Refuse images that are not a time series of volumes.
+    """Refuse an image that is not a time series of volumes.
 
     Raises
     ------
@@ -137,12 +138,12 @@ def require_bold(header: ImageHeader, path: Path) -> None:
 
 
 def repetition_time(metadata: Mapping[str, Any], header: ImageHeader, path: Path) -> float:
-    """Find the repetition time (s) of a run.
+    """Read the repetition time (s) of a run.
 
-    The sidecar's RepetitionTime counts; the header's pixdim[4] stands in where
-    there is none. Where both say something they must agree within 1 %, except
-    that a header of exactly 1 counts as unset (what tools write by default)
-    and that a header in milliseconds without its unit is understood.
+    The sidecar's RepetitionTime is used, and the header's pixdim[4] where there
+    is none. Where both are given they must agree within 1 %, except that a header
+    of exactly 1 counts as unset (the default of many programs) and that a header
+    in milliseconds without its unit is understood.
 
     Parameters
     ----------
@@ -156,8 +157,8 @@ def repetition_time(metadata: Mapping[str, Any], header: ImageHeader, path: Path
     Raises
     ------
     DataError
-        When there is none, it is no positive number of seconds, or sidecar and
-        header disagree.
+        The repetition time is missing, is no positive number of seconds, or differs
+        between sidecar and header.
     """
     stated = metadata.get("RepetitionTime")
     if stated is None:
@@ -205,12 +206,12 @@ def _plausible(t_r: float, where: str) -> float:
 
 
 class HeaderCache:
-    """Headers by path, size and time of change, kept in a file between calls.
+    """A cache of headers by path, size and time of change, kept in a file between calls.
 
     Parameters
     ----------
     path : Path or None
-        The JSON file; None keeps nothing.
+        The JSON file; without one every header is read anew.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -223,7 +224,7 @@ class HeaderCache:
                 self._known = content if isinstance(content, dict) else {}
 
     def read(self, path: Path) -> ImageHeader:
-        """Return the header of an image as `read_header` does; errors as there."""
+        """Read the header of an image from the cache, else by `read_header`; errors as there."""
         if self._path is None:
             return read_header(path)
         try:
@@ -242,10 +243,10 @@ class HeaderCache:
         return header
 
     def save(self) -> None:
-        """Write new headers to the file; a read-only place is no error."""
+        """Write new headers to the file; a read-only folder is no error."""
         if self._path is None or not self._changed:
             return
         try:
             write_text(self._path, json.dumps(self._known))
         except FmrisynthError as error:
-            logger.info("headers are not kept: %s", error)
+            log.info("headers are not kept: %s", error)

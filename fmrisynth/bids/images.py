@@ -1,4 +1,4 @@
-"""Loading a run: voxels as float32 with their mask, checked before anything learns from them."""
+"""Load the voxels of a run as float32, with their brain mask, and check both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fmrisynth.errors import DataError
 
 __all__ = ["Bold", "load_bold", "load_mask"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MOST_NONFINITE = 0.01  # share of brain voxels that may be NaN or Inf before the run is refused
 _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as float32
@@ -29,16 +29,16 @@ _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as flo
 
 @dataclass(frozen=True, eq=False)
 class Bold:
-    """One run in memory; checked at construction.
+    """One run in memory, checked at construction.
 
-    Parameters
+    Attributes
     ----------
     data : ndarray of shape (X, Y, Z, T), float32
         Intensities; finite inside the mask.
     affine : ndarray of shape (4, 4)
         Voxel indices to mm.
     mask : ndarray of shape (X, Y, Z), bool
-        Brain voxels, at least one, all of them varying in time.
+        Brain voxels, at least one.
     t_r : float
         Repetition time (s).
 
@@ -74,24 +74,23 @@ class Bold:
 def load_bold(run: BoldRun) -> Bold:
     """Load a run and its mask.
 
-    Scaling (scl_slope, scl_inter) is applied; affines are taken as they are,
-    oblique and left-handed ones too. Voxels that are NaN or Inf at any time
-    are set to 0: outside the brain without a word, inside it they leave the
-    mask (logged) unless they are more than 1 % of it. Voxels that never change
-    leave the mask as well. Without a mask in the dataset one is computed from
-    the mean image (nilearn, `compute_epi_mask`).
+    Scaling (scl_slope, scl_inter) is applied; affines are kept, oblique and
+    left-handed ones too. Voxels that are NaN or Inf at any time are set to 0;
+    those in the brain leave the mask (logged) unless they are more than 1 % of it.
+    Voxels that never change leave the mask as well. Without a mask in the dataset
+    one is computed from the mean image (nilearn, `compute_epi_mask`).
 
     Raises
     ------
     DataError
-        When an image is damaged, has too many NaN or Inf, or no brain voxel
-        that varies is left.
+        When an image is damaged, has too many NaN or Inf, or has no brain voxel
+        that varies in time.
     """
     data = _voxels(run.bold)
     if data.shape != (*run.shape, run.n_volumes):
         raise DataError(
             f"{run.bold} has the shape {data.shape}, but had {(*run.shape, run.n_volumes)} when "
-            "the dataset was searched. Did it change meanwhile?"
+            "the dataset was searched. Do not change files during a call; run it again."
         )
     finite = _finite(data)
     if not finite.all():
@@ -144,13 +143,13 @@ def load_mask(run: BoldRun) -> np.ndarray | None:
     )
     on_grid = np.asarray(resampled.dataobj) > 0
     # A mask of the same space keeps its volume; one of another space loses most of it.
-    kept = on_grid.sum() * _voxel_volume(run.affine) / (mask.sum() * _voxel_volume(header.affine))
-    if kept < 0.5:
+    share = on_grid.sum() * _voxel_volume(run.affine) / (mask.sum() * _voxel_volume(header.affine))
+    if share < 0.5:
         raise DataError(
             f"{run.mask} (shape {mask.shape}) lies on another grid than {run.bold} (shape "
-            f"{run.shape}), and only {kept:.0%} of it within the image. Is it of the same space?"
+            f"{run.shape}), and only {share:.0%} of it within the image. Is it of the same space?"
         )
-    logger.warning(
+    log.warning(
         "%s: the mask %s has another grid (%s) and is resampled",
         run.label,
         run.mask.name,
@@ -160,7 +159,7 @@ def load_mask(run: BoldRun) -> np.ndarray | None:
 
 
 def _voxels(path: Path) -> np.ndarray:
-    """Read an image as float32 with its scaling, to the checksum at its end."""
+    """Read an image as float32 with its scaling applied, and check the file to its end."""
     check_present(path)
     try:
         image = nib.load(path)
@@ -193,7 +192,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _decompressed(path: Path, offset: int, n_bytes: int) -> bytes:
-    """Read the voxels of a NIfTI file, and the rest so that gzip checks its checksum."""
+    """Read the voxels of a NIfTI file, and the rest of it so that gzip checks its checksum."""
     with _opened(path) as file:
         file.read(offset)
         raw = file.read(n_bytes)
@@ -208,7 +207,7 @@ def _decompressed(path: Path, offset: int, n_bytes: int) -> bytes:
 
 
 def _finite(data: np.ndarray) -> np.ndarray:
-    """Which voxels are finite at all times, without a 4D temporary."""
+    """Find the voxels that are finite at all times, without a 4D temporary."""
     with np.errstate(invalid="ignore", over="ignore"):
         # Sums of float32 cannot overflow float64, so a sum is finite when all terms are.
         return np.asarray(np.isfinite(data.sum(axis=-1, dtype=np.float64)))
@@ -232,33 +231,31 @@ def _computed_mask(data: np.ndarray, run: BoldRun) -> np.ndarray:
             f"no brain is found in {run.bold}: the mask computed from its mean image is empty. "
             "Provide a brain mask (…_desc-brain_mask.nii.gz)."
         )
-    logger.info("%s: no brain mask in the dataset, computed one", run.label)
+    log.info("%s: no brain mask in the dataset, computed one", run.label)
     return mask
 
 
 def _without_nonfinite(mask: np.ndarray, finite: np.ndarray, path: Path) -> np.ndarray:
-    lost = mask & ~finite
-    n_lost, n_mask = int(lost.sum()), int(mask.sum())
-    if n_lost > MOST_NONFINITE * n_mask:
+    n_nonfinite, n_mask = int((mask & ~finite).sum()), int(mask.sum())
+    if n_nonfinite > MOST_NONFINITE * n_mask:
         raise DataError(
-            f"{path}: {n_lost} of {n_mask} brain voxels are NaN or Inf at some time; at most "
+            f"{path}: {n_nonfinite} of {n_mask} brain voxels are NaN or Inf at some time; at most "
             f"{MOST_NONFINITE:.0%} are tolerated"
         )
-    if n_lost:
-        logger.warning("%s: %d brain voxels with NaN or Inf left out", path, n_lost)
+    if n_nonfinite:
+        log.warning("%s: %d brain voxels with NaN or Inf left out", path, n_nonfinite)
     return mask & finite
 
 
 def _without_constant(mask: np.ndarray, data: np.ndarray, path: Path) -> np.ndarray:
     varying = data.min(axis=-1) < data.max(axis=-1)
-    kept = mask & varying
-    n_lost, n_mask = int((mask & ~varying).sum()), int(mask.sum())
-    if not kept.any():
+    n_constant, n_mask = int((mask & ~varying).sum()), int(mask.sum())
+    if n_constant == n_mask:
         raise DataError(f"{path}: none of the {n_mask} brain voxels varies in time")
-    if n_lost:
-        level = logging.WARNING if n_lost > MOST_NONFINITE * n_mask else logging.INFO
-        logger.log(level, "%s: %d constant brain voxels left out", path, n_lost)
-    return kept
+    if n_constant:
+        level = logging.WARNING if n_constant > MOST_NONFINITE * n_mask else logging.INFO
+        log.log(level, "%s: %d constant brain voxels left out", path, n_constant)
+    return mask & varying
 
 
 def _voxel_volume(affine: np.ndarray) -> float:

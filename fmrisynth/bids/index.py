@@ -1,9 +1,9 @@
-"""Which BOLD images a dataset holds, by pybids, with a list of them kept in step with the disk.
+"""List the BOLD images of a dataset with pybids, and keep the list in step with the disk.
 
 pybids indexes names only here (``index_metadata=False``): with metadata it
 needs minutes and gigabytes for the 14,000 runs of a large study. Only BOLD
-images are indexed; what belongs to them is found by name. Reading the list back takes a
-fraction of what pybids takes to read its own database.
+images are indexed; masks, events and sidecars are found by name. Reading the
+list takes a fraction of the time that pybids takes to read its own database.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from fmrisynth.runtime.files import make_folder, write_json, writing
 
 __all__ = ["bold_images", "database_folder"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Matched by pybids against the path from the root, which begins with a slash.
 _IGNORED = (
-    r"^/(?!sub-)[^/]+",  # sourcedata, derivatives, code and whatever else lies beside sub-*
+    r"^/(?!sub-)[^/]+",  # sourcedata, derivatives, code and other folders beside sub-*
     r"/\.",
     r"^/sub-[^/]+/(?!ses-|func(/|$))",
     r"^/sub-[^/]+/ses-[^/]+/(?!func(/|$))",
@@ -42,8 +42,8 @@ def bold_images(root: Path, database_dir: Path | None = None) -> list[Path]:
     root : Path
         Root of one dataset; nested derivatives and source data are not entered.
     database_dir : Path, optional
-        Folder for lists of images. One that was made from the same root is
-        used when no file was added or removed since, else it is made anew.
+        Folder for lists of images. A list of the same root is used when no file
+        was added or removed since, else it is written anew.
 
     Raises
     ------
@@ -59,10 +59,10 @@ def bold_images(root: Path, database_dir: Path | None = None) -> list[Path]:
         return images
     make_folder(listing.parent)
     with writing(listing), FileLock(listing.with_suffix(".lock")):
-        # another process may have made it meanwhile
+        # another process may have written it meanwhile
         if (images := _listed(listing, root, state)) is not None:
             return images
-        logger.info("indexing %s into %s", root, listing)
+        log.info("indexing %s into %s", root, listing)
         images = _index(root)
         names = [str(image.relative_to(root)) for image in images]
         write_json(listing, {"fingerprint": state, "images": names})
@@ -70,7 +70,7 @@ def bold_images(root: Path, database_dir: Path | None = None) -> list[Path]:
 
 
 def database_folder(root: Path, database_dir: Path) -> Path:
-    """Where what is known of the dataset at `root` lies."""
+    """Return the folder in `database_dir` that belongs to the dataset at `root`."""
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
     return database_dir / f"{root.resolve().name or 'root'}-{digest}"
 
@@ -93,7 +93,7 @@ def _index(root: Path) -> list[Path]:
 
 
 def _listed(listing: Path, root: Path, state: str) -> list[Path] | None:
-    """Read a list of images, where there is one of this state of the dataset."""
+    """Read a list of images; None unless it is of this state of the dataset."""
     try:
         content = json.loads(listing.read_text(encoding="utf-8"))
         if content["fingerprint"] == state:
@@ -104,7 +104,7 @@ def _listed(listing: Path, root: Path, state: str) -> list[Path] | None:
 
 
 def _fingerprint(root: Path) -> str:
-    """Digest the func folders and their modification times: it changes with every new name."""
+    """Digest the func folders and their modification times, which change with every new name."""
     digest = hashlib.sha256()
     for folder in sorted(_func_folders(root)):
         digest.update(f"{folder.relative_to(root)}\t{folder.stat().st_mtime_ns}\n".encode())

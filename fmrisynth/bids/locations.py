@@ -1,4 +1,4 @@
-"""Where outputs may lie: never where they could touch the input."""
+"""Refuse output directories and work directories that could touch the input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["check_output_dir", "check_work_dir", "is_own_output"]
 
 
 def is_own_output(folder: Path) -> bool:
-    """Whether `folder` is a derivative dataset that fmrisynth wrote."""
+    """Say whether `folder` is a dataset that fmrisynth wrote."""
     try:
         description = json.loads((folder / "dataset_description.json").read_text("utf-8"))
         return any(entry.get("Name") == "fmrisynth" for entry in description["GeneratedBy"])
@@ -21,14 +21,14 @@ def is_own_output(folder: Path) -> bool:
 
 
 def check_output_dir(bids_dir: Path, output_dir: Path, derivatives: Iterable[Path] = ()) -> Path:
-    """Refuse an output directory that would change or swallow the input.
+    """Refuse an output directory that would change or contain the input.
 
-    Allowed is any folder apart from the input, and ``BIDS_DIR/derivatives/NAME``.
+    Any folder apart from the input is allowed, and ``BIDS_DIR/derivatives/NAME``.
 
     Parameters
     ----------
     bids_dir, output_dir : Path
-        As given on the command line.
+        Root of the input dataset, and of the output dataset.
     derivatives : iterable of Path
         Derivative datasets that are read.
 

@@ -1,4 +1,4 @@
-"""BIDS file names: entities, suffix and extension, taken apart and put together.
+"""Parse and compose BIDS file names: entities, suffix and extension.
 
 pybids matches its entity patterns against the *absolute* path, so that a
 dataset below a folder named ``sub-99`` has one participant, 99; and it cuts a
@@ -57,9 +57,9 @@ _ORDER = {key: position for position, key in enumerate(ENTITY_NAMES)}
 
 @dataclass(frozen=True)
 class BidsName:
-    """A BIDS file name, taken apart.
+    """The parts of a BIDS file name.
 
-    Parameters
+    Attributes
     ----------
     entities : mapping of str to str
         Short keys and labels, in the order of BIDS file names.
@@ -75,7 +75,7 @@ class BidsName:
 
 
 def check_label(entity: str, label: str) -> str:
-    """Return `label` when BIDS allows it, so that it cannot leave its folder.
+    """Return `label` when BIDS allows it: such a label cannot lead out of its folder.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def in_filename_order(entities: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse_name(name: str) -> BidsName:
-    """Take a BIDS file name apart.
+    """Parse a BIDS file name.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def _split_extension(name: str) -> tuple[str, str]:
 
 
 def compose_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
-    """Put a BIDS file name together; the labels are checked.
+    """Compose a BIDS file name; the labels are checked.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Writing NIfTI images: small, exact enough, and the same bytes every time."""
+"""Write NIfTI images as small, sufficiently exact and reproducible files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROUNDING_NOISE = 0.01
 def write_bold_image(
     target: Path, data: np.ndarray, affine: np.ndarray, mask: np.ndarray, *, t_r: float, code: int
 ) -> Path:
-    """Write a 4D image, as scaled int16 where that loses nothing that matters, else as float32.
+    """Write a 4D image, as scaled int16 where rounding is far below the noise, else as float32.
 
     Zeros stay exactly zero. The bytes depend on the data alone.
 
@@ -37,7 +37,7 @@ def write_bold_image(
     affine : ndarray of shape (4, 4)
         Voxel indices to mm.
     mask : ndarray of shape (X, Y, Z), bool
-        Where the precision matters.
+        Brain voxels, whose noise decides on int16.
     t_r : float
         Repetition time (s), for pixdim[4].
     code : int
@@ -59,7 +59,7 @@ def write_bold_image(
 
 
 def write_mask_image(target: Path, mask: np.ndarray, affine: np.ndarray, *, code: int) -> Path:
-    """Write a mask of shape (X, Y, Z) as uint8; parameters and errors as above."""
+    """Write a mask of shape (X, Y, Z) as uint8; parameters and errors as in `write_bold_image`."""
     header = _header(mask.shape, np.dtype("u1"))
     header.set_xyzt_units("mm")
     _set_space(header, affine, code)
@@ -86,7 +86,7 @@ def _set_space(header: nib.Nifti1Header, affine: np.ndarray, code: int) -> None:
 
 
 def _int16_slope(data: np.ndarray, mask: np.ndarray) -> np.float32 | None:
-    """Step of an int16 image, or None when it would be too coarse."""
+    """Compute the step of an int16 image; None when it would be too coarse."""
     largest = max(float(data.max()), -float(data.min()))
     deviations = data[mask].std(axis=-1, dtype=np.float64)
     deviations = deviations[deviations > 0]

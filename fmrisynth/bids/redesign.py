@@ -1,4 +1,4 @@
-"""Runs with other events than their own: a design that nobody was scanned with."""
+"""Replace the events of runs by those of a new design."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["with_events"]
 
 
 def with_events(runs: Sequence[Run], tables: Mapping[str, Path], dataset: Path) -> tuple[Run, ...]:
-    """Give the runs of some tasks another table of events.
+    """Replace the events of the runs of some tasks.
 
     Parameters
     ----------
     runs : sequence of Run
-        Runs to follow.
+        Runs to synthesise.
     tables : mapping of str to Path
         Task → events.tsv; `fmrisynth.bids.selection.ANY_TASK` where there is only one.
     dataset : Path
@@ -29,16 +29,16 @@ def with_events(runs: Sequence[Run], tables: Mapping[str, Path], dataset: Path) 
     Returns
     -------
     tuple of Run
-        In the same order; runs of other tasks keep their own events.
+        In the order of `runs`; runs of other tasks keep their own events.
 
     Raises
     ------
     NoInputError
         A table does not exist.
     NoMatchError
-        There is no such task; those that there are are listed.
+        There is no such task; the message lists the tasks of the runs.
     UsageError
-        The task is not named, and there are several.
+        The task is not named, and the runs have several.
     DataError
         A table cannot be used, or has events that begin after a run has ended.
     """

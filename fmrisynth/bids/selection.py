@@ -1,4 +1,4 @@
-"""What the user asked for: labels and the BIDS filter file."""
+"""Select runs by labels and by a BIDS filter file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _OPTIONAL = "Query.OPTIONAL"
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for; an empty tuple, mapping or None means everything.
+    """A selection of runs; an empty tuple, mapping or None selects everything.
 
-    Labels may carry their prefix (``sub-01``); it is dropped, as are repeats.
+    Labels may have their prefix (``sub-01``); it is dropped, as are repeats.
 
-    Parameters
+    Attributes
     ----------
     participants, sessions, tasks : tuple of str
         Labels to keep.
@@ -52,12 +52,12 @@ class Selection:
 
     @property
     def space_label(self) -> str | None:
-        """The asked-for space without its resolution."""
+        """The selected space without its resolution."""
         return None if self.space is None else self.space.split(":")[0]
 
     @property
     def resolution(self) -> str | None:
-        """The asked-for resolution, from ``space:res-2``."""
+        """The selected resolution, from ``space:res-2``."""
         if self.space is None or ":" not in self.space:
             return None
         return self.space.split(":", 1)[1].removeprefix("res-")
@@ -102,7 +102,7 @@ def read_filter_file(path: Path) -> dict[str, Any]:
 
 
 def matches_filter(entities: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:
-    """Whether a BOLD image's entities fit a filter with short keys; numbers ignore zeros."""
+    """Say whether an image's entities match a filter with short keys; numbers ignore zeros."""
     return all(
         _fits(entities.get(key), value)
         for key, value in wanted.items()
@@ -130,18 +130,27 @@ def require_labels(
 ) -> None:
     """Refuse labels that no BOLD image has.
 
+    Parameters
+    ----------
+    entity : {"sub", "ses", "task"}
+        Key of the entity.
+    wanted, existing : iterable of str
+        Labels that the user has selected, and those of the images.
+    where : Path
+        Root of the dataset, for the message.
+
     Raises
     ------
     NoMatchError
-        Naming the labels asked for in vain, and those that exist.
+        A label does not exist; the message lists those that do.
     """
-    found = sorted(set(existing))
-    missing = [label for label in wanted if label not in found]
+    labels = sorted(set(existing))
+    missing = [label for label in wanted if label not in labels]
     if not missing:
         return
     name = {"sub": "participant", "ses": "session", "task": "task"}[entity]
-    shown = ", ".join(found[:50]) + (f", … ({len(found)} in all)" if len(found) > 50 else "")
+    shown = ", ".join(labels[:50]) + (f", … ({len(labels)} in all)" if len(labels) > 50 else "")
     raise NoMatchError(
         f"no BOLD image of {name} {', '.join(missing)} in {where.resolve()}. "
-        + (f"It has: {shown}" if found else f"It has no {name} labels.")
+        + (f"It has: {shown}" if labels else f"It has no {name} labels.")
     )

@@ -1,4 +1,4 @@
-"""The BIDS inheritance principle: which JSON and TSV files apply to an image."""
+"""Find the JSON and TSV files that apply to an image by the BIDS inheritance principle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Sidecar = tuple[dict[str, str], Path]  # the entities in a file's name, and the
 
 
 class Sidecars:
-    """Sidecar lookup in one dataset; every folder is listed once.
+    """Looks up sidecars in one dataset; every folder is listed once.
 
     A file applies to an image when it lies in the image's folder or above, has
     the same suffix, and its entities are all among the image's. Nearer files
@@ -55,7 +55,7 @@ class Sidecars:
         self._shared: dict[Path, dict[str, Any]] = {}
 
     def folder_of(self, entities: Mapping[str, str]) -> Path:
-        """Where the functional files of a participant (and session) lie."""
+        """Return the folder of the functional files of a participant (and session)."""
         return self.root.joinpath(*_leaf_parts(entities))
 
     def metadata(self, entities: Mapping[str, str], suffix: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Sidecars:
         Parameters
         ----------
         entities : mapping of str to str
-            The image's.
+            Entities of the image.
         ending : str
             Suffix and extension, with the underscore before them.
         required : mapping of str to str, optional
@@ -109,15 +109,15 @@ class Sidecars:
     def _in_folder(self, folder: Path, ending: str) -> list[_Sidecar]:
         key = (folder, ending)
         if key not in self._in_folders:
-            found = []
+            sidecars: list[_Sidecar] = []
             for name in self._names(folder):
                 # "bold.json" at the root applies to everything, without an underscore.
                 if name.endswith(ending) or name == ending[1:]:
                     try:
-                        found.append((dict(parse_name(name).entities), folder / name))
+                        sidecars.append((dict(parse_name(name).entities), folder / name))
                     except ValueError:
                         continue
-            self._in_folders[key] = sorted(found, key=lambda item: (len(item[0]), item[1].name))
+            self._in_folders[key] = sorted(sidecars, key=lambda item: (len(item[0]), item[1].name))
         return self._in_folders[key]
 
     def _names(self, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The datasets that take part: the BIDS directory and its derivatives."""
+"""Find the datasets of a call: the BIDS directory and its derivatives."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fmrisynth.errors import DataError, NoInputError, NotBIDSError
 
 __all__ = ["derivative_roots", "require_dataset"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def require_dataset(folder: Path, role: str = "the input") -> Path:
-    """Resolve a dataset's root and check that it is one.
+    """Resolve the root of a dataset, and check that it is a BIDS dataset.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def require_dataset(folder: Path, role: str = "the input") -> Path:
 
 
 def _nearby_hint(root: Path) -> str:
-    """Point to a dataset one level up or down, the usual mistakes."""
+    """Point to a dataset one level up or down, since these are the usual mistakes."""
     for candidate in (root.parent, *sorted(root.glob("*/"))[:100]):
         if (candidate / "dataset_description.json").is_file():
             return f" Did you mean {candidate}?"
@@ -63,7 +63,7 @@ def _nearby_hint(root: Path) -> str:
 
 
 def derivative_roots(bids_dir: Path, given: Mapping[str, Path] | Sequence[Path]) -> dict[str, Path]:
-    """Name the derivative datasets: those given, else what lies under BIDS_DIR/derivatives.
+    """Name the derivative datasets: the given ones, else those under BIDS_DIR/derivatives.
 
     Folders there without a dataset_description.json, and outputs of fmrisynth
     itself, are passed over.
@@ -71,7 +71,7 @@ def derivative_roots(bids_dir: Path, given: Mapping[str, Path] | Sequence[Path])
     Raises
     ------
     NoInputError, NotBIDSError
-        When one that was given is no dataset.
+        When a given folder is no dataset.
     """
     if given:
         pairs = (
@@ -98,4 +98,4 @@ def _lying_under(folder: Path) -> Iterator[tuple[str, Path]]:
         try:
             yield root.name, require_dataset(root, "the derivatives directory")
         except (NotBIDSError, NoInputError) as error:
-            logger.warning("passing over %s: %s", root, error)
+            log.warning("passing over %s: %s", root, error)

@@ -1,4 +1,4 @@
-"""What the JSON files beside a synthetic run say."""
+"""Describe a synthetic run in the JSON files beside it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _DESCRIPTION = (
 
 
 def as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring values into the form that they have after a trip through JSON."""
+    """Convert values into the form that they have after a trip through JSON."""
     return dict(json.loads(json.dumps(dict(provenance))))
 
 
 def bold_sidecar(
     run: Run, sources: Mapping[str, Path], provenance: Mapping[str, Any], *, skull_stripped: bool
 ) -> dict[str, Any]:
-    """Describe a synthetic BOLD image; what BIDS asks for, and where it comes from."""
+    """Describe a synthetic BOLD image with the fields that BIDS requires, and its sources."""
     sidecar = {
         "TaskName": run.metadata.get("TaskName", run.task),
         "RepetitionTime": run.t_r,
@@ -88,17 +88,19 @@ def _spatial_metadata(run: Run) -> dict[str, Any]:
             if isinstance(described, str)
             else "Voxels of {:g} × {:g} × {:g} mm".format(*np.round(zooms, 3))
         )
-    # "orig" is BIDS's word for the space that the images were given in.
+    # "orig" is BIDS's word for the space in which the images were given.
     metadata["SpatialReference"] = run.metadata.get("SpatialReference", run.space or "orig")
     return metadata
 
 
 def events_sidecar(events: Path) -> dict[str, Any]:
-    """Describe the extra columns, in the words of the source where it has some."""
+    """Describe the columns of the events, as the source does where it does."""
     columns = events_table_bytes(events).split(b"\n", 1)[0].decode("utf-8").split("\t")
     described = _source_descriptions(events)
     known = {"trial_type": {"Description": "Condition of the event."}}
-    sidecar: dict[str, Any] = {"Description": "The events that the synthetic run was asked for."}
+    sidecar: dict[str, Any] = {
+        "Description": "The events that the synthetic run was generated for."
+    }
     for column in (name.strip() for name in columns):
         if column and column not in {"onset", "duration"}:
             fallback = known.get(column, {"Description": "As in the source events file."})

@@ -1,9 +1,9 @@
-"""The input, seen by the BIDS validator where it is installed.
+"""Validate the input with the BIDS validator, where it is installed.
 
-What the validator reports of a single run's content (empty files, tables of
-events, image headers) is not asked for: fmrisynth reads each run itself and
-passes over the bad ones, one by one. Nor are parts of the dataset that it does
-not read (anat, dwi, fmap, …).
+Issues with the content of a single run (empty files, tables of events, image
+headers) are ignored, since fmrisynth reads each run itself and skips the bad
+ones, one by one. So are issues with folders that it does not read (anat, dwi,
+fmap, …).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ __all__ = ["find_validator", "validation"]
 VALIDATOR = "bids-validator-deno"
 LIMIT = 1800.0  # s; a dataset of 14,000 runs took 103 s
 SHOWN = 5
-# What fmrisynth meets and reports itself (files without content, sidecars without a repetition
-# time, a participants.tsv that disagrees), or does not need: raw images that lie elsewhere, ages
-# written as ranges.
+# Issues that fmrisynth reports itself (files without content, sidecars without a repetition time,
+# a participants.tsv that disagrees), or that do not matter to it: raw images that lie elsewhere,
+# ages written as ranges.
 _HARMLESS = {
     "EMPTY_FILE",
     "PARTICIPANT_ID_MISMATCH",
@@ -43,24 +43,24 @@ log = logging.getLogger(__name__)
 
 
 def find_validator() -> Path | None:
-    """Find the validator's program: on the PATH, or beside this Python."""
+    """Find the validator's program on the PATH, or beside this Python."""
     beside = str(Path(sys.executable).parent)
-    found = shutil.which(VALIDATOR) or shutil.which(VALIDATOR, path=beside)
-    return Path(found) if found else None
+    program = shutil.which(VALIDATOR) or shutil.which(VALIDATOR, path=beside)
+    return Path(program) if program else None
 
 
 @contextlib.contextmanager
 def validation(bids_dir: Path, memory: Path | None, *, skip: bool = False) -> Iterator[None]:
-    """Validate a dataset while something else is done; errors come at the end.
+    """Validate a dataset while the body of the ``with`` runs, and raise errors at its end.
 
     Parameters
     ----------
-    bids_dir : pathlib.Path
-        Root of the dataset. One that is no raw dataset is not validated: what
-        other programs write seldom is valid, and is read with more care.
-    memory : pathlib.Path or None
-        A folder that keeps what was found valid, so that many calls on one
-        dataset validate it once.
+    bids_dir : Path
+        Root of the dataset. Only a raw dataset is validated: derivatives of other
+        programs are seldom valid, and are read with more care.
+    memory : Path or None
+        A folder that remembers valid datasets, so that many calls on one dataset
+        validate it once.
     skip : bool
         Do not validate.
 
@@ -98,7 +98,7 @@ def validation(bids_dir: Path, memory: Path | None, *, skip: bool = False) -> It
 
 
 def _start(root: Path, memory: Path | None) -> tuple[subprocess.Popen[str] | None, Path | None]:
-    """Start the validator, unless there is a reason not to; the log says which."""
+    """Start the validator, unless a reason speaks against it, which is logged."""
     kind = read_json(root / "dataset_description.json").get("DatasetType", "raw")
     if kind != "raw":
         log.info("not validated: %s is no raw dataset but a %r one", root, kind)
@@ -129,7 +129,7 @@ def _start(root: Path, memory: Path | None) -> tuple[subprocess.Popen[str] | Non
 
 
 def _matters(issue: Mapping[str, Any]) -> bool:
-    """Whether an issue is an error in what fmrisynth reads, and not of a single run's content."""
+    """Say whether an issue is an error in files that fmrisynth reads, beyond a single run."""
     if issue.get("severity") != "error" or issue.get("code") in _HARMLESS:
         return False
     place = Path(str(issue.get("location") or "/"))

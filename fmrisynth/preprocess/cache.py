@@ -1,4 +1,4 @@
-"""Residuals of many runs on disk, on the model grid, read by memory mapping."""
+"""Cache the residuals of many runs on the model grid, and read them by memory mapping."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class RunData:
     Attributes
     ----------
     run : Run
-        Where it comes from.
-    frames : numpy.ndarray
-        (T, X, Y, Z) float16: residuals in %, or whole volumes.
-    mean, noise_sd : numpy.ndarray
-        (X, Y, Z) float32: the carrier's mean relative to its brain median, and
-        the residual's standard deviation (%).
+        The run on disk.
+    frames : ndarray of shape (T, X, Y, Z), float16
+        Residuals (%), or whole volumes, as the settings' ``normalisation`` says.
+    mean : ndarray of shape (X, Y, Z), float32
+        The carrier's mean relative to its median in the brain.
+    noise_sd : ndarray of shape (X, Y, Z), float32
+        The residual's temporal standard deviation (%).
     """
 
     run: Run
@@ -45,7 +46,7 @@ class RunData:
 
 
 def run_key(run: Run, grid: Grid, config: PreprocessConfig) -> str:
-    """Hash of all that a run's cached residual depends on."""
+    """Hash everything that a run's cached residual depends on."""
     files = [run.bold] + ([run.mask] if run.mask else [])
     content: dict[str, Any] = {
         "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files],
@@ -58,10 +59,29 @@ def run_key(run: Run, grid: Grid, config: PreprocessConfig) -> str:
 
 
 def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -> RunData:
-    """Read a run's residual from the cache, or compute and cache it."""
+    """Read a run's residual from the cache, or compute and cache it.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    grid : Grid
+        The model grid.
+    config : PreprocessConfig
+        Voxel size, high-pass frequency and normalisation.
+    cache : Path
+        Folder of the cache; each run has a folder in it.
+
+    Raises
+    ------
+    DataError
+        The run cannot be read.
+    OutputError, InputOutputError
+        The cache cannot be written.
+    """
     folder = cache / run_key(run, grid, config)
     paths = {name: folder / f"{name}.npy" for name in ("mean", "noise_sd", "frames")}
-    if not paths["frames"].is_file():  # written last: there when all are
+    if not paths["frames"].is_file():  # it is written last: where it is, the others are
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in _compute(run, grid, config).items():
             with atomic_path(paths[name]) as temporary, open(temporary, "wb") as stream:
@@ -71,28 +91,28 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
 
 
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:
-    """Split a run and bring it onto the model grid; ``frames`` is the last entry."""
+    """Split a run and resample the parts onto the model grid; ``frames`` is the last entry."""
     bold = load_bold(run)
     carrier, residual = split(bold, config.high_pass)
     median = np.median(carrier.mean[carrier.mask])
 
-    def onto(data: np.ndarray) -> np.ndarray:
-        moved = resample(data, carrier.affine, grid.affine, grid.shape)
-        moved[~grid.mask] = 0
-        return moved
+    def on_grid(data: np.ndarray) -> np.ndarray:
+        resampled = resample(data, carrier.affine, grid.affine, grid.shape)
+        resampled[~grid.mask] = 0
+        return resampled
 
     if config.normalisation == "volume":
         residual = np.where(carrier.mask[..., None], bold.data / median, 0).astype(np.float32)
-    frames = np.moveaxis(onto(residual), 3, 0).astype(np.float16)
+    frames = np.moveaxis(on_grid(residual), 3, 0).astype(np.float16)
     return {
-        "mean": onto(carrier.mean / median),
-        "noise_sd": onto(carrier.noise_sd),
+        "mean": on_grid(carrier.mean / median),
+        "noise_sd": on_grid(carrier.noise_sd),
         "frames": np.ascontiguousarray(frames),
     }
 
 
 def _prepare(arguments: tuple[Run, Grid, PreprocessConfig, Path]) -> str | None:
-    """Worker: fill the cache for one run; return why it failed, if it did."""
+    """Cache one run in a worker process; return the reason of a failure, else None."""
     try:
         load_run_data(*arguments)
     except DataError as error:
@@ -109,14 +129,29 @@ def prepare_runs(
     nprocs: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> tuple[list[RunData], dict[Path, str]]:
-    """Fill the cache for all runs, in parallel.
+    """Cache the residuals of all runs, in parallel.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The runs.
+    grid : Grid
+        The model grid.
+    config : PreprocessConfig
+        As in `load_run_data`.
+    cache : Path
+        Folder of the cache.
+    nprocs : int
+        Number of processes.
+    progress : callable
+        Wraps the iterable of runs, for example in a progress bar.
 
     Returns
     -------
     data : list of RunData
-        One for each run that could be read, in the order of `runs`.
-    failed : dict
-        Why each of the others could not.
+        The runs that can be read, in the order of `runs`.
+    failed : dict of Path to str
+        Why each of the others cannot be read, by its image.
     """
     jobs = [(run, grid, config, cache) for run in runs]
     if nprocs > 1:
@@ -137,7 +172,7 @@ class Frames:
     runs : sequence of RunData
         Memory-mapped runs.
     scale : float
-        One global divisor for all of them; see `global_scale`.
+        Divisor of all volumes; see `global_scale`.
     """
 
     def __init__(self, runs: Sequence[RunData], scale: float) -> None:
@@ -149,7 +184,7 @@ class Frames:
         return int(self._ends[-1])
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
-        """Volumes (B, X, Y, Z) float32 at positions of the long sequence."""
+        """Read volumes (B, X, Y, Z), float32, at B positions of the long sequence."""
         which = np.searchsorted(self._ends, indices, side="right")
         starts = self._ends[which] - np.array([len(self._frames[w]) for w in which])
         volumes = [self._frames[w][i - s] for w, i, s in zip(which, indices, starts, strict=True)]
@@ -157,9 +192,19 @@ class Frames:
 
     @staticmethod
     def global_scale(runs: Sequence[RunData], mask: np.ndarray, seed: int = 0) -> float:
-        """Measure the standard deviation inside the brain over a seeded sample of volumes."""
-        generator = np.random.default_rng(seed)
-        chosen = generator.choice(len(runs), min(len(runs), 64), replace=False)
-        samples = [runs[i].frames[:: max(1, len(runs[i].frames) // 8)][:, mask] for i in chosen]
-        values = np.concatenate(samples).astype(np.float32)
+        """Measure the standard deviation inside the brain over a seeded sample of volumes.
+
+        Parameters
+        ----------
+        runs : sequence of RunData
+            Memory-mapped runs, of which at most 64 are read, 8 volumes or so of each.
+        mask : ndarray of shape (X, Y, Z), bool
+            The brain.
+        seed : int
+            Seed of the sample.
+        """
+        rng = np.random.default_rng(seed)
+        sampled = rng.choice(len(runs), min(len(runs), 64), replace=False)
+        volumes = [runs[i].frames[:: max(1, len(runs[i].frames) // 8)][:, mask] for i in sampled]
+        values = np.concatenate(volumes).astype(np.float32)
         return float(np.sqrt(np.mean(np.square(values))))

@@ -1,12 +1,14 @@
-"""Carrier and residual: what a run keeps for itself, and what the model learns.
+"""Split a run into carrier and residual, and merge a residual with a carrier.
 
 A run is split as
 
     bold(v, t) = mean(v) · (1 + (drift(v, t) + residual(v, t)) / 100)
 
 The carrier holds the voxelwise temporal mean, the slow drift (cosine basis up
-to the high-pass frequency) and the noise level; the residual, in percent signal
-change against the run's own mean, is what is learned and generated.
+to the high-pass frequency) and the noise level. The model learns and generates
+the residual, in percent signal change against the run's own mean.
+
+Legend: X Y Z voxels, T frames, P voxels of the brain, K columns of the drift basis.
 """
 
 from __future__ import annotations
@@ -25,22 +27,22 @@ RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, n
 
 @dataclass(frozen=True)
 class Carrier:
-    """What a run keeps: anatomy, slow drift and noise level, on the run's own grid.
+    """The part of a run that is not learned: anatomy, slow drift and noise level.
 
     Attributes
     ----------
-    mean : numpy.ndarray
-        (X, Y, Z) float32, temporal mean in the run's own units.
-    drift : numpy.ndarray
-        (K, X, Y, Z) float32, coefficients of the cosine basis, %.
-    noise_sd : numpy.ndarray
-        (X, Y, Z) float32, temporal standard deviation of the residual, %.
-    mask : numpy.ndarray
-        (X, Y, Z) bool, brain.
-    affine : numpy.ndarray
-        (4, 4).
+    mean : ndarray of shape (X, Y, Z), float32
+        Temporal mean in the run's own units.
+    drift : ndarray of shape (K, X, Y, Z), float32
+        Coefficients of the cosine basis (%).
+    noise_sd : ndarray of shape (X, Y, Z), float32
+        Temporal standard deviation of the residual (%).
+    mask : ndarray of shape (X, Y, Z), bool
+        Brain voxels.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to mm.
     t_r : float
-        Repetition time, s.
+        Repetition time (s).
     """
 
     mean: np.ndarray
@@ -52,21 +54,21 @@ class Carrier:
 
 
 def drift_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
-    """Orthonormal cosine basis below a frequency, without the constant.
+    """Compute an orthonormal cosine basis of the slow drift, without the constant.
 
     Parameters
     ----------
     n_volumes : int
-        Length of the run.
+        Length T of the run.
     t_r : float
-        Repetition time, s.
+        Repetition time (s).
     high_pass : float
-        Highest drift frequency, Hz.
+        Highest drift frequency (Hz).
 
     Returns
     -------
-    numpy.ndarray
-        (n_volumes, K); K may be 0 for a short run.
+    ndarray of shape (T, K)
+        K may be 0 for a short run.
     """
     frame_times = np.arange(n_volumes) * t_r
     design = make_first_level_design_matrix(frame_times, drift_model="cosine", high_pass=high_pass)
@@ -77,13 +79,13 @@ def drift_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
 
 
 def removed_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
-    """All that `split` takes out of a run: the constant and the drift, (n_volumes, 1 + K)."""
+    """Compute the basis (T, 1 + K) of all that `split` removes: the constant and the drift."""
     constant = np.full((n_volumes, 1), n_volumes**-0.5)
     return np.concatenate([constant, drift_basis(n_volumes, t_r, high_pass)], axis=1)
 
 
 def remove_drift(series: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Take the mean and the drift out of time series (T, ...)."""
+    """Remove the mean and the drift from time series (T, ...)."""
     flat = series.reshape(len(series), -1)
     flat = flat - flat.mean(0)
     flat = flat - basis @ (basis.T @ flat)
@@ -98,22 +100,22 @@ def split(bold: Bold, high_pass: float) -> tuple[Carrier, np.ndarray]:
     bold : Bold
         The run.
     high_pass : float
-        Highest drift frequency, Hz.
+        Highest drift frequency (Hz).
 
     Returns
     -------
     carrier : Carrier
-        Mean, drift, noise level.
-    residual : numpy.ndarray
-        (X, Y, Z, T) float32, % signal change, zero outside the mask. Voxels whose
-        mean is under 5 % of the brain's median (vessels, edges, other units)
-        leave the carrier's mask: a percentage of them means nothing.
+        Mean, drift and noise level. Its mask leaves out voxels whose mean is under
+        5 % of the brain's median (vessels, edges, other units), since a percentage
+        of them means nothing.
+    residual : ndarray of shape (X, Y, Z, T), float32
+        Percent signal change, zero outside the carrier's mask.
     """
     mean = bold.data.mean(axis=3)
     brain = bold.mask & (mean > 0.05 * np.median(mean[bold.mask]))
-    series = bold.data[brain].T / mean[brain] * 100 - 100  # T V
+    series = bold.data[brain].T / mean[brain] * 100 - 100  # T P
     basis = drift_basis(len(series), bold.t_r, high_pass).astype(np.float32)
-    coefficients = basis.T @ series  # K V
+    coefficients = basis.T @ series  # K P
     series = series - basis @ coefficients
     np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
     residual = np.zeros(bold.data.shape, np.float32)
@@ -127,24 +129,24 @@ def split(bold: Bold, high_pass: float) -> tuple[Carrier, np.ndarray]:
 
 
 def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarray:
-    """Re-apply a carrier to a residual on its grid; the inverse of `split`.
+    """Merge a residual with a carrier on its grid; the inverse of `split`.
 
     Parameters
     ----------
     carrier : Carrier
-        Its drift is used where the length fits its basis, else left out.
-    residual : numpy.ndarray
-        (X, Y, Z, T), % signal change.
+        Its drift is added where the residual has the carrier's length, else left out.
+    residual : ndarray of shape (X, Y, Z, T)
+        Percent signal change.
     high_pass : float
-        The frequency that the carrier was split with, Hz.
+        The frequency that the carrier was split with (Hz).
 
     Returns
     -------
-    numpy.ndarray
-        (X, Y, Z, T) float32 in the run's units, zero outside the brain.
+    ndarray of shape (X, Y, Z, T), float32
+        In the units of the carrier's run, zero outside the brain.
     """
     brain = carrier.mask
-    series = residual[brain].T.astype(np.float32)  # T V
+    series = residual[brain].T.astype(np.float32)  # T P
     basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
     if basis.shape[1] == len(carrier.drift):
         series = series + basis @ carrier.drift[:, brain]

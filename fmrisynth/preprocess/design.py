@@ -1,4 +1,4 @@
-"""What an events table says of each frame: shares of the TR and haemodynamic regressors."""
+"""Turn an events table into regressors: shares of each TR and haemodynamic responses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ HRF_MODEL = "glover + derivative"
 
 @dataclass(frozen=True)
 class Design:
-    """The course of each trial type over the frames of a run.
+    """The regressors of a run: the course of each trial type over its frames.
+
+    Legend: T frames, V trial types.
 
     Attributes
     ----------
-    share : numpy.ndarray
-        (T, V) share of each TR in which the trial type is on, clipped to 1.
-    hrf : numpy.ndarray
-        (T, V, 2) regressors: the events convolved with the canonical HRF
-        (Glover) and with its time derivative.
-    evoked : numpy.ndarray
-        (T, V, 2) the same without mean and slow drift, as the residuals are.
+    share : ndarray of shape (T, V)
+        Share of each TR in which the trial type is on, clipped to 1.
+    hrf : ndarray of shape (T, V, 2)
+        The events convolved with the canonical HRF (Glover) and with its time
+        derivative.
+    evoked : ndarray of shape (T, V, 2)
+        `hrf` without mean and slow drift, as the residuals are.
     t_r : float
-        Repetition time, s.
+        Repetition time (s).
     """
 
     share: np.ndarray
@@ -48,20 +50,22 @@ def design_of(
     start_time: float = 0.0,
     high_pass: float,
 ) -> Design:
-    """Compute the courses of a run's trial types.
+    """Compute the regressors of a run's trial types.
 
     Parameters
     ----------
-    events : pandas.DataFrame
-        Columns onset (s), duration (s), trial_type, as `read_events` returns.
+    events : DataFrame
+        Columns onset (s), duration (s) and trial_type, as `read_events` returns.
     trial_types : sequence of str
         The V columns, in order; those without an event are zero.
-    n_volumes, t_r : int, float
-        Frames and repetition time (s).
+    n_volumes : int
+        Frames of the run.
+    t_r : float
+        Repetition time (s).
     start_time : float
-        Time of the first frame on the clock of the onsets, s.
+        Time of the first frame on the clock of the onsets (s).
     high_pass : float
-        Highest drift frequency, Hz, as in `split`.
+        Highest drift frequency (Hz), as in `split`.
 
     Returns
     -------
@@ -72,12 +76,12 @@ def design_of(
     share = np.zeros((n_volumes, len(trial_types)), np.float32)
     hrf = np.zeros((n_volumes, len(trial_types), 2), np.float32)
     for column, name in enumerate(trial_types):
-        chosen = events[events["trial_type"] == name]
-        if chosen.empty:
+        events_of_type = events[events["trial_type"] == name]
+        if events_of_type.empty:
             continue
-        onset = chosen["onset"].to_numpy(float)
+        onset = events_of_type["onset"].to_numpy(float)
         # nilearn turns a duration of 0 into an impulse; give it the area of 1 s, as SPM does
-        duration = chosen["duration"].to_numpy(float)
+        duration = events_of_type["duration"].to_numpy(float)
         length = np.where(duration > 0, duration, 1.0)
         overlap = np.minimum(frame_times[:, None] + t_r, onset + length) - np.maximum(
             frame_times[:, None], onset

@@ -1,4 +1,4 @@
-"""The model grid: one lattice, cropped to the brain, on which all runs are learned."""
+"""Choose the model grid, one lattice cropped to the brain, and resample images onto it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ class Grid:
     Attributes
     ----------
     shape : tuple of int
-        (X, Y, Z); multiples of the factor asked of `choose_grid`.
-    affine : numpy.ndarray
-        (4, 4), voxel to world (mm).
-    mask : numpy.ndarray
-        (X, Y, Z) bool, voxels that lie in the brain of enough runs.
+        (X, Y, Z); multiples of the factor that `choose_grid` was given.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to mm.
+    mask : ndarray of shape (X, Y, Z), bool
+        Voxels that lie in the brain of enough runs.
+
+    Raises
+    ------
+    DataError
+        The mask is not bool, or has another shape.
     """
 
     shape: tuple[int, int, int]
@@ -37,7 +42,7 @@ class Grid:
     mask: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check that the mask lies on the grid."""
+        """Refuse a mask that does not lie on the grid."""
         if self.mask.shape != self.shape or self.mask.dtype != bool:
             raise DataError(
                 f"A grid of shape {self.shape} was given a mask of shape {self.mask.shape} and "
@@ -46,13 +51,13 @@ class Grid:
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and one past last index of a mask along each axis."""
+    """Find the first index of a mask along each axis, and the one past the last."""
     index = np.argwhere(mask)
     return index.min(axis=0), index.max(axis=0) + 1
 
 
 def _world_box(mask: np.ndarray, affine: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Voxel-edge bounding box of a mask in another lattice's coordinates, (2, 3)."""
+    """Compute the bounding box (2, 3) of a mask's voxel edges in another lattice's indices."""
     low, high = _bounding_box(mask)
     corners = np.array(
         [
@@ -76,18 +81,18 @@ def choose_grid(
 ) -> Grid:
     """Choose the model grid of a set of runs.
 
-    The lattice is the first run's where its voxel size is (within 5 %) the one
-    asked for, so that runs on it are cropped and never interpolated; otherwise
-    it has the first run's axes at the voxel size asked for.
+    Where the first run's voxels have the requested size (within 5 %), its lattice
+    is kept, so that runs on it are cropped and never interpolated; otherwise the
+    grid has the first run's axes at the requested voxel size.
 
     Parameters
     ----------
     masks : sequence of (mask, affine)
-        Distinct brain masks (X, Y, Z) bool and their affines (4, 4).
+        Distinct brain masks of shape (X, Y, Z), bool, and their affines (4, 4).
     voxel_size : float or None
-        Edge of a voxel in mm; None keeps the first run's own voxels.
+        Edge of a voxel (mm); None keeps the first run's own voxels.
     multiple : int
-        The shape becomes a multiple of this, as the network's strides need it.
+        The shape becomes a multiple of this, as the network's strides require.
     margin : int
         Voxels added around the brain before rounding up.
     share : float
@@ -121,7 +126,7 @@ def choose_grid(
 
 
 def _lattice_offset(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """Integer voxel offset of `target` within `source`, or None when the lattices differ."""
+    """Find the voxel offset of `target` within `source`; None when the lattices differ."""
     between = np.linalg.inv(source) @ target
     if not np.allclose(between[:3, :3], np.eye(3), atol=LATTICE_TOLERANCE):
         return None
@@ -138,14 +143,14 @@ def resample(
     target_shape: tuple[int, ...],
     interpolation: Any = "linear",
 ) -> np.ndarray:
-    """Bring an image onto another grid, zero where it has no data.
+    """Resample an image onto another grid; voxels without data become zero.
 
     Parameters
     ----------
-    data : numpy.ndarray
-        (X, Y, Z) or (X, Y, Z, T) float32.
-    affine, target_affine : numpy.ndarray
-        (4, 4) voxel-to-world matrices.
+    data : ndarray of shape (X, Y, Z) or (X, Y, Z, T), float32
+        The image.
+    affine, target_affine : ndarray of shape (4, 4)
+        Voxel indices to mm, of the image and of the other grid.
     target_shape : tuple of int
         (X', Y', Z').
     interpolation : {"linear", "nearest", "continuous"}
@@ -153,9 +158,8 @@ def resample(
 
     Returns
     -------
-    numpy.ndarray
-        (X', Y', Z') or (X', Y', Z', T) float32. Where both grids lie on one
-        lattice the voxels are copied, not interpolated.
+    ndarray of shape (X', Y', Z') or (X', Y', Z', T), float32
+        Where both grids lie on one lattice the voxels are copied, not interpolated.
     """
     offset = _lattice_offset(affine, target_affine)
     if offset is not None:
@@ -177,7 +181,7 @@ def resample(
 
 
 def _crop(data: np.ndarray, offset: np.ndarray, shape: Iterable[int]) -> np.ndarray:
-    """Cut a box out of an array, zero where the box leaves it."""
+    """Cut a box out of an array; outside of the array it is zero."""
     shape = tuple(shape)
     out = np.zeros(shape + data.shape[3:], dtype=np.float32)
     low = np.maximum(offset, 0)

@@ -1,4 +1,4 @@
-"""Which participants are held out: chosen before training, seeded, recorded in the model."""
+"""Choose the participants that are held out of training, by a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Split", "choose_split"]
 
 @dataclass(frozen=True)
 class Split:
-    """Participants that the model learns from, and those it never sees.
+    """The training and the held-out participants of a model.
 
     Attributes
     ----------
@@ -24,14 +24,14 @@ class Split:
     held_out: tuple[str, ...]
 
     def role(self, participant: str) -> str:
-        """``training``, ``held_out``, or ``unseen`` for one the split does not know."""
+        """Return ``training``, ``held_out``, or ``unseen`` for a participant of neither."""
         if participant in self.training:
             return "training"
         return "held_out" if participant in self.held_out else "unseen"
 
 
 def choose_split(participants: Iterable[str], share: float, seed: int) -> Split:
-    """Hold out a share of the participants: at least one wherever there are two, never all.
+    """Hold out a share of the participants: at least one, but never all.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def choose_split(participants: Iterable[str], share: float, seed: int) -> Split:
     Returns
     -------
     Split
-        With a single participant nothing can be held out.
+        A single participant is never held out.
     """
     labels = sorted(set(participants))
     count = round(share * len(labels))
     count = 0 if len(labels) < 2 else min(max(1, count), len(labels) - 1)
-    chosen = np.random.default_rng(seed).permutation(len(labels))[:count]
-    held_out = {labels[i] for i in chosen}
+    indices = np.random.default_rng(seed).permutation(len(labels))[:count]
+    held_out = {labels[i] for i in indices}
     return Split(tuple(p for p in labels if p not in held_out), tuple(sorted(held_out)))

@@ -1,4 +1,4 @@
-"""Windows of frames: where they start, and how overlapping ones are joined."""
+"""Place overlapping windows of frames on a run, and weight them so that they join."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["joining_weights", "window_starts"]
 
 
 def window_starts(n_volumes: int, length: int, stride: int) -> np.ndarray:
-    """First frames of windows that cover a run, the last one flush with its end.
+    """Find the first frames of windows that cover a run; the last ends with the run.
 
     Parameters
     ----------
@@ -19,8 +19,13 @@ def window_starts(n_volumes: int, length: int, stride: int) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray
-        Increasing int; every frame lies in at least one window.
+    ndarray of shape (W,), int
+        Increasing; every frame lies in at least one window.
+
+    Raises
+    ------
+    ValueError
+        The run is shorter than a window.
     """
     if n_volumes < length:
         raise ValueError(f"a run of {n_volumes} frames has no window of {length}")
@@ -31,16 +36,22 @@ def window_starts(n_volumes: int, length: int, stride: int) -> np.ndarray:
 
 
 def joining_weights(starts: np.ndarray, n_volumes: int, length: int) -> np.ndarray:
-    """Weights that join overlapping windows; they sum to one at every frame.
+    """Compute the weights that join overlapping windows; they sum to one at every frame.
 
     A window's weights rise and fall as sin². With straight slopes, which start
     and end steeply, neighbouring frames on the two sides of a window's end
     differ by more than others do (a seam).
 
+    Parameters
+    ----------
+    starts : ndarray of shape (W,), int
+        First frame of each window.
+    n_volumes, length : int
+        Frames of the run and of a window.
+
     Returns
     -------
-    numpy.ndarray
-        (windows, length) float32.
+    ndarray of shape (W, length), float32
     """
     bell = np.sin(np.pi * (np.arange(length) + 0.5) / length).astype(np.float32) ** 2
     total = np.zeros(n_volumes, np.float32)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fmrisynth.baselines import BASELINES
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.derivatives import PROVENANCE_KEY, find_synthetic_runs
+from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import DataError, NoInputError, NoMatchError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 

@@ -12,11 +12,8 @@ from lightning_fabric import Fabric
 
 from fmrisynth.bids.anatomy import copy_anatomy
 from fmrisynth.bids.dataset import Dataset, Run
-from fmrisynth.bids.derivatives import (
-    find_synthetic_runs,
-    write_dataset_files,
-    write_participants,
-)
+from fmrisynth.bids.dataset_files import write_dataset_files, write_participants
+from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation

@@ -366,7 +366,7 @@ BAD_RUNS = {
     "sidecar no JSON": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("{"), "JSON"),
     "sidecar a list": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("[]"), "an object"),
     "odd label": (_wrong_label, "may hold only letters and digits"),
-    "wrong folder": (_wrong_folder, "belongs into the folder sub-02/func"),
+    "wrong folder": (_wrong_folder, "belongs in the folder sub-02/func"),
     "mask is a broken link": (_mask(None), "datalad get"),
     "mask is empty": (_mask(b""), r"empty \(0 bytes\)"),
 }

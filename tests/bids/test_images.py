@@ -196,7 +196,7 @@ def gone(run: Run) -> None:
         (mask_4d, "is 4D; a brain mask has 3"),
         (mask_cut, "truncated: its header promises"),
         (complex_voxels, "real numbers are expected"),
-        (other_shape, "Did it change meanwhile"),
+        (other_shape, "when the dataset was searched"),
         (gone, "does not exist"),
     ],
 )

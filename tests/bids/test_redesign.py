@@ -1,13 +1,11 @@
 """--events: runs with another design than the one that people were scanned with."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import json
 
 import nibabel as nib
 import numpy as np
 import pytest
-from support.command_line import as_before, call, parse
+from support.command_line import parse
 from support.tiny_model import make_model
 
 from fmrisynth.bids.dataset import find_runs

@@ -1,7 +1,5 @@
 """The BIDS validator before the work: what stops it, what does not, and when it is not asked."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import json
 import logging
 import os
@@ -10,15 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.command_line import as_before, call
 
 from fmrisynth.bids import validation as module
-from fmrisynth.bids.validation import find_validator, validation
+from fmrisynth.bids.validation import validation
 from fmrisynth.errors import NoMatchError, NotBIDSError
-
-needs_validator = pytest.mark.skipif(
-    find_validator() is None, reason="bids-validator-deno is not installed"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +48,14 @@ def error(code, location, **more):
 # The real validator
 
 
-@needs_validator
+@pytest.mark.validator
 def test_valid_raw_data(tiny_bids, messages):
     with validation(tiny_bids, None):
         pass
     assert "found no error" in messages.text
 
 
-@needs_validator
+@pytest.mark.validator
 def test_errors_are_listed(tiny_bids_copy):
     for number in range(8):
         (tiny_bids_copy / "sub-01" / "func" / f"sub-01_colour-{number}_bold.nii.gz").touch()
@@ -77,7 +70,7 @@ def test_errors_are_listed(tiny_bids_copy):
     assert "more" in lines[-2]
 
 
-@needs_validator
+@pytest.mark.validator
 def test_what_is_met_run_by_run_does_not_stop(tiny_bids_copy):
     """Empty images, wrong tables of events, and what is not read."""
     next(tiny_bids_copy.rglob("sub-01_task-motor_events.tsv")).write_text("trial_type\tonset\n")
@@ -88,7 +81,7 @@ def test_what_is_met_run_by_run_does_not_stop(tiny_bids_copy):
         pass
 
 
-@needs_validator
+@pytest.mark.validator
 def test_the_command_line_stops(call, tiny_bids_copy, tmp_path):
     (tiny_bids_copy / "task-motor_bold.json").write_text('{"TaskName": 3}')
     words = (tiny_bids_copy, tmp_path / "out", "participant", "--model", tmp_path / "nowhere")

@@ -1,11 +1,9 @@
 """--config-file: what it may hold, what wins, and what is said of mistakes."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import re
 
 import pytest
-from support.command_line import as_before, call, parse
+from support.command_line import parse
 
 from fmrisynth.cli.main import command
 

@@ -1,12 +1,9 @@
 """--dry-run: says what would happen, and leaves everything as it was."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import json
 from pathlib import Path
 
 import pytest
-from support.command_line import as_before, call
 from support.tiny_model import make_model
 
 

@@ -1,7 +1,5 @@
 """The command line: what it takes, what it says, and its exit codes."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import json
 import re
 import shutil
@@ -12,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from support.command_line import as_before, call, parse
+from support.command_line import parse
 
 from fmrisynth import __version__
 from fmrisynth.cli.main import command

@@ -18,7 +18,7 @@ from support.evaluation_cohort import (
     write_cohort,
 )
 
-from fmrisynth.bids.derivatives import PROVENANCE_KEY
+from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.cohort import most_common_grid
 from fmrisynth.evaluation.cohort.contrasts import Contrast

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from support.bids_tree import make_bids
 from support.tiny_model import make_model
 
-from fmrisynth.cli.main import main
 from fmrisynth.model.weights import hash_files
 
 Damage = Callable[[Path], object]
@@ -186,21 +184,6 @@ def _without(model: Path, key: str) -> None:
     (model / "config.json").write_text(json.dumps(content))
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """The command line sets threads and log handlers of its process."""
-    threads, log = torch.get_num_threads(), logging.getLogger("fmrisynth")
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
-    yield
-    torch.set_num_threads(threads)
-    for handler in log.handlers:
-        if handler not in handlers:
-            handler.close()
-    log.handlers[:] = handlers
-    log.setLevel(level)
-    log.propagate = propagate
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("template") / "model"
@@ -215,31 +198,33 @@ def bids(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    """Run the participant level in this process; exit code and messages."""
-    options = ["--nprocs", 1, "--device", "cpu", "--precision", "32-true", "--sampling-steps", 1]
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in (*words, *options)])
-    text = capsys.readouterr().err
-    assert "Traceback" not in text
-    return int(stop.value.code or 0), text
+@pytest.fixture
+def call(call: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str]]:
+    """Run the participant level in this process; returns exit code and messages."""
+
+    def run(*words: object) -> tuple[int, str]:
+        options = ["--device", "cpu", "--precision", "32-true", "--sampling-steps", 1]
+        code, _, text = call(*words, *options, validate=True)
+        return code, text
+
+    return run
 
 
 def test_the_model_is_good_before(
-    template: Path, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    template: Path, bids: Path, tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
-    code, text = call(capsys, bids, tmp_path / "out", "participant", "--model", template)
+    code, text = call(bids, tmp_path / "out", "participant", "--model", template)
     assert code == 0, text
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_models(
-    name: str, template: Path, bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, template: Path, bids: Path, tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
     damage, message = CASES[name]
     model = Path(shutil.copytree(template, tmp_path / "model"))
     damage(model)
-    code, text = call(capsys, bids, tmp_path / "out", "participant", "--model", model)
+    code, text = call(bids, tmp_path / "out", "participant", "--model", model)
     assert code == 65, text
     assert re.search(message, text, re.DOTALL), text
     assert str(model) in text
@@ -248,21 +233,21 @@ def test_hostile_models(
 
 
 def test_a_pickle_in_place_of_a_training_state(
-    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bids: Path, tmp_path: Path, call: Callable[..., tuple[int, str]]
 ) -> None:
     """The work directory is read no less carefully: tensors and plain containers alone."""
     words = (
         bids, tmp_path / "out", "participant", "-w", tmp_path / "work", "--train-only",
         "--max-steps", 1, "--set", "denoiser.backbone.widths=[16, 32]",
     )  # fmt: skip
-    assert call(capsys, *words)[0] == 0
+    assert call(*words)[0] == 0
     state = next((tmp_path / "work").glob("autoencoder-*/state.pt"))
     shutil.rmtree(tmp_path / "out" / "model")
     state.write_bytes(torch_dump(Payload(tmp_path / "witness")))
-    code, text = call(capsys, *words)
+    code, text = call(*words)
     assert code == 65
     assert str(state) in text
     assert "delete it" in text
     assert not (tmp_path / "witness").exists()
     state.unlink()
-    assert call(capsys, *words)[0] == 0
+    assert call(*words)[0] == 0

@@ -1,14 +1,11 @@
 """Threads, processes and memory."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from support.command_line import as_before, call
 from support.tiny_model import make_run
 
 from fmrisynth.errors import UsageError
@@ -63,6 +60,7 @@ def test_the_command_line_refuses_it(call, tiny_bids, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.usefixtures("restored_process")
 def test_threads():
     limit_threads(2, 3)
     assert torch.get_num_threads() == 2

@@ -1,58 +1,69 @@
-"""Calling the command line within the process of the tests."""
+"""Call the command line within the process of the tests."""
+
+from __future__ import annotations
 
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
 from fmrisynth.cli.main import command, main
-from fmrisynth.runtime.threads import THREAD_VARIABLES
-
-
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    """The command line sets threads of its process."""
-    threads = torch.get_num_threads()
-    for name in THREAD_VARIABLES:
-        monkeypatch.setenv(name, os.environ.get(name, "1"))
-    with threadpool_limits():
-        yield
-    torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
-def _log_as_before():
-    """The command line sets log handlers of its process; one process makes one call."""
+def restored_log() -> Iterator[None]:
+    """Restore level and handlers of the log, which each call of the command line sets."""
     log = logging.getLogger("fmrisynth")
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
-    yield
-    for handler in log.handlers:
-        if handler not in handlers:
-            handler.close()
-    log.handlers[:] = handlers
-    log.setLevel(level)
-    log.propagate = propagate
+    try:
+        yield
+    finally:
+        for handler in log.handlers:
+            if handler not in handlers:
+                handler.close()
+        log.handlers[:] = handlers
+        log.setLevel(level)
+        log.propagate = propagate
 
 
-def parse(*words):
-    """Options as they are understood, without running anything."""
+@contextlib.contextmanager
+def restored_process() -> Iterator[None]:
+    """Restore environment, number of threads, numpy's global generator and the log."""
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    random_state = np.random.get_state()  # noqa: NPY002
+    try:
+        with threadpool_limits(), restored_log():
+            yield
+    finally:
+        np.random.set_state(random_state)  # noqa: NPY002
+        torch.set_num_threads(threads)
+        for name in os.environ.keys() - environment:
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def parse(*words: object) -> dict[str, Any]:
+    """Parse options as the command line does, without running anything."""
     return command.make_context("fmrisynth", [str(w) for w in words]).params
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the command line; its exit code and what it printed."""
+def run_command_line(
+    capsys: pytest.CaptureFixture[str], *words: object, validate: bool = False
+) -> tuple[int, str, str]:
+    """Run the command line with one process; return exit code, output and messages.
 
-    def run(*words, validate=False):
-        options = ["--nprocs", "1", *([] if validate else ["--skip-bids-validation"])]
-        with _log_as_before(), pytest.raises(SystemExit) as stop:
-            main([str(w) for w in (*words, *options)])
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        code = stop.value.code
-        return 0 if code is None else code, shown.out, shown.err
-
-    return run
+    The test has to use the fixture `restored_process`.
+    """
+    options = ["--nprocs", "1", *([] if validate else ["--skip-bids-validation"])]
+    with restored_log(), pytest.raises(SystemExit) as stop:
+        main([str(w) for w in (*words, *options)])
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    code = stop.value.code
+    return 0 if code is None else int(code), shown.out, shown.err

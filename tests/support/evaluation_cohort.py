@@ -13,7 +13,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from scipy.ndimage import gaussian_filter
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.derivatives import PROVENANCE_KEY
+from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 
 SHAPE = (10, 12, 10)
 VOXEL = 9.0  # mm

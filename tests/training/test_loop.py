@@ -310,7 +310,8 @@ except TrainingInterrupted:
 
 
 def start(directory):
-    env = dict(os.environ, PYTHONPATH=str(PACKAGE_PARENT), OMP_NUM_THREADS="1")
+    folders = (PACKAGE_PARENT, Path(__file__).parents[1])  # the package, and `support`
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, folders)), OMP_NUM_THREADS="1")
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(directory)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env

@@ -1,14 +1,12 @@
 """The group level's own options: what stands in the table, what is rebuilt, what is left out."""
 
-# ruff: noqa: F401, F811 -- fixtures are imported
-
 import json
 import re
 import shutil
 
 import pandas as pd
 import pytest
-from support.command_line import as_before, call
+from support.command_line import restored_process
 from support.tiny_model import make_model
 
 from fmrisynth.cli.main import main
@@ -26,7 +24,7 @@ def template(tiny_bids, tmp_path_factory):
         ("participant", *MADE, "--skip-bids-validation"),
         ("group", "-w", folder / "work", "--nprocs", "1"),
     ):
-        with pytest.raises(SystemExit) as stop:
+        with restored_process(), pytest.raises(SystemExit) as stop:
             main([str(word) for word in (tiny_bids, out, *words)])
         assert not stop.value.code
     return folder

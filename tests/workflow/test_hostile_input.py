@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from support.bids_tree import SPACE, make_bids, write_nifti
 from support.tiny_model import make_model
-
-from fmrisynth.cli.main import main
 
 FUNC = Path("sub-02", "func")
 EVENTS = FUNC / "sub-02_task-motor_events.tsv"
@@ -377,7 +373,7 @@ CASES = {
         renamed(BOLD, "_task-motor", "_acq-.._task-motor"), "may hold only letters and digits"
     ),
     "image in another participant's folder": Case(
-        renamed(BOLD, "sub-02/func", "sub-03/func"), "belongs into the folder sub-02/func"
+        renamed(BOLD, "sub-02/func", "sub-03/func"), "belongs in the folder sub-02/func"
     ),
     "mixed spaces": Case(other_space, f"does not exist in the space {SPACE}"),
     "participants.tsv of others": odd(
@@ -400,21 +396,6 @@ CASES = {
 
 
 # The command line
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """The command line sets threads and log handlers of its process."""
-    threads, log = torch.get_num_threads(), logging.getLogger("fmrisynth")
-    handlers, level, propagate = log.handlers[:], log.level, log.propagate
-    yield
-    torch.set_num_threads(threads)
-    for handler in log.handlers:
-        if handler not in handlers:
-            handler.close()
-    log.handlers[:] = handlers
-    log.setLevel(level)
-    log.propagate = propagate
 
 
 @pytest.fixture(scope="module")
@@ -440,17 +421,14 @@ Call = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def call(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run the participant level with a model that is there; exit code and messages."""
+def call(call: Callable[..., tuple[int, str, str]], model: Path, tmp_path: Path) -> Call:
+    """Run the participant level with a ready model; returns exit code and messages."""
 
     def run(bids_dir: Path, *words: str) -> tuple[int, str]:
-        options = ["--model", model, "--sampling-steps", 1, "--nprocs", 1, "--device", "cpu"]
-        options += ["--precision", "32-true"]
-        with pytest.raises(SystemExit) as stop:
-            main([str(w) for w in (bids_dir, tmp_path / "out", "participant", *options, *words)])
-        text = capsys.readouterr().err
-        assert "Traceback" not in text
-        return int(stop.value.code or 0), text
+        options = ["--model", model, "--sampling-steps", 1, "--device", "cpu"]
+        options += ["--precision", "32-true", *words]
+        code, _, text = call(bids_dir, tmp_path / "out", "participant", *options, validate=True)
+        return code, text
 
     return run
 

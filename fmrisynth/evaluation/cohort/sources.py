@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.derivatives import PROVENANCE_KEY
+from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.maps import ordered_runs
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
