@@ -125,6 +125,7 @@ def two_ranks(fabric):
     return curve(learner(volumes, fabric=fabric), 4)
 
 
+@pytest.mark.usefixtures("restored_process")
 def test_two_processes_have_the_loss_curve_of_one(volumes):
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
     together = fabric.launch(two_ranks)
