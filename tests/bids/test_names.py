@@ -90,7 +90,7 @@ def test_filter_values(tmp_path: Path, wanted: dict[str, object], fits: bool) ->
         ("[1]", DataError, "an object is expected"),
         ('{"bold": 1}', DataError, "'bold' must hold"),
         ('{"bold": {"sesion": "1"}}', UsageError, "sesion"),
-        (None, UsageError, "there is no file"),
+        (None, UsageError, "there is no such file"),
     ],
 )
 def test_wrong_filter_files(

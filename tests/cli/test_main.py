@@ -1,7 +1,6 @@
 """The command line: what it takes, what it says, and its exit codes."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 from support.command_line import parse
 
 from fmrisynth import __version__
-from fmrisynth.cli.main import command
 
 # Parsing
 
