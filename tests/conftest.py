@@ -18,8 +18,15 @@ from fmrisynth.bids.validation import VALIDATOR, find_validator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# pytest's own, and one that a library sets when it is imported
-_NOT_OF_TESTS = ("PYTEST_CURRENT_TEST", "CRC32C_SW_MODE")
+# pytest's own, and those that libraries set when they are imported
+_NOT_OF_TESTS = (
+    "PYTEST_CURRENT_TEST",
+    "CRC32C_SW_MODE",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "TORCHINDUCTOR_CACHE_DIR",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

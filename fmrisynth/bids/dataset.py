@@ -151,9 +151,9 @@ class Dataset:
 
 
 def find_runs(
-    bids_dir: Path,
+    bids_dir: str | Path,
     *,
-    derivatives: Mapping[str, Path] | Sequence[Path] = (),
+    derivatives: Mapping[str, str | Path] | Sequence[str | Path] = (),
     selection: Selection | None = None,
     database_dir: Path | None = None,
 ) -> Dataset:
@@ -166,9 +166,9 @@ def find_runs(
 
     Parameters
     ----------
-    bids_dir : Path
+    bids_dir : str or Path
         Root of the dataset.
-    derivatives : mapping of str to Path, or sequence of Path
+    derivatives : mapping of str to path, or sequence of paths
         Derivative datasets; empty: those under ``bids_dir/derivatives``.
     selection : Selection, optional
         Labels and filters of the runs to find; by default all runs.
@@ -192,7 +192,7 @@ def find_runs(
         When not one of the runs can be used.
     """
     selection = selection or Selection()
-    root = require_dataset(bids_dir)
+    root = require_dataset(Path(bids_dir))
     roots = derivative_roots(root, derivatives)
     images, skipped = choose_images(
         root, roots, selection, database_dir, derivatives_given=bool(derivatives)

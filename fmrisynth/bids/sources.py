@@ -62,7 +62,9 @@ def _nearby_hint(root: Path) -> str:
     )
 
 
-def derivative_roots(bids_dir: Path, given: Mapping[str, Path] | Sequence[Path]) -> dict[str, Path]:
+def derivative_roots(
+    bids_dir: Path, given: Mapping[str, str | Path] | Sequence[str | Path]
+) -> dict[str, Path]:
     """Name the derivative datasets: the given ones, else those under BIDS_DIR/derivatives.
 
     Folders there without a dataset_description.json, and outputs of fmrisynth
@@ -75,11 +77,13 @@ def derivative_roots(bids_dir: Path, given: Mapping[str, Path] | Sequence[Path])
     """
     if given:
         pairs = (
-            given.items() if isinstance(given, Mapping) else ((p.resolve().name, p) for p in given)
+            given.items()
+            if isinstance(given, Mapping)
+            else ((Path(path).resolve().name, path) for path in given)
         )
         roots: dict[str, Path] = {}
         for name, path in pairs:
-            root = require_dataset(path, "the derivatives directory")
+            root = require_dataset(Path(path), "the derivatives directory")
             unique = name if name not in roots else f"{name}-{len(roots) + 1}"
             roots[unique] = root
         return roots

@@ -44,7 +44,7 @@ def evaluate(
     real_training: Sequence[Run],
     generators: Mapping[str, Sequence[Run]],
     *,
-    work_dir: Path,
+    work_dir: str | Path,
     nprocs: int = 1,
     seed: int = 0,
     settings: GlmSettings | None = None,
@@ -65,7 +65,7 @@ def evaluate(
     generators : mapping
         Name → synthetic runs; those of held-out participants are compared.
         The first generator is the one under test.
-    work_dir : Path
+    work_dir : str or Path
         Directory for the cache of first-level results.
     nprocs : int
         Number of processes.
@@ -94,6 +94,7 @@ def evaluate(
         When no run of a source can be read; the message names the files. A
         single bad run is left out, and listed in ``skipped`` and ``notices``.
     """
+    work_dir = Path(work_dir)
     rng = np.random.default_rng(seed)
     settings = settings or GlmSettings()
     notices: list[str] = []

@@ -144,8 +144,9 @@ class Model:
             part.to(device)
         return self
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: str | Path) -> None:
         """Write the model directory; it appears only when complete."""
+        directory = Path(directory)
         temporary = directory.with_name(f".{directory.name}.writing")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -185,7 +186,7 @@ class Model:
         }
 
     @classmethod
-    def load(cls, directory: Path) -> Model:
+    def load(cls, directory: str | Path) -> Model:
         """Read a model directory.
 
         Raises
@@ -194,6 +195,7 @@ class Model:
             A file is missing, damaged, altered, or does not fit; the message
             names it.
         """
+        directory = Path(directory)
         info = read_info(directory)
         content = read_json(directory / "config.json")
         grid = _read_grid(directory, content)
