@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from scipy.ndimage import gaussian_filter
+from support.states import assert_same
 
 from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
 from fmrisynth.errors import FmrisynthError, ModelError
@@ -63,21 +64,6 @@ def curve(learner, steps, start=0, total=20):
         {k: float(v) for k, v in learner.step(n, n / total).items()}
         for n in range(start, start + steps)
     ]
-
-
-def assert_same(one, other):
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, torch.Tensor):
-        assert one.equal(other)
-    elif isinstance(one, list):
-        for mine, theirs in zip(one, other, strict=True):
-            assert_same(mine, theirs)
-    else:
-        assert one == other
 
 
 @pytest.mark.parametrize("quantizer", ["ema", "gradient", "none"])
