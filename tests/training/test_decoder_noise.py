@@ -22,7 +22,7 @@ def regressors(n_frames, count=3, seed=0):
     return (courses - courses.mean(0)) / courses.std(0)
 
 
-def sums_of(gain, noise_gain, *, runs=4, n_frames=200, effect=0.3):
+def sums_of(gain, noise_gain, *, runs=4, n_frames=200, effect=0.1):
     """Sums over runs whose effects are decoded with one gain and whose noise with another."""
     rng = np.random.default_rng(1)
     effects = effect * rng.standard_normal((3, VOXELS))
