@@ -1,0 +1,36 @@
+"""The codec of whole runs: pieces of any number, units, and the inverse."""
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import LATENT, SHAPE, make_model, upsampled
+
+from fmrisynth.model.codec import VOLUMES_AT_ONCE, decode_run, encode_run
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    """Latents are means of 2³ blocks; decoding repeats them."""
+    return make_model().autoencoder
+
+
+def volumes(count):
+    return np.random.default_rng(0).standard_normal((count, *SHAPE)).astype(np.float16)
+
+
+@pytest.mark.parametrize("count", [1, VOLUMES_AT_ONCE, 2 * VOLUMES_AT_ONCE + 3])
+def test_a_run_is_encoded_volume_by_volume(autoencoder, count):
+    frames = volumes(count)
+    latents = encode_run(autoencoder, frames, 2.0)
+    assert latents.shape == (count, 1, *LATENT)
+    for index in (0, count // 2, count - 1):
+        alone = encode_run(autoencoder, frames[index : index + 1], 2.0)
+        np.testing.assert_allclose(latents[index], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_decoding_inverts_encoding_in_the_unit_of_the_volumes(autoencoder):
+    blocks = np.random.default_rng(1).standard_normal((20, *LATENT))
+    frames = np.stack([upsampled(block) for block in blocks]).astype(np.float32)
+    latents = torch.from_numpy(encode_run(autoencoder, frames, 3.0))
+    np.testing.assert_allclose(decode_run(autoencoder, latents, 3.0), frames, atol=1e-4)
+    np.testing.assert_allclose(decode_run(autoencoder, latents, 6.0), 2 * frames, atol=1e-4)
