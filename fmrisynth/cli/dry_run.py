@@ -1,4 +1,4 @@
-"""What a call would do: its settings, the runs it would read, the files it would write."""
+"""Describe what a call would do: its settings, the runs to read, the files to write."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.model.model import read_info
 from fmrisynth.preprocess.splits import Split, choose_split
-from fmrisynth.workflow.dataset import find_dataset, select_runs
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, own_runs
+from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
+from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 
@@ -36,14 +36,14 @@ DATASET_FILES = (
 
 
 def preview(settings: Settings, level: str) -> str:
-    """Describe what a call would do, by everything short of doing it.
+    """Describe what a call would do, without doing it.
 
     Parameters
     ----------
     settings : Settings
-        Of the call.
+        Settings of the call.
     level : {"participant", "group"}
-        Its analysis level.
+        Analysis level.
 
     Returns
     -------
@@ -53,26 +53,26 @@ def preview(settings: Settings, level: str) -> str:
     Raises
     ------
     FmrisynthError
-        As the call would, as far as it can be known beforehand.
+        The errors of the call that can be known beforehand.
     """
     settings = replace(settings, database_dir=None)  # an index would be written
     dataset = find_dataset(settings)
-    asked = select_runs(dataset, settings.selection.participants)
+    selected = select_runs(dataset, settings.selection.participants)
     if level == "participant":
-        asked = with_events(asked, settings.events, dataset.root)
-    described = _participant if level == "participant" else _group
+        selected = with_events(selected, settings.events, dataset.root)
+    describe = _participant if level == "participant" else _group
     content = {
         "fmrisynth": __version__,
         "level": level,
         "settings": _settings(settings, dataset.runs, level),
         "skipped": {str(path): reason for path, reason in dataset.skipped},
-        **described(settings, dataset.runs, asked),
+        **describe(settings, dataset.runs, selected),
     }
     return json.dumps(content, indent=2, default=str, ensure_ascii=False)
 
 
 def _settings(settings: Settings, runs: Sequence[Run], level: str) -> dict[str, Any]:
-    """Return all settings, with what the defaults come to."""
+    """Return all settings, with defaults resolved."""
     return asdict(settings) | {
         "model_dir": settings.model_path,
         "work_dir": settings.work_path,
@@ -93,15 +93,15 @@ def _participant(
     if settings.model_path.exists():
         info = read_info(settings.model_path)
         model = _model(settings, info.config, info.split, "is there and will be loaded")
-        learned, made = [], []
+        training, model_files = [], []
     elif settings.model_dir is not None:
         raise UsageError(f"--model {settings.model_path}: there is no such directory.")
     else:
         config = settings.config
         split = choose_split((r.participant for r in runs), config.held_out_share, settings.seed)
         model = _model(settings, config, split, "will be trained")
-        learned = [run for run in runs if split.role(run.participant) == "training"]
-        made = [settings.model_path / "config.json", settings.model_path / "*.safetensors"]
+        training = [run for run in runs if split.role(run.participant) == "training"]
+        model_files = [settings.model_path / "config.json", settings.model_path / "*.safetensors"]
     written = [] if settings.train_only else list(selected)
     samples = range(1, settings.n_samples + 1)
     targets = [
@@ -114,8 +114,8 @@ def _participant(
     ]
     return {
         "model": model,
-        "reads": _read([*learned, *written]),
-        "writes": _written([*made, *(out / name for name in DATASET_FILES), *targets]),
+        "reads": _read([*training, *written]),
+        "writes": _written([*model_files, *(out / name for name in DATASET_FILES), *targets]),
     }
 
 
@@ -123,28 +123,28 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
     """Describe the group level."""
     info = read_info(settings.model_path)
     problems: dict[Path, str] = {}
-    synthetic = own_runs(settings.output_dir, problems)
+    synthetic = find_own_runs(settings.output_dir, problems)
     held_out = sorted({r.participant for r in real} - set(info.split.training))
     compared = find_compared(
         settings.compare, held_out, (MODEL_NAME, *settings.baselines), problems
     )
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
-    people = sorted({run.participant for run in synthetic})
+    participants = participants_of(synthetic)
     out = settings.output_dir
-    pages = [out / "group.html", *(out / f"sub-{label}.html" for label in people)]
+    pages = [out / "group.html", *(out / f"sub-{label}.html" for label in participants)]
     figures = [out / "group" / "metrics.tsv", out / "group" / "maps" / "*.nii.gz"]
-    kept = [] if settings.reports_only else [*figures, settings.evaluation_path]
+    results = [] if settings.reports_only else [*figures, settings.evaluation_path]
     return {
         "model": _model(settings, info.config, info.split, "is there and will be loaded"),
         "unreadable": problems,
         "contrasts": [contrast.name for contrast in contrasts],
         "reads": _read([*real, *synthetic, *(run for runs in compared.values() for run in runs)]),
-        "writes": _written([*pages, out / "logs" / "CITATION.md", *kept]),
+        "writes": _written([*pages, out / "logs" / "CITATION.md", *results]),
     }
 
 
 def _model(settings: Settings, config: ModelConfig, split: Split, state: str) -> dict[str, Any]:
-    """Describe the model: its settings, with those of drawing that were asked for."""
+    """Describe the model: its settings, with those of sampling that the call asks for."""
     return {
         "directory": settings.model_path,
         "state": state,
@@ -154,7 +154,7 @@ def _model(settings: Settings, config: ModelConfig, split: Split, state: str) ->
 
 
 def _read(runs: Iterable[Run]) -> dict[str, list[Path]]:
-    """Files of runs, by their labels, each once."""
+    """Return the files of runs by their labels, each run once."""
     return {
         f"{run.label} ({run.bold.name})": [p for p in (run.bold, run.mask, run.events) if p]
         for run in dict.fromkeys(runs)
@@ -162,5 +162,5 @@ def _read(runs: Iterable[Run]) -> dict[str, list[Path]]:
 
 
 def _written(paths: Iterable[Path]) -> dict[str, str]:
-    """Say of each file whether it is new."""
+    """Return each file with whether it is new."""
     return {str(path): "there already" if path.exists() else "new" for path in paths}

@@ -1,29 +1,22 @@
-"""What stands in the table of the group level: this output, baselines, and other outputs."""
+"""Find the synthetic runs that the group level compares: this output's and other outputs'."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fmrisynth.baselines import BASELINES
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs
-from fmrisynth.bids.events import read_events
-from fmrisynth.bids.images import load_bold
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
-from fmrisynth.errors import DataError, NoInputError, NoMatchError, UsageError
+from fmrisynth.errors import NoInputError, NoMatchError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 
-__all__ = ["MODEL_NAME", "find_compared", "own_runs", "write_baselines"]
+__all__ = ["MODEL_NAME", "find_compared", "find_own_runs"]
 
 MODEL_NAME = "fmrisynth"
 
-log = logging.getLogger(__name__)
 
-
-def own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:
+def find_own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:
     """Find the synthetic runs of this output.
 
     Parameters
@@ -31,12 +24,12 @@ def own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:
     out : pathlib.Path
         The output directory.
     problems : dict
-        Gets the runs that cannot be read, and why.
+        Collects the runs that cannot be read, with the reason.
 
     Raises
     ------
     NoMatchError
-        There is none.
+        There is no finished synthetic run.
     """
     runs = find_synthetic_runs(out, problems)
     if not runs:
@@ -51,34 +44,34 @@ def own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:
 def find_compared(
     directories: Mapping[str, Path],
     held_out: Sequence[str],
-    taken: Sequence[str],
+    reserved: Sequence[str],
     problems: dict[Path, str],
 ) -> dict[str, tuple[Run, ...]]:
-    """Find the runs of other output directories, as further generators.
+    """Find the synthetic runs of other output directories.
 
     Parameters
     ----------
     directories : mapping of str to pathlib.Path
         Name → output directory of fmrisynth.
     held_out : sequence of str
-        Participants that are compared with, which no generator may have learned from.
-    taken : sequence of str
-        Names that other rows of the table have.
+        Participants whose real runs are the reference; no generator may have learned from them.
+    reserved : sequence of str
+        Names of the other generators of the comparison.
     problems : dict
-        Gets the runs that cannot be read, and why.
+        Collects the runs that cannot be read, with the reason.
 
     Raises
     ------
     UsageError
-        A name is taken, or a generator has learned from held-out participants.
+        Two generators have one name, or one has learned from held-out participants.
     NoInputError
         A directory does not exist.
     NoMatchError
         A directory holds no synthetic run.
     """
-    found = {}
+    compared = {}
     for name, directory in directories.items():
-        if name in (*taken, REAL, TRAINING) or not name:
+        if name in (*reserved, REAL, TRAINING) or not name:
             raise UsageError(
                 f"--compare {name}={directory}: the name {name!r} is taken in the table; give "
                 "another one, as NAME=DIR."
@@ -100,61 +93,10 @@ def find_compared(
                 "held out here, so that its figures would flatter it. Compare outputs of the same "
                 "split only (same dataset, --random-seed and held_out_share)."
             )
-        found[name] = runs
-    return found
+        compared[name] = runs
+    return compared
 
 
 def _role(run: Run) -> str:
-    """Return what the run's participant was to the model that made it."""
+    """Return the role of a synthetic run's participant in the training of its model."""
     return str(run.metadata[PROVENANCE_KEY].get("ParticipantRole", ""))
-
-
-def write_baselines(
-    names: Sequence[str],
-    training: Sequence[Run],
-    imitated: Sequence[Run],
-    scratch: Path,
-    high_pass: float,
-    seed: int,
-) -> dict[str, tuple[Run, ...]]:
-    """Write the runs of the baselines that were asked for.
-
-    Parameters
-    ----------
-    names : sequence of str
-        As `baseline_names` returns them.
-    training, imitated : sequence of Run
-        Real runs to learn from, and to follow.
-    scratch : pathlib.Path
-        Each baseline gets a folder in it.
-    high_pass : float
-        Hz.
-    seed : int
-        Of their noise.
-
-    Returns
-    -------
-    dict
-        Name → runs.
-    """
-    written = {}
-    for name in names:
-        arguments = (scratch / name, high_pass, seed)
-        try:
-            written[name] = BASELINES[name](training, imitated, *arguments)
-        except DataError as error:  # a run is damaged: find out which, and go on with the others
-            log.warning("%s: %s; leaving out what cannot be read", name, error)
-            training, imitated = _readable(training), _readable(imitated)
-            written[name] = BASELINES[name](training, imitated, *arguments)
-    return written
-
-
-def _readable(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs whose images and events can be read."""
-    readable = []
-    for run in runs:
-        with contextlib.suppress(DataError):
-            load_bold(run)
-            read_events(run.events, duration=run.duration)
-            readable.append(run)
-    return readable

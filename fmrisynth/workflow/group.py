@@ -1,9 +1,10 @@
-"""The group level: compare synthetic with held-out real runs, and write the report."""
+"""Carry out the group level: compare synthetic with held-out real runs, write the report."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,39 @@ from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
 from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
-from fmrisynth.workflow.dataset import _clean, _people, _report_failures, find_dataset, select_runs
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, own_runs, write_baselines
+from fmrisynth.workflow.baselines import write_baselines
+from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
+from fmrisynth.workflow.ending import remove_work_files, report_failures
+from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 
 __all__ = ["run_group"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Inputs:
+    """Hold what the group level compares.
+
+    Attributes
+    ----------
+    real, synthetic : sequence of Run
+        Runs of the dataset, and finished runs of this output.
+    info : ModelInfo
+        Model that wrote the synthetic runs, with the split of the participants.
+    nprocs : int
+        Number of processes that read runs.
+    problems : dict
+        Files that could not be used, with the reason; every stage adds its own.
+    """
+
+    real: Sequence[Run]
+    synthetic: Sequence[Run]
+    info: ModelInfo
+    nprocs: int
+    problems: dict[Path, str]
 
 
 def run_group(settings: Settings) -> None:
@@ -40,6 +66,21 @@ def run_group(settings: Settings) -> None:
     FmrisynthError
         With the exit code and the message that the user sees.
     """
+    inputs = _find_inputs(settings)
+    if settings.reports_only:
+        evaluation = load_evaluation(settings.evaluation_path)
+    else:
+        evaluation = _evaluate(inputs, settings)
+        _write_results(evaluation, settings)
+    _write_group_page(evaluation, inputs, settings)
+    inputs.problems |= evaluation.skipped  # the group page has notices of its own about these
+    _write_participant_pages(inputs, settings)
+    remove_work_files(settings)
+    report_failures(inputs.problems, settings, "compared")
+
+
+def _find_inputs(settings: Settings) -> _Inputs:
+    """Find the model, the real runs and the synthetic runs of this output."""
     info = read_info(settings.model_path)
     dataset = find_dataset(settings)
     real = select_runs(dataset, settings.selection.participants)
@@ -47,100 +88,99 @@ def run_group(settings: Settings) -> None:
         real, settings.processes, settings.memory, simulating=settings.simulating
     )
     problems = dict(dataset.skipped)
-    synthetic = own_runs(settings.output_dir, problems)
-    records = settings.work_path / "group" / "records"
-    if settings.reports_only:
-        evaluation = load_evaluation(settings.evaluation_path)
-    else:
-        evaluation = _evaluate(real, synthetic, info, settings, nprocs, problems)
-        save_evaluation(evaluation, settings.evaluation_path)
-        write_metrics(evaluation, settings.output_dir / "group" / "metrics.tsv")
-        write_maps(evaluation, settings.output_dir / "group" / "maps")
-    out = settings.output_dir
-    write_group_report(evaluation, out / "group.html", _context(settings, info, problems))
-    problems |= evaluation.skipped  # whose own notices the report has already
-    write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
-    _write_participant_pages(real, synthetic, info, records, settings, nprocs, problems)
-    _clean(settings)
-    _report_failures(problems, settings, "compared")
+    synthetic = find_own_runs(settings.output_dir, problems)
+    return _Inputs(real, synthetic, info, nprocs, problems)
 
 
-def _evaluate(
-    real: Sequence[Run],
-    synthetic: Sequence[Run],
-    info: ModelInfo,
-    settings: Settings,
-    nprocs: int,
-    problems: dict[Path, str],
-) -> Evaluation:
-    """Compare all generators; `problems` gets the runs that could not be compared."""
+def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
+    """Compare this output, other outputs and the baselines with the held-out real runs."""
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
-    held_out = [r for r in real if info.split.role(r.participant) != "training"]
-    training = [r for r in real if info.split.role(r.participant) == "training"]
-    taken = (MODEL_NAME, *settings.baselines)
-    compared = find_compared(settings.compare, _people(held_out), taken, problems)
-    scratch = settings.work_path / "group"
+    split = inputs.info.split
+    held_out = [run for run in inputs.real if split.role(run.participant) != "training"]
+    training = [run for run in inputs.real if split.role(run.participant) == "training"]
+    compared = find_compared(
+        settings.compare,
+        participants_of(held_out),
+        (MODEL_NAME, *settings.baselines),
+        inputs.problems,
+    )
     baselines = write_baselines(
         settings.baselines,
         training,
         held_out or training,
-        scratch,
-        info.config.preprocess.high_pass,
+        settings.work_path / "group",
+        inputs.info.config.preprocess.high_pass,
         settings.seed,
     )
     return evaluate(
         held_out,
         training,
-        {MODEL_NAME: synthetic, **compared, **baselines},
-        work_dir=scratch / "records",
-        nprocs=nprocs,
+        {MODEL_NAME: inputs.synthetic, **compared, **baselines},
+        work_dir=_records_dir(settings),
+        nprocs=inputs.nprocs,
         seed=settings.seed,
         contrasts=contrasts,
-        atlas=load_atlas(real[0].space),
+        atlas=load_atlas(inputs.real[0].space),
     )
 
 
-def _write_participant_pages(
-    real: Sequence[Run],
-    synthetic: Sequence[Run],
-    info: ModelInfo,
-    records: Path,
-    settings: Settings,
-    nprocs: int,
-    problems: dict[Path, str],
-) -> None:
+def _records_dir(settings: Settings) -> Path:
+    """Return the folder of the cached records of single runs."""
+    return settings.work_path / "group" / "records"
+
+
+def _write_results(evaluation: Evaluation, settings: Settings) -> None:
+    """Write the comparison itself, its table of metrics and its maps."""
+    save_evaluation(evaluation, settings.evaluation_path)
+    write_metrics(evaluation, settings.output_dir / "group" / "metrics.tsv")
+    write_maps(evaluation, settings.output_dir / "group" / "maps")
+
+
+def _write_group_page(evaluation: Evaluation, inputs: _Inputs, settings: Settings) -> None:
+    """Write group.html and the paragraph of methods."""
+    out = settings.output_dir
+    context = _context(settings, inputs.info, inputs.problems)
+    write_group_report(evaluation, out / "group.html", context)
+    write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
+
+
+def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
     """Write sub-XX.html for each participant that has synthetic runs."""
-    for person in tqdm(_people(synthetic), desc="Participant pages", unit="page"):
-        target = settings.output_dir / f"sub-{person}.html"
-        context = {"dataset": settings.bids_dir.resolve().name, "role": info.split.role(person)}
-        mine, made = (
-            [run for run in runs if run.participant == person and run.bold not in problems]
-            for runs in (real, synthetic)
+    labels = participants_of(inputs.synthetic)
+    for participant in tqdm(labels, desc="Participant pages", unit="page"):
+        target = settings.output_dir / f"sub-{participant}.html"
+        real, synthetic = (
+            [r for r in runs if r.participant == participant and r.bold not in inputs.problems]
+            for runs in (inputs.real, inputs.synthetic)
         )
-        if not made:
+        if not synthetic:
             continue
+        context = {
+            "dataset": settings.bids_dir.resolve().name,
+            "role": inputs.info.split.role(participant),
+        }
         try:
             write_participant_report(
-                mine,
-                made,
+                real,
+                synthetic,
                 target,
-                work_dir=records,
-                nprocs=nprocs,
+                work_dir=_records_dir(settings),
+                nprocs=inputs.nprocs,
                 context=context,
             )
         except DataError as error:
             log.warning("%s was not written: %s", target.name, error)
-            problems[target] = str(error)
+            inputs.problems[target] = str(error)
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what decides the figures."""
+    """Return the versions of the packages that decide the results."""
     names = ("torch", "nilearn", "nibabel", "numpy", "scipy")
     return {"fmrisynth": __version__} | {name: metadata.version(name) for name in names}
 
 
 def _context(settings: Settings, info: ModelInfo, problems: Mapping[Path, str]) -> dict[str, Any]:
-    """Collect what the report says of how its data were made, and of what is missing in it."""
+    """Return what the report says about model, versions, training and missing runs."""
     notices = [f"Left out: {path.name}: {reason}" for path, reason in problems.items()]
     curves = {
         f"{stage} training": settings.model_path / f"curves-{stage}.png"

@@ -1,4 +1,4 @@
-"""What fits into the memory that a call was given."""
+"""Limit the number of processes to what fits into the memory of a call."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from collections.abc import Sequence
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError
 
-__all__ = ["fitting_processes"]
+__all__ = ["fitting_processes", "run_gigabytes"]
 
 log = logging.getLogger(__name__)
 
-
-# Measured at their peak, in the size of the run's volumes as float32 (X·Y·Z·T·4 bytes): 3.2 to
+# Peak memory, measured in multiples of a run's volumes as float32 (X·Y·Z·T·4 bytes): 3.2 to
 # prepare a run, 5.3 for its first level, 4.6 for synthesis, which reads ahead and writes behind,
-# 9.0 for the simulators; and what a process takes before it reads anything.
+# 9.0 for the simulators; and the memory of a process before it reads anything.
 WORKER_RUNS, WORKER_GB = 6.0, 0.4
-
-
 MAIN_RUNS, SIMULATOR_RUNS, MAIN_GB = 6.0, 10.0, 1.0
 
 
 def run_gigabytes(run: Run) -> float:
-    """Size of a run's volumes as float32, in GB."""
+    """Return the size of a run's volumes as float32 (GB)."""
     x, y, z = run.shape
     return 4e-9 * x * y * z * run.n_volumes
 
@@ -36,13 +33,13 @@ def fitting_processes(
     Parameters
     ----------
     runs : sequence of Run
-        The runs that will be read; the largest one counts.
+        Runs to read; the largest one decides.
     nprocs : int
-        Processes that were asked for.
+        Number of processes without the limit.
     memory : float or None
-        GB of memory besides the model's; None for no limit.
+        Memory besides the model's (GB); None for no limit.
     simulating : bool
-        Whether baselines will be written, which hold more at once.
+        Whether baselines are written, which need more memory.
 
     Returns
     -------

@@ -1,0 +1,91 @@
+"""Load the model of a call, or train it once for all calls that share the output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.errors import UsageError
+from fmrisynth.model.model import Model
+from fmrisynth.runtime.files import make_folder
+from fmrisynth.training.learn import learn_model
+from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.workflow.settings import Settings
+
+__all__ = ["learn_or_load"]
+
+LOCK_MESSAGE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def learn_or_load(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric) -> Model:
+    """Load the model if its directory exists; else train and save it.
+
+    Of several calls with one output a single one trains, while the others wait for its model.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All runs of the dataset; those of held-out participants are left out of training.
+    settings : Settings
+        Of the call.
+    nprocs : int
+        Number of processes that read runs.
+    fabric : Fabric
+        Device and precision.
+
+    Raises
+    ------
+    UsageError
+        ``--model`` names a directory that does not exist.
+    """
+    path = settings.model_path
+    if fabric.broadcast(path.exists()):
+        log.info("loading the model of %s", path)
+        return Model.load(path)
+    if settings.model_dir is not None:
+        raise UsageError(f"--model {path}: there is no such directory.")
+    make_folder(settings.work_path)
+    # beside the model, not in the work directory: on a cluster each process may have its own
+    lock: AbstractContextManager[object] = nullcontext()
+    if fabric.is_global_zero:  # the processes of one call hold one lock
+        lock = _training_lock(make_folder(settings.output_dir / "logs") / "training.lock")
+    with lock:
+        # another call may have trained it while this one waited; all of its processes must agree
+        if not fabric.broadcast(path.exists()):
+            _learn(runs, settings, nprocs, fabric)
+    return Model.load(path)
+
+
+def _learn(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric) -> None:
+    """Train the model and save it."""
+    plan = TrainingPlan(
+        settings.config,
+        settings.preset,
+        settings.seed,
+        settings.max_steps,
+        settings.max_seconds,
+        nprocs,
+    )
+    model = learn_model(runs, plan, settings.work_path, fabric)
+    if fabric.is_global_zero:
+        model.save(settings.model_path)
+    fabric.barrier()
+
+
+def _training_lock(path: Path) -> AbstractContextManager[object]:
+    """Take the lock of a training; the system frees a dead process's lock by itself."""
+    lock = FileLock(path)
+    # what acquire returns gives it back once; entering the lock itself would take it twice
+    try:
+        return lock.acquire(timeout=LOCK_MESSAGE_SECONDS)
+    except Timeout:
+        log.warning("another process is training the model (%s is locked); waiting for it", path)
+        return lock.acquire()
