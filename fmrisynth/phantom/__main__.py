@@ -12,12 +12,13 @@ from click.core import ParameterSource
 
 from fmrisynth.errors import FmrisynthError, UsageError
 from fmrisynth.phantom import ImplantConfig, PhantomConfig, implant_responses, simulate_cohort
+from fmrisynth.phantom.config import REALISM
 from fmrisynth.phantom.implants import OWN_RESPONSES
 from fmrisynth.phantom.schedules import PROTOCOLS
 
 _DEFAULT = PhantomConfig()
 # Options that a real dataset decides.
-_SIMULATED = ("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr")
+_SIMULATED = ("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr", "realism", "n_runs")
 
 
 def _usable_cpus() -> int:
@@ -54,6 +55,17 @@ def _usable_cpus() -> int:
     help="Task to simulate; repeat it for several.",
 )
 @click.option(
+    "--realism",
+    type=click.Choice(REALISM),
+    default=_DEFAULT.realism,
+    help="Stationary Gaussian noise, or what real runs have beyond it: traits, region-wise "
+    "haemodynamics, arousal, coupling that depends on the task, motion, breath and heart, heavy "
+    "tails, and levels that differ.",
+)
+@click.option(
+    "--n-runs", default=_DEFAULT.n_runs, help="Runs per task and phase-encoding direction."
+)
+@click.option(
     "--noise-from",
     type=click.Path(path_type=Path),
     metavar="BIDS_DIR",
@@ -86,6 +98,8 @@ def main(
     tsnr: float,
     effect_size: tuple[float, float],
     tasks: tuple[str, ...],
+    realism: str,
+    n_runs: int,
     noise_from: Path | None,
     own_responses: str,
     seed: int,
@@ -101,7 +115,16 @@ def main(
         if noise_from is None:
             _refuse(("own_responses",), "needs --noise-from")
             config = PhantomConfig(
-                n_participants, n_volumes, t_r, voxel_size, tsnr, effect_size, tasks, seed
+                n_participants,
+                n_volumes,
+                t_r,
+                voxel_size,
+                tsnr,
+                effect_size,
+                tasks,
+                seed,
+                realism,
+                n_runs,
             )
             simulate_cohort(out, config, nprocs=nprocs, progress=not quiet)
         else:

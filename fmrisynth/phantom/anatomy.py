@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from fmrisynth.phantom.fields import Grid, SplineLattice, random_fields
+from fmrisynth.phantom.traits import couple, trait_fields
 
 __all__ = ["DIRECTIONS", "Anatomy", "Head", "Template", "draw_anatomy", "image_head"]
 
@@ -23,6 +24,7 @@ DIRECTIONS = {"AP": (-1.0, "j-"), "PA": (1.0, "j")}
 _BRIGHTNESS = {"grey": 1.0, "white": 0.86, "csf": 1.25}
 
 _WARP_SD, _WARP_KNOTS = 3.0, 40.0  # mm per axis; mm between knots
+_TRAIT_WAVELENGTH = 150.0  # mm; of the forms that go with traits
 _BIAS_SD, _BIAS_KNOTS = 0.04, 70.0  # of log intensity; mm
 _GAIN_SD = 0.03  # of log intensity
 _SHIFT_SD, _SHIFT_KNOTS = 0.6, 50.0  # mm; the participant's own part of the shift
@@ -129,9 +131,22 @@ class Head:
         return self.brain > 0.5
 
 
-def draw_anatomy(grid: Grid, rng: np.random.Generator) -> Anatomy:
-    """Draw a participant's form, bias field and susceptibility shift."""
-    warp = _WARP_SD * random_fields(SplineLattice(grid, _WARP_KNOTS), 3, rng)
+def draw_anatomy(grid: Grid, rng: np.random.Generator, traits: np.ndarray | None = None) -> Anatomy:
+    """Draw a participant's form, bias field and susceptibility shift.
+
+    Parameters
+    ----------
+    grid : Grid
+        Voxels.
+    rng : numpy.random.Generator
+        Draws what is the participant's own.
+    traits : ndarray of shape (N_TRAITS,), optional
+        Traits that drive a part of the form.
+    """
+    form = random_fields(SplineLattice(grid, _WARP_KNOTS), 3, rng)
+    if traits is not None:
+        form = couple(traits, _trait_forms(grid), form).astype(np.float32)
+    warp = _WARP_SD * form
     bias = _BIAS_SD * random_fields(SplineLattice(grid, _BIAS_KNOTS), 1, rng)[0]
     air = np.exp(0.25 * rng.standard_normal(len(_AIR)))
     shift = _SHIFT_SD * random_fields(SplineLattice(grid, _SHIFT_KNOTS), 1, rng)[0]
@@ -139,6 +154,12 @@ def draw_anatomy(grid: Grid, rng: np.random.Generator) -> Anatomy:
     for strength, (centre, sd, height, _) in zip(air, _AIR, strict=True):
         shift += strength * height * _bump(x, centre, sd)
     return Anatomy(warp, bias + _GAIN_SD * rng.standard_normal(), shift, air)
+
+
+@lru_cache(maxsize=1)
+def _trait_forms(grid: Grid) -> np.ndarray:
+    """Return the change of form that goes with each trait, (N_TRAITS, 3, Z, Y, X)."""
+    return trait_fields(grid.coordinates(), 3, _TRAIT_WAVELENGTH, 6)
 
 
 def image_head(template: Template, grid: Grid, anatomy: Anatomy, direction: str) -> Head:

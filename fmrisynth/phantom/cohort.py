@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from fmrisynth.phantom.assembly import complete_or_absent, run_in_order
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.files import link, write_image, write_table
 from fmrisynth.phantom.noise import storage_step
+from fmrisynth.phantom.realistic import (
+    build_realistic_session,
+    draw_realistic_participant,
+    simulate_realistic_run,
+)
 from fmrisynth.phantom.simulation import (
     Population,
     Session,
@@ -25,11 +32,19 @@ from fmrisynth.phantom.truth import (
     participant_truth,
     write_participant_truth,
     write_population_truth,
+    write_run_truth,
+    write_sites_truth,
 )
 
 __all__ = ["simulate_cohort"]
 
 _INTENSITY = 10_000.0  # of grey matter, as fMRIPrep's users are used to
+
+# Realism: how a participant is drawn, imaged in one direction, and how one run is simulated.
+_MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+    "gaussian": (draw_participant, build_session, simulate_run),
+    "full": (draw_realistic_participant, build_realistic_session, simulate_realistic_run),
+}
 
 
 def simulate_cohort(
@@ -80,27 +95,31 @@ def _write_participant(
 ) -> dict[str, Any]:
     """Simulate and write all runs of one participant; return what the tables say about it."""
     config = population.config
-    participant = draw_participant(population, index)
+    draw, image, simulate = _MODELS[config.realism]
+    participant = draw(population, index)
     raw = folder / f"sub-{label}" / "func"
     derived = folder / texts.DERIVATIVES / f"sub-{label}" / "func"
     raw.mkdir(parents=True)
     derived.mkdir(parents=True)
+    write_sites_truth(folder, label, participant)
     for direction in DIRECTIONS:
-        session = build_session(population, participant, direction)
+        session = image(population, participant, direction)
         write_participant_truth(folder, population, label, session)
-        for task in config.tasks:
-            rng = run_generator(config, index, task, direction)
-            signal, events = simulate_run(population, participant, session, task, rng)
-            stem = f"sub-{label}_task-{task}_dir-{direction}"
+        for task, run in product(config.tasks, range(1, config.n_runs + 1)):
+            rng = run_generator(config, index, task, direction, run)
+            simulated = simulate(population, participant, session, task, rng)
+            number = f"_run-{run}" if config.n_runs > 1 else ""
+            stem = f"sub-{label}_task-{task}_dir-{direction}{number}"
             _write_run(
                 population=population,
                 session=session,
                 raw=raw,
                 derived=derived,
                 stem=stem,
-                signal=signal,
+                signal=simulated.signal,
             )
-            write_table(raw / f"{stem}_events.tsv", events)
+            write_table(raw / f"{stem}_events.tsv", simulated.events)
+            write_run_truth(folder, label, stem, simulated.courses)
             texts.write_run_sidecars(
                 raw, derived, stem, task=task, direction=direction, config=config
             )
@@ -122,7 +141,7 @@ def _write_run(
     signal: np.ndarray,
 ) -> None:
     config, grid, head = population.config, population.grid, session.head
-    slope = storage_step(config.tsnr)
+    slope = storage_step(config)
     volumes = np.zeros((len(signal), int(np.prod(grid.shape))), np.int16)
     volumes[:, head.index] = np.clip(np.rint(signal / slope), 0, np.iinfo(np.int16).max)
     target = derived / f"{texts.derivative_stem(stem, config)}_desc-preproc_bold.nii.gz"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from fmrisynth.errors import UsageError
 from fmrisynth.phantom.schedules import PROTOCOLS
 
-__all__ = ["PhantomConfig", "check_effect_size", "check_tasks"]
+__all__ = ["REALISM", "PhantomConfig", "check_effect_size", "check_tasks"]
+
+REALISM = ("gaussian", "full")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class PhantomConfig:
         Tasks to simulate, among those of :data:`~fmrisynth.phantom.schedules.PROTOCOLS`.
     seed : int
         Seed of the participants and their runs.
+    realism : str
+        "gaussian": stationary Gaussian noise (:mod:`fmrisynth.phantom`); "full": what real runs
+        have beyond that (:mod:`fmrisynth.phantom.realistic`).
+    n_runs : int
+        Runs per task and phase-encoding direction.
 
     Raises
     ------
@@ -50,6 +58,8 @@ class PhantomConfig:
     effect_size: tuple[float, float] = (1.2, 2.1)
     tasks: tuple[str, ...] = tuple(PROTOCOLS)
     seed: int = 0
+    realism: str = "gaussian"
+    n_runs: int = 1
 
     def __post_init__(self) -> None:
         _check("n_participants", self.n_participants, 1, 10_000)
@@ -58,7 +68,10 @@ class PhantomConfig:
         _check("voxel_size", self.voxel_size, 1.0, 16.0)
         _check("tsnr", self.tsnr, 1.0, 10_000.0)
         _check("seed", self.seed, 0, 2**63 - 1)
+        _check("n_runs", self.n_runs, 1, 1000)
         check_effect_size(self.effect_size)
+        if self.realism not in REALISM:
+            raise UsageError(f"realism is {self.realism!r}; expected {' or '.join(REALISM)}.")
         if self.n_volumes * self.t_r < 30.0:
             raise UsageError(
                 f"{self.n_volumes} volumes of {self.t_r:g} s make a run of "
@@ -66,6 +79,16 @@ class PhantomConfig:
                 "each condition. Ask for more volumes or a longer t_r."
             )
         check_tasks(self.tasks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options for a file; those that came later only where they are used."""
+        later = {"realism", "n_runs"}
+        unused = {
+            field.name
+            for field in fields(self)
+            if field.name in later and getattr(self, field.name) == field.default
+        }
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 def check_effect_size(effect_size: tuple[float, float]) -> None:

@@ -18,11 +18,10 @@ from fmrisynth.phantom.files import (
     write_table,
 )
 from fmrisynth.phantom.regional import RegionalResponse
-from fmrisynth.phantom.responses import SITES
 from fmrisynth.phantom.schedules import PROTOCOLS
 from fmrisynth.phantom.source import Piece, SourceGrid
 from fmrisynth.phantom.texts import DERIVATIVES, TRUTH
-from fmrisynth.phantom.truth import write_maps
+from fmrisynth.phantom.truth import sites_table, write_maps
 
 __all__ = [
     "derivative_stem",
@@ -161,20 +160,6 @@ def write_participant_truth(
         "percent signal change by condition, 4th axis",
     )
     write_table(truth / f"sub-{label}_desc-sites.tsv", sites_table(response))
-
-
-def sites_table(response: RegionalResponse) -> pd.DataFrame:
-    """Return the haemodynamic response and the place of each site as a table."""
-    table = pd.DataFrame(
-        {
-            "site": list(SITES),
-            "delay": response.latency + response.delay,
-            "dispersion": response.dispersion,
-            "undershoot": response.undershoot,
-            **dict(zip(("shift_x", "shift_y", "shift_z"), response.displacement, strict=True)),
-        }
-    )
-    return table.round(4)
 
 
 def write_cohort_truth(

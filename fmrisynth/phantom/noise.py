@@ -7,20 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from fmrisynth.phantom.anatomy import Head
+from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.fields import Grid, SplineLattice, random_fields, weighted_sum
+from fmrisynth.phantom.schedules import PROTOCOLS
+from fmrisynth.phantom.traits import couple, trait_patterns
 
 __all__ = [
     "N_NETWORKS",
     "Connectivity",
     "NoiseModel",
+    "autoregressive",
     "build_noise_model",
     "draw_connectivity",
+    "draw_drift",
     "draw_noise",
     "draw_spikes",
     "draw_thermal",
     "network_loadings",
     "population_networks",
     "storage_step",
+    "task_mixing",
 ]
 
 N_NETWORKS = 16
@@ -34,6 +40,7 @@ _SMOOTH_TIME, _NETWORK_TIME = 3.8, 7.0
 _SMOOTH_KNOTS = 9.0  # mm
 _NODE_GAIN_SD = 0.4  # of log loading: participant × node
 _OWN_CONNECTIVITY = 0.6  # share of the participant's own part in the mixing
+_TASK_CONNECTIVITY = 0.6  # change of the mixing by a task, in the same unit
 _LEVEL_SD = 0.08  # of log noise level: participant
 _DRIFT_SD, _DRIFT_KNOTS = 0.4, 50.0  # percent at the end of a run; mm
 _SPIKES_PER_RUN, _SPIKE_SD = 0.4, 0.35  # mean number; mm per axis
@@ -43,7 +50,7 @@ _SPIKES_PER_RUN, _SPIKE_SD = 0.4, 0.35  # mean number; mm per axis
 class Connectivity:
     """A participant's networks.
 
-    Parameters
+    Attributes
     ----------
     node_gain : ndarray of shape (N_NETWORKS, nodes)
         Factor on the loading of each node.
@@ -62,7 +69,7 @@ class Connectivity:
 class NoiseModel:
     """Noise of one participant and phase-encoding direction at the voxels of the head.
 
-    Parameters
+    Attributes
     ----------
     loadings : ndarray of shape (N_NETWORKS, V)
         Percent signal change per unit of a network's course.
@@ -93,15 +100,38 @@ def population_networks() -> tuple[np.ndarray, np.ndarray]:
     return centres, np.concatenate([sds, sds], axis=1)
 
 
-def draw_connectivity(rng: np.random.Generator) -> Connectivity:
-    """Draw a participant's network strengths, mixing and noise level."""
+def draw_connectivity(rng: np.random.Generator, traits: np.ndarray | None = None) -> Connectivity:
+    """Draw a participant's network strengths, mixing and noise level.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Draws what is the participant's own.
+    traits : ndarray of shape (N_TRAITS,), optional
+        Traits that drive a part of strengths and mixing.
+    """
     population = np.random.default_rng(_POPULATION_KEY + 1)
     common = np.eye(N_NETWORKS) + 0.25 * population.standard_normal((N_NETWORKS, N_NETWORKS))
     own = rng.standard_normal((N_NETWORKS, N_NETWORKS)) / np.sqrt(N_NETWORKS)
+    if traits is not None:
+        own = couple(traits, trait_patterns(own.shape, 4) / np.sqrt(N_NETWORKS), own)
     mixing = common + _OWN_CONNECTIVITY * own
     mixing /= np.linalg.norm(mixing, axis=1, keepdims=True)
-    node_gain = np.exp(_NODE_GAIN_SD * rng.standard_normal((N_NETWORKS, _NODES)))
+    strength = rng.standard_normal((N_NETWORKS, _NODES))
+    if traits is not None:
+        strength = couple(traits, trait_patterns(strength.shape, 5), strength)
+    node_gain = np.exp(_NODE_GAIN_SD * strength)
     return Connectivity(node_gain, mixing, float(np.exp(_LEVEL_SD * rng.standard_normal())))
+
+
+def task_mixing(connectivity: Connectivity, task: str) -> np.ndarray:
+    """Return the mixing of a participant's networks while performing a task."""
+    place = list(PROTOCOLS).index(task)
+    population = np.random.default_rng([_POPULATION_KEY, place])
+    change = population.standard_normal((N_NETWORKS, N_NETWORKS)) / np.sqrt(N_NETWORKS)
+    mixing = connectivity.mixing + _TASK_CONNECTIVITY * change
+    mixing /= np.linalg.norm(mixing, axis=1, keepdims=True)
+    return np.asarray(mixing)
 
 
 def network_loadings(
@@ -128,8 +158,8 @@ def network_loadings(
     return loadings * (0.35 + 0.65 * grey)
 
 
-def build_noise_model(head: Head, connectivity: Connectivity, tsnr: float) -> NoiseModel:
-    """Scale the parts of the noise so that the median tSNR of the brain is `tsnr`."""
+def build_noise_model(head: Head, connectivity: Connectivity, config: PhantomConfig) -> NoiseModel:
+    """Scale the parts of the noise so that the median tSNR of the brain is what was asked for."""
     mask = head.mask
     loadings = network_loadings(head.position, head.grey, connectivity.node_gain)
     mixed = weighted_sum(connectivity.mixing.T, loadings)
@@ -140,9 +170,9 @@ def build_noise_model(head: Head, connectivity: Connectivity, tsnr: float) -> No
     thermal = np.sqrt(_THERMAL) * np.median(head.mean[mask])
     mixed = weighted_sum(connectivity.mixing.T, loadings)
     variance = np.square(mixed).sum(axis=0) + smooth**2 + (thermal / head.mean) ** 2
-    scale = 100.0 / tsnr * connectivity.level / np.sqrt(np.median(variance[mask]))
+    scale = 100.0 / config.tsnr * connectivity.level / np.sqrt(np.median(variance[mask]))
     # The images are stored in whole steps; rounding to them is a part of the thermal noise.
-    rounding = storage_step(tsnr) / np.sqrt(12.0)
+    rounding = storage_step(config) / np.sqrt(12.0)
     thermal_sd = np.sqrt(max((thermal * scale / 100.0) ** 2 - rounding**2, 0.0))
     return NoiseModel(
         loadings=loadings * np.float32(scale),
@@ -151,12 +181,13 @@ def build_noise_model(head: Head, connectivity: Connectivity, tsnr: float) -> No
     )
 
 
-def storage_step(tsnr: float) -> float:
+def storage_step(config: PhantomConfig) -> float:
     """Return the difference of signal that a stored image resolves (grey matter is about 1).
 
     Two thirds of the noise's SD: finer steps would be kept for noise alone, and compress badly.
+    A third where participants can be much quieter than the typical one.
     """
-    return 2.0 / (3.0 * tsnr)
+    return (2.0 if config.realism == "gaussian" else 1.0) / (3.0 * config.tsnr)
 
 
 def draw_noise(
@@ -170,17 +201,17 @@ def draw_noise(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw the fluctuations of one run in percent signal change, (T, V), without thermal noise."""
-    courses = _autoregressive(
+    courses = autoregressive(
         rng.standard_normal((n_volumes, N_NETWORKS)), np.exp(-t_r / _NETWORK_TIME)
     )
     noise = weighted_sum(courses @ connectivity.mixing.T, model.loadings)
     lattice = SplineLattice(grid, _SMOOTH_KNOTS)
     knots = rng.standard_normal((n_volumes, *lattice.knots), dtype=np.float32)
-    smooth = lattice.evaluate(_autoregressive(knots, np.exp(-t_r / _SMOOTH_TIME)))
+    smooth = lattice.evaluate(autoregressive(knots, np.exp(-t_r / _SMOOTH_TIME)))
     smooth = smooth.reshape(n_volumes, -1)[:, head.index]
     smooth *= model.smooth_sd / lattice.sd.ravel()[head.index]
     noise += smooth
-    noise += _draw_drift(head, grid, n_volumes, rng)
+    noise += draw_drift(head, grid, n_volumes, rng)
     return noise
 
 
@@ -196,7 +227,7 @@ def draw_spikes(n_volumes: int, rng: np.random.Generator) -> dict[int, np.ndarra
     return {int(t): _SPIKE_SD * rng.standard_normal(3) for t in np.sort(volumes)}
 
 
-def _autoregressive(white: np.ndarray, phi: float) -> np.ndarray:
+def autoregressive(white: np.ndarray, phi: float) -> np.ndarray:
     """Colour white noise along the first axis: AR(1) with variance 1 from its first sample."""
     coloured = white * white.dtype.type(np.sqrt(1.0 - phi**2))
     coloured[0] = white[0]
@@ -205,7 +236,7 @@ def _autoregressive(white: np.ndarray, phi: float) -> np.ndarray:
     return coloured
 
 
-def _draw_drift(head: Head, grid: Grid, n_volumes: int, rng: np.random.Generator) -> np.ndarray:
+def draw_drift(head: Head, grid: Grid, n_volumes: int, rng: np.random.Generator) -> np.ndarray:
     """Draw slow drift in percent, (T, V): two smooth maps times a line and half a cosine."""
     maps = random_fields(SplineLattice(grid, _DRIFT_KNOTS), 2, rng).reshape(2, -1)[:, head.index]
     time = np.linspace(-1.0, 1.0, n_volumes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,9 +36,11 @@ from fmrisynth.phantom.responses import (
 from fmrisynth.phantom.schedules import PROTOCOLS, conditions_of, draw_events
 
 __all__ = [
+    "GaussianSession",
     "Participant",
     "Population",
     "Session",
+    "SimulatedRun",
     "build_session",
     "draw_participant",
     "run_generator",
@@ -50,7 +53,7 @@ __all__ = [
 class Population:
     """What all participants share, and how they are sampled.
 
-    Parameters
+    Attributes
     ----------
     config : PhantomConfig
         What was asked for.
@@ -133,6 +136,24 @@ def _scaled(
     return weights[[everything.index(condition) for condition in conditions]]
 
 
+class SimulatedRun(NamedTuple):
+    """One simulated run.
+
+    Attributes
+    ----------
+    signal : ndarray of shape (T, V), float32
+        Signal at the voxels of the head, about 1 in grey matter.
+    events : pandas.DataFrame
+        Columns ``onset``, ``duration`` (s) and ``trial_type``.
+    courses : pandas.DataFrame or None
+        What moved, breathed and changed at each volume, where the model has such a thing.
+    """
+
+    signal: np.ndarray
+    events: pd.DataFrame
+    courses: pd.DataFrame | None = None
+
+
 @dataclass(frozen=True)
 class Participant:
     """All that is drawn once per participant."""
@@ -148,7 +169,7 @@ class Participant:
 class Session:
     """A participant in one phase-encoding direction: what its runs share.
 
-    Parameters
+    Attributes
     ----------
     direction : str
         "AP" or "PA".
@@ -156,13 +177,23 @@ class Session:
         Mean image and position of the voxels.
     maps : ndarray of shape (C, V)
         A, the participant's activation maps in percent signal change.
-    noise : NoiseModel
-        Strength of the fluctuations.
     """
 
     direction: str
     head: Head
     maps: np.ndarray
+
+
+@dataclass(frozen=True)
+class GaussianSession(Session):
+    """A session whose noise is stationary and Gaussian.
+
+    Attributes
+    ----------
+    noise : NoiseModel
+        Strength of the fluctuations.
+    """
+
     noise: NoiseModel
 
 
@@ -180,32 +211,26 @@ def draw_participant(population: Population, index: int) -> Participant:
     )
 
 
-def build_session(population: Population, participant: Participant, direction: str) -> Session:
+def build_session(
+    population: Population, participant: Participant, direction: str
+) -> GaussianSession:
     """Image a participant in one phase-encoding direction."""
     head = image_head(population.template, population.grid, participant.anatomy, direction)
     response = participant.response
     profiles = site_profiles(head.position, head.grey, response.displacement)
     maps = activation_maps(population.weights * response.gain, profiles)
-    noise = build_noise_model(head, participant.connectivity, population.config.tsnr)
-    return Session(direction, head, maps, noise)
+    noise = build_noise_model(head, participant.connectivity, population.config)
+    return GaussianSession(direction, head, maps, noise)
 
 
 def simulate_run(
     population: Population,
     participant: Participant,
-    session: Session,
+    session: GaussianSession,
     task: str,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Simulate one run.
-
-    Returns
-    -------
-    signal : ndarray of shape (T, V), float32
-        Signal at the voxels of the head, about 1 in grey matter.
-    events : pandas.DataFrame
-        Columns ``onset``, ``duration`` (s) and ``trial_type``.
-    """
+) -> SimulatedRun:
+    """Simulate one run."""
     config, head = population.config, session.head
     events = draw_events(task, config.n_volumes * config.t_r, rng)
     rows = [i for i, (name, _) in enumerate(population.conditions) if name == task]
@@ -233,16 +258,17 @@ def simulate_run(
     signal += draw_thermal(session.noise, signal.shape, rng)
     for volume, displacement in draw_spikes(config.n_volumes, rng).items():
         signal[volume] += displacement.astype(np.float32) @ head.gradient
-    return signal, events
+    return SimulatedRun(signal, events)
 
 
 def run_generator(
-    config: PhantomConfig, index: int, task: str, direction: str
+    config: PhantomConfig, index: int, task: str, direction: str, run: int = 1
 ) -> np.random.Generator:
     """Return the random generator of one run.
 
-    Its key holds the task's place among all tasks, so that a cohort with fewer tasks, or one
-    computed in another order, has the same runs.
+    Its key holds the task's place among all tasks, so that a cohort with fewer tasks or runs, or
+    one computed in another order, has the same runs.
     """
     place = list(PROTOCOLS).index(task) + 1, sorted(DIRECTIONS).index(direction) + 1
-    return np.random.default_rng([config.seed, index, *place])
+    repetition = [run] if run > 1 else []
+    return np.random.default_rng([config.seed, index, *place, *repetition])

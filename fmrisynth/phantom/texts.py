@@ -72,6 +72,24 @@ What is true of the simulated cohort
 - `config.json`: the options of the cohort.
 """
 
+_FULL_README = """
+Realism "full": traits of a participant drive anatomy, networks and responses together; areas are
+displaced by several mm and have haemodynamic responses of their own; levels of noise differ;
+amplitudes of fluctuation wander; coupling depends on the task; there are head motion, breath,
+heartbeat and heavy tails. See the Python module `fmrisynth.phantom.realistic`.
+"""
+
+_FULL_TRUTH_README = """
+With realism "full" there are also
+- `sub-*/sub-*_desc-sites.tsv`: delay of the haemodynamic response (s), its dispersion and
+  undershoot (factors) and displacement (mm) of each site;
+- `sub-*/sub-*_task-*_desc-courses_timeseries.tsv`: at each volume, residual translation (mm) and
+  rotation (rad) of the head, intensity lost after jerks (percent), amplitude of the fluctuations,
+  how far the brain is in the task, the widespread signal, breath and heartbeat;
+- in `participants_truth.tsv` the traits, factors on the parts of the noise, correlation times,
+  rates (Hz), SD of motion (mm) and jerks per minute.
+"""
+
 
 def participant_labels(n_participants: int) -> list[str]:
     """Return 01, 02, … with as many digits as the last one needs, at least two."""
@@ -142,6 +160,7 @@ def write_raw_texts(folder: Path, config: PhantomConfig, records: list[dict[str,
         seed=config.seed,
         space=SPACE,
     )
+    readme += _FULL_README if config.realism == "full" else ""
     (folder / "README.md").write_text(readme, encoding="utf-8")
     (folder / "CHANGES").write_text("1.0.0 2025-01-01\n  - Simulated.\n", encoding="utf-8")
     table = pd.DataFrame(records)[["participant_id", "age", "sex"]]
@@ -196,7 +215,8 @@ def write_truth_texts(folder: Path, config: PhantomConfig) -> None:
             "GeneratedBy": generated_by("Maps and parameters that made the simulated images"),
         },
     )
-    (folder / TRUTH / "README.md").write_text(_TRUTH_README, encoding="utf-8")
+    text = _TRUTH_README + (_FULL_TRUTH_README if config.realism == "full" else "")
+    (folder / TRUTH / "README.md").write_text(text, encoding="utf-8")
     # The standard has no names for these files.
     (folder / TRUTH / ".bidsignore").write_text(
         "group\nsub-*\n*.nii.gz\n*.tsv\nconnectivity.json\nconfig.json\n", encoding="utf-8"

@@ -61,7 +61,7 @@ def residual(population, participant, sessions):
 
 def one_run(population, participant, session, task):
     rng = run_generator(population.config, 0, task, session.direction)
-    signal, events = simulate_run(population, participant, session, task, rng)
+    signal, events, _ = simulate_run(population, participant, session, task, rng)
     return signal[:, session.head.mask], events
 
 
