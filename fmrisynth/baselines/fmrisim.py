@@ -40,6 +40,7 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import Carrier, drift_basis, merge, remove_drift, split
+from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = [
     "Fmrisim",
@@ -110,11 +111,12 @@ def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
     """
     _library()  # before minutes of work
     response = fit_group_response(runs, high_pass)
-    order = np.random.default_rng(seed).permutation(len(runs)).tolist()
+    keys = [keyed_seed(seed, "fmrisim noise", run.label) for run in runs]
+    order = sorted(range(len(runs)), key=keys.__getitem__)
     chosen = sorted(_spread_over_tasks(runs, order)[:NOISE_RUNS])
     noises = []
     for index in tqdm(chosen, desc="Noise (fmrisim)", unit="run"):
-        noise = estimate_noise(runs[index], response, seed)
+        noise = estimate_noise(runs[index], response, keys[index])
         if all(np.isfinite(np.ravel(value)).all() for value in noise.parameters.values()):
             noises.append(noise)
     if not noises:

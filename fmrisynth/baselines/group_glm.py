@@ -34,6 +34,7 @@ from fmrisynth.preprocess.carrier import (
     split,
 )
 from fmrisynth.preprocess.grid import resample
+from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = ["GroupGlm", "fit_group_glm", "simulate"]
 
@@ -74,10 +75,15 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
         There is no run.
     """
     response = fit_group_response(runs, high_pass)
-    chosen = sorted(np.random.default_rng(seed).permutation(len(runs))[:NOISE_RUNS].tolist())
+    order = sorted(runs, key=lambda run: keyed_seed(seed, "group-glm noise", run.label))
+    chosen = {run.label for run in order[:NOISE_RUNS]}
     typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
     noise = StationaryNoise(1, torch.from_numpy(response.grid.mask)).fit(
-        (_noise_field(runs[i], response) for i in tqdm(chosen, desc="Noise", unit="run")),
+        (
+            _noise_field(run, response)
+            for run in tqdm(runs, desc="Noise", unit="run")
+            if run.label in chosen
+        ),
         removed_basis(typical.n_volumes, typical.t_r, high_pass),
     )
     return GroupGlm(response, noise)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
 from fmrisynth.preprocess.carrier import Carrier
+from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = ["Simulate", "write_simulated_runs"]
 
@@ -44,17 +45,13 @@ def write_simulated_runs(
         All finished runs of `out`.
     """
     provenance: dict[str, Any] = {"Generator": name, "RandomSeed": seed}
-    missing = [
-        (index, run)
-        for index, run in enumerate(imitated)
-        if not is_finished(out, run, provenance=provenance)
-    ]
+    missing = [run for run in imitated if not is_finished(out, run, provenance=provenance)]
     if missing:
         simulate = fit()
         with ThreadPoolExecutor(1) as writer:  # deflate releases the GIL
             pending: list[Future[Path]] = []
-            for index, run in tqdm(missing, desc=f"Simulating ({name})", unit="run"):
-                data, carrier = simulate(run, seed * 100_003 + index)
+            for run in tqdm(missing, desc=f"Simulating ({name})", unit="run"):
+                data, carrier = simulate(run, keyed_seed(seed, name, run.label))
                 pending.append(
                     writer.submit(
                         write_synthetic_run, out, run, data, carrier.mask, provenance=provenance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -95,10 +96,9 @@ def evaluate(
         single bad run is left out, and listed in ``skipped`` and ``notices``.
     """
     work_dir = Path(work_dir)
-    rng = np.random.default_rng(seed)
     settings = settings or GlmSettings()
     notices: list[str] = []
-    reference, training = assign_roles(real_held_out, real_training, generators, rng, notices)
+    reference, training = assign_roles(real_held_out, real_training, generators, seed, notices)
     participants = {run.participant for run in reference}
     chosen = {
         name: limit_samples([run for run in runs if run.participant in participants])
@@ -135,7 +135,7 @@ def evaluate(
         "voxels compared": int(cohort.mask.sum()),
         "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
     }
-    return _compare(cohort, rng, notices, described, skipped, atlas)
+    return _compare(cohort, seed, notices, described, skipped, atlas)
 
 
 def _summaries(
@@ -202,7 +202,7 @@ def _notices(
 
 def _compare(
     cohort: Cohort,
-    rng: np.random.Generator,
+    seed: int,
     notices: Sequence[str],
     settings: Mapping[str, object],
     skipped: Mapping[Path, str],
@@ -215,10 +215,10 @@ def _compare(
     levels = {level.suffix: level for level in conditions.levels()}
     maps = {name: levels[""].of(m[None])[0] for name, m in by_type.items()}
     contrast_level = levels.get("_contrast")
-    measurements = measure(cohort, maps, by_type, atlas, rng)
+    measurements = measure(cohort, maps, by_type, atlas, seed)
+    comparison = Comparison(cohort, measurements, REAL, conditions.headline, seed)
     estimates = {
-        source: compare_source(Comparison(cohort, measurements, source, conditions.headline, rng))
-        for source in (*generators, REAL)
+        source: compare_source(replace(comparison, source=source)) for source in (*generators, REAL)
     }
     return Evaluation(
         estimates=estimates,

@@ -22,6 +22,7 @@ from fmrisynth.bids.dataset import Run, find_runs
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import split
+from fmrisynth.runtime.randomness import keyed_seed
 
 HIGH_PASS = 1 / 128
 ACTIVE = {"hand": 2, "foot": 3}  # plane of the cohort's active voxels, see conftest
@@ -139,6 +140,15 @@ class TestFiles:
         provenance = written[0].metadata["FmrisynthProvenance"]
         assert (provenance["Generator"], provenance["RandomSeed"]) == ("copy", 5)
 
+    def test_the_seed_of_a_run_does_not_depend_on_which_others_are_written(
+        self, runs: tuple[Run, ...], tmp_path: Path
+    ) -> None:
+        whole: list[tuple[str, int]] = []
+        part: list[tuple[str, int]] = []
+        write_simulated_runs("copy", self.copying(whole), runs[:3], tmp_path / "a", 5)
+        write_simulated_runs("copy", self.copying(part), runs[2:0:-1], tmp_path / "b", 5)
+        assert dict(part).items() <= dict(whole).items()
+
     def test_nothing_is_fitted_when_all_are_there(
         self, runs: tuple[Run, ...], tmp_path: Path
     ) -> None:
@@ -207,5 +217,5 @@ class TestFmrisim:
         (written,) = write_simulated_runs("fmrisim", lambda: quick, runs[5:6], tmp_path, 7)
         assert written.label == runs[5].label
         assert written.metadata["FmrisynthProvenance"]["Generator"] == "fmrisim"
-        data = quick(runs[5], 7 * 100_003)[0]
+        data = quick(runs[5], keyed_seed(7, "fmrisim", runs[5].label))[0]
         assert np.allclose(load_bold(written).data, data, atol=0.5)

@@ -13,7 +13,12 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
 from fmrisynth.evaluation.cohort.contrasts import Contrast
-from fmrisynth.evaluation.cohort.maps import MapTable, build_tables, common_mask
+from fmrisynth.evaluation.cohort.maps import (
+    MapTable,
+    build_supervoxel_tables,
+    build_tables,
+    common_mask,
+)
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.cohort.sources import ByParticipant, Matched
@@ -26,7 +31,7 @@ __all__ = ["Cohort", "build_cohort", "most_common_grid"]
 
 @dataclass(frozen=True)
 class Cohort:
-    """Everything that figures are computed from.
+    """Hold everything that metrics are computed from.
 
     Attributes
     ----------
@@ -42,10 +47,16 @@ class Cohort:
         Voxels that are compared.
     conditions : Conditions
         What is compared.
-    tables, supervoxel_tables : mapping
-        Source → participants' maps, in voxels and on supervoxels of 12 mm.
-    keys : ndarray of int, shape (B, 3)
-        Blocks that all runs have.
+    tables : mapping
+        Source → participants' maps in voxels. Coordinates are shared by the two
+        real sources.
+    real_beside : mapping
+        Generator → the real held-out participants' maps, in the coordinates of
+        the generator's.
+    supervoxel_tables : mapping
+        Source → participants' maps on supervoxels of 12 mm.
+    keys : ndarray of int of shape (B, 3)
+        Supervoxels that all real runs have.
     """
 
     participants: Mapping[str, ByParticipant]
@@ -55,6 +66,7 @@ class Cohort:
     mask: np.ndarray
     conditions: Conditions
     tables: Mapping[str, MapTable]
+    real_beside: Mapping[str, MapTable]
     supervoxel_tables: Mapping[str, MapTable]
     keys: np.ndarray
 
@@ -127,15 +139,9 @@ def build_cohort(
     runs = {
         name: [r for rs in source.values() for r in rs] for name, source in participants.items()
     }
-    every = [record for records in runs.values() for record in records]
-    every += [
-        record
-        for groups in matched.samples.values()
-        for several in groups.values()
-        for group in several
-        for record in group[1:]
-    ]
-    mask, note = common_mask(every)
+    # What is compared where is decided on real runs alone: no generator moves another's numbers.
+    real = [*runs[REAL], *runs[TRAINING]]
+    mask, note = common_mask(real)
     if not mask.any():
         raise DataError(
             "the brain masks of the runs have no voxel in common; runs to be compared must be in "
@@ -143,8 +149,18 @@ def build_cohort(
         )
     if note:
         notices.append(note[0].upper() + note[1:] + ".")
+    generators = [name for name in participants if name not in (REAL, TRAINING)]
+    for name in generators:
+        notices += _coverage(name, runs[name], mask)
     conditions = with_contrasts(find_conditions(runs[REAL]), contrasts)
     pairs = conditions.trial_types
+    spans = build_tables(
+        participants,
+        pairs,
+        mask,
+        work_dir / "maps.npy",
+        {REAL: (REAL, TRAINING)} | {name: (name, REAL) for name in generators},
+    )
     _, average = supervoxels_of(mask, grid.affine)
     return Cohort(
         participants=participants,
@@ -153,9 +169,26 @@ def build_cohort(
         grid=grid,
         mask=mask,
         conditions=conditions,
-        tables=build_tables(participants, pairs, mask, work_dir / "maps.npy"),
-        supervoxel_tables=build_tables(
+        tables=spans[REAL] | {name: spans[name][name] for name in generators},
+        real_beside={name: span[REAL] for name, span in spans.items()},
+        supervoxel_tables=build_supervoxel_tables(
             participants, pairs, mask, work_dir / "supervoxels.npy", average
         ),
-        keys=common_supervoxels(every),
+        keys=common_supervoxels(real),
     )
+
+
+def _coverage(name: str, records: Sequence[RunRecord], mask: np.ndarray) -> list[str]:
+    """Say how much of the mask a generator's runs lack, which counts as no effect there."""
+    missing = max(float((mask & ~record.array("mask")).sum() / mask.sum()) for record in records)
+    if missing == 1.0:
+        raise DataError(
+            f"a run of {name!r} has no voxel in the brain of the real runs; runs to be compared "
+            "must be in one space (use --space to choose it)"
+        )
+    if not missing:
+        return []
+    return [
+        f"The masks of the runs of {name} lack up to {max(missing, 0.001):.1%} of the voxels that "
+        "are compared; they count as no effect there."
+    ]

@@ -20,25 +20,24 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from fmrisynth.evaluation.cohort.spans import inner_products, span_coordinates
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [
     "Condition",
     "MapTable",
+    "build_supervoxel_tables",
     "build_tables",
     "common_mask",
     "group_mean",
     "merge",
     "on_mask",
     "ordered_runs",
-    "span_coordinates",
     "weigh",
 ]
 
 Condition = tuple[str, str]
 """Task and trial type."""
-
-_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -251,8 +250,8 @@ def build_tables(
     conditions: Sequence[Condition],
     mask: np.ndarray,
     path: Path,
-    average: sparse.csr_array | None = None,
-) -> dict[str, MapTable]:
+    spans: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, MapTable]]:
     """Average runs into participants' maps and find their exact coordinates.
 
     Parameters
@@ -260,81 +259,100 @@ def build_tables(
     sources : mapping
         Source → participant → its runs.
     conditions : sequence of Condition
-        The ``K`` conditions.
-    mask : ndarray of bool, shape (X, Y, Z)
-        Common mask with ``V`` voxels.
+        The K conditions.
+    mask : ndarray of bool of shape (X, Y, Z)
+        Common mask with V voxels.
     path : Path
         File in the work directory for the maps, so that memory holds few of them.
-    average : sparse array, shape (B, V), optional
-        Averages the voxels of the mask into supervoxels; the tables then hold
-        supervoxels in place of voxels.
+    spans : mapping
+        Name → sources whose maps get coordinates in common. What is in one
+        span does not depend on the sources of the others.
 
     Returns
     -------
     dict
-        Source → MapTable.
+        Name of the span → source → MapTable.
     """
-    n_conditions = len(conditions)
-    n_voxels = int(mask.sum()) if average is None else average.shape[0]
-    rows_of_table = [
-        (source, participant)
-        for source, participants in sources.items()
-        for participant in participants
-    ]
-    stored = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.float32, shape=(len(rows_of_table), 2, n_conditions, n_voxels)
-    )
-    n_runs = np.zeros((len(rows_of_table), 2, n_conditions), dtype=int)
-    for row, (source, participant) in enumerate(rows_of_table):
-        maps, n_runs[row] = _participant_maps(sources[source][participant], conditions, mask)
-        if average is not None:
-            maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T.reshape(2, n_conditions, -1)
-        stored[row] = maps
-    coordinates = span_coordinates(stored.reshape(-1, n_voxels)).reshape(
-        len(rows_of_table), 2, n_conditions, -1
-    )
-    tables = {}
-    for source, participants in sources.items():
-        rows = [i for i, (name, _) in enumerate(rows_of_table) if name == source]
-        part = slice(rows[0], rows[-1] + 1) if rows else slice(0)
-        tables[source] = MapTable(
-            tuple(participants), coordinates[part], n_runs[part], stored[part]
-        )
+    stored, n_runs, rows = _store_maps(sources, conditions, mask, path, None)
+    flat = stored.reshape(-1, stored.shape[-1])
+    size = 2 * len(conditions)
+    parts = {source: slice(part.start * size, part.stop * size) for source, part in rows.items()}
+    pairs = dict.fromkeys((a, b) for members in spans.values() for a in members for b in members)
+    products = inner_products(flat, parts, list(pairs))
+    tables: dict[str, dict[str, MapTable]] = {}
+    for name, members in spans.items():
+        gram = np.block([[products[a, b] for b in members] for a in members])
+        coordinates = span_coordinates(gram)
+        coordinates = coordinates.reshape(-1, 2, len(conditions), coordinates.shape[1])
+        start = 0
+        tables[name] = {}
+        for source in members:
+            part = rows[source]
+            stop = start + part.stop - part.start
+            tables[name][source] = MapTable(
+                tuple(sources[source]), coordinates[start:stop], n_runs[part], stored[part]
+            )
+            start = stop
     return tables
 
 
-def span_coordinates(maps: np.ndarray) -> np.ndarray:
-    """Coordinates of maps in their span: same centred inner products, mean zero.
+def build_supervoxel_tables(
+    sources: Mapping[str, Mapping[str, Sequence[RunRecord]]],
+    conditions: Sequence[Condition],
+    mask: np.ndarray,
+    path: Path,
+    average: sparse.csr_array,
+) -> dict[str, MapTable]:
+    """Average runs into participants' maps on supervoxels, whose centred values are coordinates.
 
     Parameters
     ----------
-    maps : ndarray, shape (M, V)
-        Maps.
+    sources, conditions, mask, path
+        As for `build_tables`.
+    average : sparse array of shape (B, V)
+        Averages the voxels of the mask into supervoxels.
 
     Returns
     -------
-    ndarray, shape (M, N)
-        With ``N ≤ M + 1``; each row sums to zero, and inner products of rows
-        equal those of the rows of ``maps`` after each is centred.
+    dict
+        Source → MapTable, with supervoxels in place of voxels.
     """
-    means = np.array([row.mean(dtype=np.float64) for row in maps], dtype=np.float32)
-    gram = np.zeros((len(maps), len(maps)))
-    for start in range(0, maps.shape[1], _CHUNK):
-        chunk = maps[:, start : start + _CHUNK] - means[:, None]
-        gram += chunk @ chunk.T
-    values, vectors = np.linalg.eigh(gram)
-    keep = values > 1e-9 * max(values[-1], np.finfo(float).tiny)
-    coordinates = vectors[:, keep] * np.sqrt(values[keep])
-    # Append an empty axis and reflect it onto the direction of all ones: every
-    # row becomes orthogonal to that direction, so that centring leaves it alone.
-    n = coordinates.shape[1] + 1
-    padded = np.pad(coordinates, ((0, 0), (0, 1)))
-    mirror = np.full(n, -1.0 / np.sqrt(n))
-    mirror[-1] += 1.0
-    length = mirror @ mirror
-    if length > 0:
-        padded -= 2.0 * np.outer(padded @ mirror, mirror) / length
-    return padded
+    stored, n_runs, rows = _store_maps(sources, conditions, mask, path, average)
+    tables = {}
+    for source, part in rows.items():
+        maps = stored[part].astype(np.float64)
+        centred = maps - maps.mean(axis=-1, keepdims=True)
+        tables[source] = MapTable(tuple(sources[source]), centred, n_runs[part], stored[part])
+    return tables
+
+
+def _store_maps(
+    sources: Mapping[str, Mapping[str, Sequence[RunRecord]]],
+    conditions: Sequence[Condition],
+    mask: np.ndarray,
+    path: Path,
+    average: sparse.csr_array | None,
+) -> tuple[np.ndarray, np.ndarray, dict[str, slice]]:
+    """Write the maps of all participants, (P, 2, K, V): maps, numbers of runs, rows by source."""
+    n_conditions = len(conditions)
+    n_voxels = int(mask.sum()) if average is None else average.shape[0]
+    n_participants = sum(len(participants) for participants in sources.values())
+    stored = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float32, shape=(n_participants, 2, n_conditions, n_voxels)
+    )
+    n_runs = np.zeros((n_participants, 2, n_conditions), dtype=int)
+    rows: dict[str, slice] = {}
+    row = 0
+    for source, participants in sources.items():
+        start = row
+        for records in participants.values():
+            maps, n_runs[row] = _participant_maps(records, conditions, mask)
+            if average is not None:
+                maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T
+            stored[row] = maps.reshape(2, n_conditions, -1)
+            row += 1
+        rows[source] = slice(start, row)
+    return stored, n_runs, rows
 
 
 def _participant_maps(

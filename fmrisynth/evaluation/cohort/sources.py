@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.maps import ordered_runs
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.runs.records import RunRecord
+from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = [
     "MOST_SAMPLES",
@@ -37,7 +36,7 @@ def assign_roles(
     real_held_out: Sequence[Run],
     real_training: Sequence[Run],
     generators: Mapping[str, Sequence[Run]],
-    rng: np.random.Generator,
+    seed: int,
     notices: list[str],
 ) -> tuple[list[Run], list[Run]]:
     """Decide which real runs are compared with and which make the ceilings."""
@@ -63,8 +62,9 @@ def assign_roles(
         return list(real_training), []
     limit = _LARGEST_TRAINING * len(held_out)
     if len(trained) > limit:
-        kept = set(rng.choice(sorted(trained), limit, replace=False))
-        real_training = [run for run in real_training if run.participant in kept]
+        order = sorted(trained, key=lambda name: keyed_seed(seed, "training participants", name))
+        drawn = set(order[:limit])
+        real_training = [run for run in real_training if run.participant in drawn]
         notices.append(
             f"The ceilings rest on {limit} of the {len(trained)} training participants, drawn "
             "at random."

@@ -16,7 +16,6 @@ from fmrisynth.evaluation.runs.records import RunRecord
 __all__ = [
     "common_supervoxels",
     "residual_series",
-    "rows_of",
     "supervoxel_effects",
     "supervoxel_samples",
 ]
@@ -44,50 +43,30 @@ def common_supervoxels(records: Sequence[RunRecord]) -> np.ndarray:
     return np.array(shared, dtype=np.int64).reshape(-1, 3)
 
 
-def rows_of(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Find supervoxels among those of a run.
-
-    Parameters
-    ----------
-    record : RunRecord
-        Summary of a run.
-    keys : ndarray of int, shape (B, 3)
-        Blocks that the run has.
-
-    Returns
-    -------
-    ndarray of int, shape (B,)
-        Row of each supervoxel in the run's ``supervoxel_`` arrays.
-    """
-    # One number per place: places are a few hundred at most on each side of the origin.
-    own, wanted = (_codes(places) for places in (record.array("supervoxel_keys"), keys))
-    order = np.argsort(own)
-    return order[np.searchsorted(own, wanted, sorter=order)]
-
-
 def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Series of the supervoxels without the modelled response to the events.
+    """Take the modelled response to the events out of the series of the supervoxels.
 
     Parameters
     ----------
     record : RunRecord
         Summary of a run.
-    keys : ndarray of int, shape (B, 3)
-        Blocks that the run has.
+    keys : ndarray of int of shape (B, 3)
+        Supervoxels that are compared.
 
     Returns
     -------
-    ndarray, shape (B, T)
-        Drift-free percent signal change, less its fit by the regressors.
+    ndarray of shape (B, T)
+        Drift-free percent signal change, less its fit by the regressors; 0
+        where the run does not have the supervoxel.
     """
-    series = record.array("supervoxel_series")[rows_of(record, keys)]
+    series = _select(record, record.array("supervoxel_series"), keys)
     basis, _ = np.linalg.qr(record.array("regressors"))
     return series - (series @ basis) @ basis.T
 
 
 def supervoxel_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:
-    """Effects of a run on the supervoxels: (K, B), percent signal change."""
-    return record.array("supervoxel_effects")[:, rows_of(record, keys)]
+    """Read the effects of a run on the supervoxels: (K, B), percent signal change, 0 where none."""
+    return _select(record, record.array("supervoxel_effects").T, keys).T
 
 
 def supervoxel_samples(
@@ -123,6 +102,16 @@ def supervoxel_samples(
         np.array(labels, dtype=int),
         np.array(participants, dtype=str),
     )
+
+
+def _select(record: RunRecord, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Select rows of supervoxels, (B, …), from those of a run, 0 for those it does not have."""
+    # One number per place: places are a few hundred at most on each side of the origin.
+    own, wanted = (_codes(places) for places in (record.array("supervoxel_keys"), keys))
+    order = np.argsort(own)
+    rows = order[np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)]
+    there = own[rows] == wanted
+    return np.where(there[:, None], values[rows], np.float32(0.0))
 
 
 def _codes(places: np.ndarray) -> np.ndarray:

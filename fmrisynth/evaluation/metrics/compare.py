@@ -44,7 +44,7 @@ def compare_source(comparison: Comparison) -> Estimates:
 
 def _compare(family: Family, comparison: Comparison) -> Estimates:
     compare = family.compare_real if comparison.source == REAL else family.compare
-    return compare(comparison)
+    return compare(replace(comparison, family=family.name))
 
 
 def _name(estimates: Estimates, level: Level) -> Estimates:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from fmrisynth.evaluation.cohort.maps import MapTable
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.metrics.measurements import Measurements
 from fmrisynth.evaluation.runs.records import RunRecord
+from fmrisynth.runtime.randomness import keyed_generator
 
 __all__ = ["Comparison"]
 
@@ -34,15 +35,21 @@ class Comparison:
         Name of the generator, or ``REAL`` for real data as their own generator.
     level : Level
         Conditions that are compared; of interest to families by level alone.
-    rng : numpy.random.Generator
-        Source of randomness.
+    seed : int
+        The user's seed.
+    family : str
+        Family of metrics that is computed; random numbers are keyed by it.
+    references : dict
+        What `once` has computed.
     """
 
     cohort: Cohort
     measurements: Measurements
     source: str
     level: Level
-    rng: np.random.Generator
+    seed: int
+    family: str = ""
+    references: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def runs(self) -> Sequence[RunRecord]:
@@ -62,7 +69,8 @@ class Comparison:
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Return maps of the source and of the same real participants, each (P, C, N)."""
         tables = self.cohort.tables
-        synthetic, real = tables[self.source].whole(), tables[REAL].whole()
+        synthetic = tables[self.source].whole()
+        real = self.cohort.real_beside[self.source].whole()
         return self.level.of(synthetic), self.level.of(real[self.rows])
 
     def reference_maps(self) -> tuple[np.ndarray, np.ndarray]:
@@ -84,13 +92,35 @@ class Comparison:
         return self.cohort.real_rows(self.source)
 
     def random(self, purpose: str) -> np.random.Generator:
-        """Give the random numbers of one purpose."""
-        return self.rng
+        """Make the random numbers of one purpose, for this source alone."""
+        return keyed_generator(self.seed, *self._key, self.source, purpose)
 
     def shared_random(self, purpose: str) -> np.random.Generator:
-        """Give the random numbers of a reference that does not depend on the source."""
-        return self.rng
+        """Make the random numbers of a reference, the same beside every source."""
+        return keyed_generator(self.seed, *self._key, purpose)
 
     def once(self, what: str, compute: Callable[[], T]) -> T:
-        """Compute a reference that does not depend on the source."""
-        return compute()
+        """Compute a reference to real data once for all generators of the same participants.
+
+        Parameters
+        ----------
+        what : str
+            Name of the reference.
+        compute : callable
+            Computes it; may draw from `shared_random`, and must not depend on
+            the source beyond its participants.
+
+        Returns
+        -------
+        object
+            What ``compute`` returned.
+        """
+        participants = self.cohort.tables[self.source].participants
+        key = (*self._key, self.source == REAL, participants, what)
+        if key not in self.references:
+            self.references[key] = compute()
+        return cast("T", self.references[key])
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.family, self.level.suffix

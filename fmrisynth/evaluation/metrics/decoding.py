@@ -10,6 +10,7 @@ Legend: P participants, B supervoxels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -147,14 +148,18 @@ def compare(comparison: Comparison) -> Estimates:
     for n in (n for n in _SIZES if n <= n_trained):
         n_draws = 1 if n == n_trained else _DRAWS
         chosen = trained_on(n, f"{n} real", n_draws)
-        without = _accuracies(real, chosen)
+        without = comparison.once(f"{n} real", partial(_accuracies, real, chosen))
+        more = trained_on(n + size, f"{n} and as many more real")
+        best = finite_mean(
+            comparison.once(f"{n} and as many more real", partial(_accuracies, real, more))
+        )
         both = _accuracies(real, [{p: d.plus(others[p]) for p in participants} for d in chosen])
-        best = finite_mean(_accuracies(real, trained_on(n + size, f"{n} and as many more real")))
         rng = comparison.random(f"shuffled labels beside {n} real")
         mixed = [{p: d.plus(others[p].mixed(rng)) for p in participants} for d in chosen[:2]]
         worst, base = finite_mean(_accuracies(real, mixed)), finite_mean(without)
-        rng = comparison.random(f"bootstrap beside {n} real")
+        rng = comparison.shared_random(f"bootstrap of {n} real")
         estimates[f"decoding_real[{n}]"] = _estimate(without, rng, (0.0, 1.0), floor=chance)
+        rng = comparison.random(f"bootstrap beside {n} real")
         estimates[f"decoding_both[{n}]"] = _estimate(both, rng, (0.0, 1.0), best, chance)
         estimates[f"decoding_gain[{n}]"] = _estimate(
             both - without, rng, (-1.0, 1.0), best - base, worst - base

@@ -15,6 +15,7 @@ from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcel
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
 from fmrisynth.evaluation.measures.variance import variance_shares
 from fmrisynth.evaluation.runs.atlas import Atlas
+from fmrisynth.runtime.randomness import keyed_generator
 
 __all__ = ["HALVES", "Measurements", "measure", "without_halves"]
 
@@ -52,7 +53,7 @@ def measure(
     maps: Mapping[str, np.ndarray],
     by_type: Mapping[str, np.ndarray],
     atlas: Atlas | None,
-    rng: np.random.Generator,
+    seed: int,
 ) -> Measurements:
     """Measure all sources.
 
@@ -64,8 +65,8 @@ def measure(
         Source → group maps of the conditions, (C, V), and of the trial types, (K, V).
     atlas : Atlas or None
         Regions of the time courses.
-    rng : numpy.random.Generator
-        Draws the training participants of the copying audits.
+    seed : int
+        The user's seed; draws the training participants of the copying audits.
 
     Returns
     -------
@@ -89,7 +90,11 @@ def measure(
         shares={n: variance_shares(runs, cohort.mask) for n, runs in cohort.runs.items() if runs},
         audits={
             name: audit_copying(
-                cohort.runs[name], cohort.runs[REAL], cohort.runs[TRAINING], cohort.keys, rng
+                cohort.runs[name],
+                cohort.runs[REAL],
+                cohort.runs[TRAINING],
+                cohort.keys,
+                keyed_generator(seed, "copying", "training participants"),
             )
             for name in cohort.generators
             if cohort.training is not None

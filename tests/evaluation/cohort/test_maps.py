@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmrisynth.evaluation.cohort.maps import group_mean, span_coordinates
+from fmrisynth.evaluation.cohort.maps import group_mean
+from fmrisynth.evaluation.cohort.spans import inner_products, span_coordinates
 from fmrisynth.evaluation.measures.amplitude import effect_slope
 from fmrisynth.evaluation.measures.correlation import cross_correlation, map_correlation
 
@@ -17,7 +18,8 @@ def rng():
 
 def test_coordinates_keep_every_measure(rng):
     stack = (rng.normal(size=(20, 3000)) + 4.0).astype(np.float32)
-    coordinates = span_coordinates(stack)
+    gram = inner_products(stack, {"all": slice(0, 20)}, [("all", "all")])
+    coordinates = span_coordinates(gram["all", "all"])
     assert coordinates.shape[1] <= 21
     np.testing.assert_allclose(coordinates.sum(axis=1), 0.0, atol=1e-8)
     for measure in (map_correlation, effect_slope):
