@@ -34,7 +34,7 @@ from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
 
-__all__ = ["REAL", "TRAINING", "Evaluation", "evaluate"]
+__all__ = ["evaluate"]
 
 _MOST_LISTED = 10
 """Skipped runs that the notices list; `Evaluation.skipped` holds all."""

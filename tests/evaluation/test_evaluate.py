@@ -23,7 +23,8 @@ from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, write_metrics
 from fmrisynth.evaluation.metrics.verdict import judge
-from fmrisynth.evaluation.runs.records import Grid, summarise_runs
+from fmrisynth.evaluation.runs.grids import Grid
+from fmrisynth.evaluation.runs.records import summarise_usable_runs
 
 FRESH = Recipe(noise_seed=1)  # the same participants scanned again: what a perfect generator writes
 PLANTED = {
@@ -222,10 +223,13 @@ def test_the_same_seed_gives_the_same_table(cohort):
 def test_two_processes_find_what_one_finds(cohort, tmp_path):
     _, held_out, _, _ = cohort
     grid = Grid(held_out[0].affine, held_out[0].shape)
-    one, two = (
-        summarise_runs(held_out[:3], grid, work_dir=tmp_path / str(n), nprocs=n, progress=False)
+    (one, skipped), (two, _) = (
+        summarise_usable_runs(
+            held_out[:3], grid, work_dir=tmp_path / str(n), nprocs=n, progress=False
+        )
         for n in (1, 2)
     )
+    assert not skipped
     for first, second in zip(one, two, strict=True):
         assert first.run.label == second.run.label
         np.testing.assert_allclose(first.array("effects"), second.array("effects"), atol=1e-6)
@@ -237,9 +241,9 @@ def test_a_changed_file_is_read_again(cohort, tmp_path):
     events = tmp_path / "events.tsv"
     events.write_text(held_out[0].events.read_text())
     run = replace(held_out[0], events=events)
-    (before,) = summarise_runs([run], grid, work_dir=tmp_path, progress=False)
+    (before,), _ = summarise_usable_runs([run], grid, work_dir=tmp_path, progress=False)
     events.write_text(events.read_text().replace("fear", "dread"))
-    (after,) = summarise_runs([run], grid, work_dir=tmp_path, progress=False)
+    (after,), _ = summarise_usable_runs([run], grid, work_dir=tmp_path, progress=False)
     assert (before.trial_types, after.trial_types) == (("fear", "happy"), ("dread", "happy"))
 
 

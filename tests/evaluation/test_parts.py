@@ -25,6 +25,8 @@ from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
 from fmrisynth.evaluation.evaluate import evaluate
+from fmrisynth.evaluation.runs.grids import Grid
+from fmrisynth.evaluation.runs.records import summarise_usable_runs
 from fmrisynth.evaluation.export import write_maps, write_metrics
 from fmrisynth.evaluation.measures.copying import audit_copying
 from fmrisynth.evaluation.measures.variance import run_vectors, variance_shares
@@ -272,12 +274,12 @@ def test_time_courses_are_those_of_parcels(evaluation, atlas):
 
 def test_without_an_atlas_the_records_of_one_are_used(cohort, evaluation):
     root = cohort[0]
-    from fmrisynth.evaluation.runs.records import Grid, summarise_runs
 
     record = evaluation.records[REAL][0]
     written = record.path.stat().st_mtime_ns
     grid = Grid(record.run.affine, record.run.shape)
-    (again,) = summarise_runs([record.run], grid, work_dir=root / "work", progress=False)
+    work_dir = root / "work"
+    (again,), _ = summarise_usable_runs([record.run], grid, work_dir=work_dir, progress=False)
     assert again.path == record.path
     assert again.path.stat().st_mtime_ns == written
 

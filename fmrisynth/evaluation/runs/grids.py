@@ -15,7 +15,6 @@ import numpy as np
 from nibabel.affines import apply_affine
 from scipy import sparse
 
-from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.runs.atlas import Atlas
 
@@ -39,10 +38,6 @@ class Grid:
 
     affine: np.ndarray
     shape: tuple[int, int, int]
-
-    def holds(self, run: Run) -> bool:
-        """Tell whether a run lies on this very grid."""
-        return tuple(run.shape) == self.shape and np.allclose(run.affine, self.affine, atol=1e-3)
 
 
 def supervoxels_of(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:

@@ -33,7 +33,7 @@ from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
 from fmrisynth.runtime.files import atomic_path, make_folder
 from fmrisynth.runtime.workers import worker_pool
 
-__all__ = ["Grid", "RunRecord", "summarise_runs", "summarise_usable_runs"]
+__all__ = ["RunRecord", "summarise_usable_runs"]
 
 _FORMAT = 3
 """Raised when what a record holds changes, so that older caches are not read."""
@@ -95,40 +95,6 @@ class RunRecord:
                 return bits.astype(bool).reshape(shape)
             values = stored[name]
         return values.astype(np.float32) if values.dtype == np.float16 else values
-
-
-def summarise_runs(
-    runs: Sequence[Run],
-    grid: Grid,
-    *,
-    work_dir: Path,
-    nprocs: int = 1,
-    settings: GlmSettings | None = None,
-    progress: bool = True,
-) -> tuple[RunRecord, ...]:
-    """Summarise runs, every one of which must be usable.
-
-    Parameters
-    ----------
-    runs, grid, work_dir, nprocs, settings, progress
-        As for `summarise_usable_runs`.
-
-    Returns
-    -------
-    tuple of RunRecord
-        In the order of ``runs``.
-
-    Raises
-    ------
-    DataError
-        When a run cannot be read or fitted; the message names the file.
-    """
-    records, skipped = summarise_usable_runs(
-        runs, grid, work_dir=work_dir, nprocs=nprocs, settings=settings, progress=progress
-    )
-    if skipped:
-        raise DataError(next(iter(skipped.values())))
-    return tuple(record for record in records if record is not None)
 
 
 def summarise_usable_runs(
