@@ -7,11 +7,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fmrisynth.bids.headers import check_present
 from fmrisynth.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["UNNAMED_TRIAL_TYPE", "events_table_bytes", "read_events"]
 
@@ -186,6 +188,8 @@ def _usable_rows(table: _Table, path: Path) -> pd.DataFrame:
             log.warning("%s: the column modulation is ignored, it is not numeric", path)
         else:
             columns["modulation"] = [value for value in modulation if value is not None]
+    import pandas as pd  # loaded with the first table: finding runs does not need it
+
     return pd.DataFrame(columns)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Run
@@ -16,12 +16,14 @@ from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
-from fmrisynth.model.model import read_info
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from fmrisynth.model.model import ModelInfo
 
 __all__ = ["preview"]
 
@@ -91,7 +93,7 @@ def _participant(
     """Describe the participant level."""
     out = settings.output_dir
     if settings.model_path.exists():
-        info = read_info(settings.model_path)
+        info = _read_info(settings)
         model = _model(settings, info.config, info.split, "is there and will be loaded")
         training, model_files = [], []
     elif settings.model_dir is not None:
@@ -121,7 +123,7 @@ def _participant(
 
 def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dict[str, Any]:
     """Describe the group level."""
-    info = read_info(settings.model_path)
+    info = _read_info(settings)
     problems: dict[Path, str] = {}
     synthetic = find_own_runs(settings.output_dir, problems)
     held_out = sorted({r.participant for r in real} - set(info.split.training))
@@ -141,6 +143,13 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
         "reads": _read([*real, *synthetic, *(run for runs in compared.values() for run in runs)]),
         "writes": _written([*pages, out / "logs" / "CITATION.md", *results]),
     }
+
+
+def _read_info(settings: Settings) -> ModelInfo:
+    """Read what config.json of the model says; only this needs the networks to be loaded."""
+    from fmrisynth.model.model import read_info
+
+    return read_info(settings.model_path)
 
 
 def _model(settings: Settings, config: ModelConfig, split: Split, state: str) -> dict[str, Any]:

@@ -48,7 +48,6 @@ def from_json(kind: type[Config], content: Any, source: str) -> Config:
     """
     if not isinstance(content, Mapping):
         raise ModelError(f"{source} is {content!r}, expected an object of settings.")
-    content = _with_present_names(kind, content)
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     unknown, missing = sorted(content.keys() - set(names)), sorted(set(names) - content.keys())
@@ -67,12 +66,6 @@ def from_json(kind: type[Config], content: Any, source: str) -> Config:
 def _former_names(kind: Any) -> dict[str, str]:
     """Return the present names of the settings that version 0.1 named otherwise."""
     return {f.metadata["formerly"]: f.name for f in fields(kind) if "formerly" in f.metadata}
-
-
-def _with_present_names(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the settings of a model directory that version 0.1 wrote."""
-    former = {old: new for old, new in _former_names(kind).items() if new not in content}
-    return {former.get(name, name): value for name, value in content.items()}
 
 
 def _value(hint: Any, value: Any, source: str) -> Any:

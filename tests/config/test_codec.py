@@ -206,24 +206,11 @@ def test_impossible_values_are_refused_before_any_work(name, value):
         override(PRESETS["demo"], {name: value})
 
 
-FORMER = {  # settings of version 0.1: section, former name, present name
+FORMER = {  # settings of version 0.1 with their sections → present name
     ("denoiser", "evoked", "people"): "participant_rank",
     ("denoiser", "noise_people"): "noise_participant_rank",
     ("sampling", "observation_noise"): "decoder_noise",
 }
-
-
-@pytest.mark.parametrize(("former", "present"), FORMER.items(), ids=lambda x: str(x[-1]))
-def test_a_model_of_version_0_1_is_read(former, present):
-    content = to_json(ModelConfig())
-    section = content
-    for name in former[:-1]:
-        section = section[name]
-    section[former[-1]] = section.pop(present)
-    assert from_json(ModelConfig, content, "config.json") == ModelConfig()
-    section[present] = section[former[-1]]  # both names at once are a mistake
-    with pytest.raises(ModelError, match=former[-1]):
-        from_json(ModelConfig, content, "config.json")
 
 
 def test_settings_of_version_0_1_are_accepted_with_a_warning(caplog):
