@@ -64,8 +64,8 @@ def make(
             valid=torch.ones(batch, length, dtype=torch.bool),
             evoked=torch.zeros(batch, frames, len(TASKS), 2),
             anatomy=torch.randn(batch, 2, edge, edge, edge),
-            kept=torch.ones(batch),
-            anatomy_kept=torch.ones(batch),
+            condition_mask=torch.ones(batch),
+            anatomy_mask=torch.ones(batch),
         )
     return {"ours": ours, "monai": theirs}, x, condition
 

@@ -41,7 +41,7 @@ class LatentSpace(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Latent channels C."""
+        """Number of latent channels C."""
         return len(self.shift)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Network blocks: embeddings, attention, the convolutional and the Transformer block.
+"""Build networks from embeddings, attention, convolutional and Transformer blocks.
 
 Legend: B batch, D channels, X Y Z space, N tokens of space, L tokens of the
 condition, E width of the condition.
@@ -28,7 +28,7 @@ LARGEST_WEIGHTS = 2048**2  # attention weights per head that are written out on 
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay out weights as 3D convolution is fastest, in place."""
+    """Lay out weights in the order in which 3D convolution is fastest, in place."""
     return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
@@ -41,7 +41,7 @@ def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:
 
 
 def sinusoid(values: Tensor, width: int, longest: float = 1e4) -> Tensor:
-    """Sinusoidal embedding (..., width) of real numbers (...), Vaswani et al. 2017 §3.5."""
+    """Embed real numbers (...) by sinusoids, (..., width), Vaswani et al. 2017 §3.5."""
     half = width // 2
     frequencies = torch.exp(-math.log(longest) * torch.arange(half, device=values.device) / half)
     angles = values.float()[..., None] * frequencies
@@ -57,12 +57,12 @@ def position_embedding(shape: tuple[int, int, int], width: int, device: torch.de
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """X · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
+    """Compute x · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens to themselves or to a context.
+    """Let tokens attend to themselves or to a context, with several heads.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """(B, N, D) attend to (B, L, E), of which only `valid` (B, L) tokens count."""
+        """Let (B, N, D) attend to those of (B, L, E) that are `valid` (B, L)."""
         source = x if context is None else context
         q = rearrange(self.query(x), "b n (h d) -> b h n d", d=self.head_width)
         k, v = rearrange(
@@ -95,7 +95,7 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention, (B, H, N, d) to (B, H, L, d) under a mask (B, 1, 1, L).
+    """Compute scaled dot-product attention of (B, H, N, d) to (B, H, L, d), masked (B, 1, 1, L).
 
     On a CPU the fused kernel is slower than two matrix products as long as the
     N × L weights fit into memory with ease; elsewhere, and beyond, it is used.
@@ -110,7 +110,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class TransformerBlock(nn.Module):
-    """AdaLN-Zero block (Peebles & Xie 2023) with cross-attention to condition tokens.
+    """Apply an AdaLN-Zero block (Peebles & Xie 2023) with cross-attention to condition tokens.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class TransformerBlock(nn.Module):
             zero_(self.cross.out)
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
-        """(B, N, D), pooled condition (B, E), tokens (B, L, E'), valid (B, L)."""
+        """Map (B, N, D) under a pooled condition (B, E) and tokens (B, L, E'), valid (B, L)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(pooled).chunk(6, dim=-1)
         x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
         if self.cross is not None:
@@ -147,7 +147,7 @@ class TransformerBlock(nn.Module):
 
 
 class FilmBlock(nn.Module):
-    """Convolutional residual block whose second half is scaled and shifted (FiLM, Perez 2018)."""
+    """Apply a convolutional residual block, modulated by the condition (FiLM, Perez 2018)."""
 
     def __init__(self, width: int, condition_width: int, groups: int = 32) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class FilmBlock(nn.Module):
         self.conv2 = zero_(nn.Conv3d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
-        """(B, D, X, Y, Z), pooled condition (B, E)."""
+        """Map (B, D, X, Y, Z) under a pooled condition (B, E)."""
         shift, scale = self.modulation(pooled)[:, :, None, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = F.silu(self.norm2(h) * (1 + scale) + shift)

@@ -1,7 +1,7 @@
-"""Weights and configurations on disk: written whole or not at all, read without executing anything.
+"""Write weights and configurations atomically, and read them without executing anything.
 
-Weights are safetensors, configurations JSON. Loading is strict about keys and
-shapes, and says which file does not fit and why.
+Weights are safetensors, configurations JSON. Loading is strict about keys and shapes, and
+says which file does not fit and why.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def hash_json(content: Any) -> str:
-    """SHA-256 of a JSON value, independent of key order."""
+    """Compute the SHA-256 of a JSON value, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of files, in the order given."""
+    """Compute the SHA-256 over the bytes of files, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as stream:
@@ -112,14 +112,14 @@ def load_weights(path: Path, module: nn.Module) -> None:
     ModelError
         Names or shapes differ; the message lists the first of them.
     """
-    found = load_tensors(path)
+    tensors = load_tensors(path)
     expected = module.state_dict()
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
+    missing = sorted(expected.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - expected.keys())
     shapes = [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
     ]
     problems = [f"missing {name}" for name in missing[:3]]
     problems += [f"unexpected {name}" for name in unexpected[:3]] + shapes[:3]
@@ -129,9 +129,9 @@ def load_weights(path: Path, module: nn.Module) -> None:
             f"{path} does not fit its configuration ({count} tensors differ): "
             f"{'; '.join(problems)}. Was config.json changed, or is it from another version?"
         )
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ModelError(
                 f"{path}: {name} holds NaN or Inf, so the model makes nothing but that. Train anew."
             )
-    module.load_state_dict(found)
+    module.load_state_dict(tensors)

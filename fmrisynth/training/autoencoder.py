@@ -35,13 +35,13 @@ CANDIDATES = 64  # latent vectors of each volume that dead codes may be put on
 
 
 class Volumes(Protocol):
-    """Residual volumes on the model grid, zero outside of the brain."""
+    """Give residual volumes on the model grid, zero outside of the brain."""
 
     def __len__(self) -> int:
         """Count the volumes."""
 
     def frames(self, indices: np.ndarray) -> np.ndarray:
-        """Volumes by number, (B,) → (B, X, Y, Z) float32."""
+        """Read volumes by number, (B,) → (B, X, Y, Z) float32."""
 
 
 def fit_autoencoder(
@@ -87,7 +87,7 @@ def fit_autoencoder(
 
 
 def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tuple[Tensor, Tensor]:
-    """Principal components of the blocks that become one latent voxel.
+    """Compute the principal components of the blocks that become one latent voxel.
 
     Parameters
     ----------
@@ -117,22 +117,22 @@ def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tupl
 
 
 class AutoencoderLearner:
-    """One training of the autoencoder, step by step (`fmrisynth.training.loop.Learner`).
+    """Train the autoencoder, one optimisation step at a time (`fmrisynth.training.loop.Learner`).
 
     Parameters
     ----------
     fabric : lightning_fabric.Fabric
         Device, precision and processes.
     config : VQGANConfig
-        Shape of the network.
+        Architecture of the network.
     training : AutoencoderTraining
-        How to train it.
+        Settings of the training.
     volumes : Volumes
-        What to train it on.
-    mask : numpy.ndarray of shape (X, Y, Z), bool
-        Brain: where the error counts.
+        Training volumes.
+    mask : ndarray of shape (X, Y, Z), bool
+        Brain voxels, in which the error counts.
     seed : int
-        All that is random follows from it and the number of the step.
+        Seed of all that is random, together with the number of the step.
     initial_state : mapping of str to Tensor, optional
         Weights to start from (`fmrisynth.model.autoencoder.taming`).
     """
@@ -175,14 +175,14 @@ class AutoencoderLearner:
 
     @property
     def averaged(self) -> VQGAN:
-        """The autoencoder with averaged weights: what to save and use."""
+        """The autoencoder with averaged weights, which are saved and used."""
         module = self.average.module
         assert isinstance(module, VQGAN)
         return module
 
     @torch.no_grad()
     def _start(self, initial_state: Mapping[str, Tensor] | None) -> None:
-        """Start from given weights, or put linear path and codebook on the data."""
+        """Start from given weights, or initialise linear path and codebook by the data."""
         count = min(len(self.volumes), STARTING_VOLUMES)
         spread = np.linspace(0, len(self.volumes) - 1, count).astype(int)
         x = torch.from_numpy(self.volumes.frames(spread))[:, None].to(self.fabric.device)
@@ -203,7 +203,7 @@ class AutoencoderLearner:
             self.codebook = codebook
 
     def _rows(self, z: Tensor) -> Tensor:
-        """Latent vectors inside of the brain, (B, C, x, y, z) → (N, C)."""
+        """Collect the latent vectors inside of the brain, (B, C, x, y, z) → (N, C)."""
         return rearrange(z[:, :, self.inside], "b c n -> (b n) c").contiguous()
 
     def _mean(self, tensor: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class AutoencoderLearner:
         return dict(zip(names, self._mean(stacked), strict=True))
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return this process's share of the volumes of a step, and which to quantise."""
+        """Draw this process's share of the volumes of a step, and which of them to quantise."""
         size = self.training.batch_size
         generator = step_generator(self.seed, step)
         indices = torch.randint(len(self.volumes), (size,), generator=generator)
@@ -292,7 +292,7 @@ class AutoencoderLearner:
         return total
 
     def _codebook_step(self, code: Quantized, step: int) -> Tensor:
-        """Let the codes follow the latents of this step, and revive the dead ones."""
+        """Update the codes by the latents of this step, and revive the dead ones."""
         assert self.codebook is not None
         rows = self._rows(code.z)
         mine = shard(self.training.batch_size, self.fabric)
@@ -315,7 +315,7 @@ class AutoencoderLearner:
         return rows.new_tensor(float(revived))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on as if never stopped."""
+        """Return all that a resumed training needs to repeat an unbroken one."""
         state: dict[str, Any] = {
             "net": self.net.state_dict(),
             "critic": self.critic.state_dict(),
@@ -339,6 +339,7 @@ class AutoencoderLearner:
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

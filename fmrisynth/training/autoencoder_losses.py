@@ -1,4 +1,4 @@
-"""Terms of the autoencoder's losses, each a pure function in float32."""
+"""Compute the terms of the autoencoder's losses, each by a pure function in float32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 def reconstruction_error(
     x_hat: Tensor, x: Tensor, mask: Tensor, kind: Literal["l1", "l2"]
 ) -> Tensor:
-    """Mean absolute or squared error inside the brain.
+    """Average the absolute or squared error inside the brain.
 
     Parameters
     ----------
@@ -38,18 +38,18 @@ def reconstruction_error(
 
 
 def explained_variance(x_hat: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-    """1 − Σ(x − x̂)² / Σx² inside the brain; residuals have no mean to remove."""
+    """Compute 1 − Σ(x − x̂)² / Σx² inside the brain; residuals have no mean to remove."""
     x = x.float() * mask
     return 1 - (x_hat.float() * mask - x).square().sum() / x.square().sum()
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """½ (E max(0, 1 − D(x)) + E max(0, 1 + D(x̂))), Lim & Ye 2017 (arXiv 1705.02894)."""
+    """Compute ½ (E max(0, 1 − D(x)) + E max(0, 1 + D(x̂))), Lim & Ye 2017 (arXiv 1705.02894)."""
     return 0.5 * (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean())
 
 
 def hinge_generator(fake: Tensor) -> Tensor:
-    """−E D(x̂): what the decoder lowers to be taken for real."""
+    """Compute −E D(x̂), which is low where decoded volumes are scored as real."""
     return -fake.float().mean()
 
 
@@ -61,7 +61,7 @@ def adaptive_weight(
     maximum: float,
     mean: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> Tensor:
-    """λ = ‖∇ reconstruction‖ / ‖∇ adversarial‖ at the last layer (Esser et al. 2021, Eq. 7).
+    """Compute λ = ‖∇ reconstruction‖ / ‖∇ adversarial‖ at the last layer (Esser 2021, Eq. 7).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the autoencoder minimises: its settings, and the terms of one forward pass."""
+"""Compute the autoencoder's objective: the terms of its loss in one forward pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["AutoencoderObjective"]
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a module without collecting any in it."""
+    """Let gradients pass through a module without accumulating any in it."""
     module.requires_grad_(False)
     try:
         yield
@@ -33,18 +33,18 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 class AutoencoderObjective(nn.Module):
-    """The autoencoder's forward pass with the terms of its loss.
+    """Compute the autoencoder's forward pass with the terms of its loss.
 
-    The terms are made in `forward`, so that the gradients behind the adaptive
-    weight are taken inside of the wrapper that Fabric puts around a module:
-    outside of it they would pass for a backward pass of their own.
+    `forward` computes the terms, so that the gradients behind the adaptive weight are
+    computed inside of the wrapper that Fabric puts around a module; outside of it they
+    would count as a backward pass of their own.
 
     Parameters
     ----------
     net : VQGAN
         The autoencoder.
     training : AutoencoderTraining
-        Which terms count, and how much.
+        Weights of the terms.
     mask : Tensor of shape (X, Y, Z), bool
         Brain.
     mean : callable
@@ -69,16 +69,16 @@ class AutoencoderObjective(nn.Module):
     def forward(
         self, x: Tensor, quantised: Tensor, critic: PatchDiscriminator, progress: float
     ) -> tuple[dict[str, Tensor], Tensor, Quantized]:
-        """Decode a batch and tell how good that is.
+        """Encode and decode a batch, and compute the terms of the loss.
 
         Parameters
         ----------
         x : Tensor of shape (B, 1, X, Y, Z)
             Volumes.
         quantised : Tensor of shape (B,), bool
-            Which samples the decoder sees quantised.
+            Samples whose latents are quantised before decoding.
         critic : PatchDiscriminator
-            Judges the decoded volumes; it learns nothing here.
+            Scores the decoded volumes; its own weights get no gradient here.
         progress : float
             Share of the training that is over, in [0, 1].
 
@@ -114,7 +114,7 @@ class AutoencoderObjective(nn.Module):
     def _adversarial(
         self, reconstruction: Tensor, x_hat: Tensor, critic: PatchDiscriminator, progress: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the adversarial term and its adaptive weight; zeros before its start."""
+        """Compute the adversarial term and its adaptive weight; zeros before its start."""
         config = self.settings.adversarial
         factor = config.factor(progress)
         if factor == 0:

@@ -138,7 +138,7 @@ class DiffusionLearner:
 
     @property
     def averaged(self) -> Denoiser:
-        """The denoiser with averaged weights."""
+        """The denoiser with averaged weights, which are saved and used."""
         module = self.ema.module
         assert isinstance(module, Denoiser)
         return module
@@ -195,8 +195,8 @@ class DiffusionLearner:
             uniform[0] = (index + uniform[0]) / self.training.batch_size
             condition = replace(
                 condition,
-                kept=(uniform[1:2] >= self.training.condition_dropout).float(),
-                anatomy_kept=(uniform[2:3] >= self.training.anatomy_dropout).float(),
+                condition_mask=(uniform[1:2] >= self.training.condition_dropout).float(),
+                anatomy_mask=(uniform[2:3] >= self.training.anatomy_dropout).float(),
             )
             drawn.append((latents, condition))
             # every window has a synthetic participant's noise, not that of its own participant

@@ -1,4 +1,7 @@
-"""The diffusion loss: mean squared error of the prediction, inside the brain, in frame space."""
+"""Compute the diffusion loss: the mean squared error of the prediction inside the brain.
+
+Legend: B windows, T frames, C latent channels, X Y Z latent grid.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,30 @@ def diffusion_loss(
     condition: Condition,
     mask: Tensor,
 ) -> Tensor:
-    """MSE of v (Salimans & Ho 2022) or ε (Ho et al. 2020) at given angles.
+    """Compute the MSE of v (Salimans & Ho 2022) or ε (Ho et al. 2020) at given angles.
 
-    A loss in whitened coordinates does not learn the evoked maps: the signal
-    lives in the modes of large variance.
+    It is computed in the space of frames. A loss in coordinates that whiten the noise does
+    not learn the evoked maps, whose signal lies in the modes of large variance.
 
     Parameters
     ----------
     denoiser : torch.nn.Module
         Called with (noisy latents, theta, condition).
     prediction : str
-        ``v`` or ``epsilon``.
-    latents, noise : torch.Tensor
-        (B, T, C, X, Y, Z), x_0 and ε.
-    theta : torch.Tensor
-        (B,).
+        Target, ``v`` or ``epsilon``.
+    latents, noise : Tensor of shape (B, T, C, X, Y, Z)
+        Latents x_0 and noise ε.
+    theta : Tensor of shape (B,)
+        Angles.
     condition : Condition
-        Of the B windows.
-    mask : torch.Tensor
-        (X, Y, Z) bool.
+        Condition of the B windows.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
 
     Returns
     -------
-    torch.Tensor
-        Scalar, float32.
+    Tensor of shape ()
+        float32.
     """
     cos, sin = (f.view(-1, 1, 1, 1, 1, 1) for f in (theta.cos(), theta.sin()))
     noisy = cos * latents + sin * noise

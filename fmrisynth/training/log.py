@@ -1,4 +1,4 @@
-"""What a training went through: its losses as CSV, for TensorBoard, and as a picture."""
+"""Log the losses of a training as CSV and for TensorBoard, and draw them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG_NAME, CURVES_NAME = "log.csv", "curves.png"
 
 @dataclass
 class TrainingLog:
-    """Averages the losses over a few steps and appends them to a CSV file and to TensorBoard's.
+    """Average the losses over a few steps, and append them to a CSV file and to TensorBoard's.
 
     Attributes
     ----------
@@ -38,14 +38,14 @@ class TrainingLog:
     _events: EventsWriter | None = None
 
     def open(self, step: int) -> None:
-        """Go on after `step`: what an unbroken run would not have after it is dropped."""
+        """Continue the log after `step`; later rows of an interrupted training are dropped."""
         if self.path.is_file():
             with open(self.path, newline="", encoding="utf-8") as stream:
                 rows = list(csv.reader(stream))
             # the last row of a process that was killed may be torn
-            kept = rows[:1] + [r for r in rows[1:] if len(r) == len(rows[0]) and int(r[0]) <= step]
+            valid = rows[:1] + [r for r in rows[1:] if len(r) == len(rows[0]) and int(r[0]) <= step]
             with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
-                csv.writer(stream).writerows(kept)
+                csv.writer(stream).writerows(valid)
         # tensorboardX's own SummaryWriter writes in a thread, where an error such as a full disk
         # ends in a traceback and the training goes on without it
         folder = make_folder(self.path.with_name("tensorboard"))
@@ -55,12 +55,12 @@ class TrainingLog:
         self._write_event(Event(step=step + 1, session_log=restart))  # drops what came after
 
     def add(self, losses: Mapping[str, float | Tensor]) -> dict[str, float]:
-        """Note the losses of one step; return them as numbers."""
+        """Add the losses of one step to the pending ones; return them as numbers."""
         self.pending.append({k: float(v) for k, v in losses.items()})
         return self.pending[-1]
 
     def write(self, step: int, elapsed: float) -> None:
-        """Write the mean of what is pending as the row of `step`; `elapsed` in s."""
+        """Write the mean of the pending losses as the row of `step`; `elapsed` in s."""
         if not self.pending:
             return
         means = {
@@ -78,7 +78,7 @@ class TrainingLog:
         self.pending.clear()
 
     def close(self) -> None:
-        """Close what TensorBoard reads."""
+        """Close TensorBoard's file."""
         if self._events is not None:
             self._events.close()
 

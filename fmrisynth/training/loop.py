@@ -1,8 +1,8 @@
-"""The training loop that both models share: budget, schedule, averaging, logs, resuming.
+"""Run the training loop that autoencoder and denoiser share: budget, schedule, logs, resuming.
 
-Everything random in a training step is drawn from generators seeded by (seed,
-step, sample index), so that a resumed run, or one spread over several
-processes, repeats an unbroken one.
+Everything random in a training step is drawn from generators seeded by (seed, step,
+sample index), so that a resumed training, or one spread over several processes, repeats
+an unbroken one.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ LOG_EVERY = 10  # steps averaged into one row of the log
 
 
 class TrainingInterrupted(FmrisynthError):
-    """A signal asked the training to stop; its state has been written."""
+    """Report that a signal stopped the training, after its state was written."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: by steps, by wall-clock time, or whichever ends first.
+    """Limit a training by steps, by wall-clock time, or by whichever ends first.
 
     Attributes
     ----------
     max_steps : int
-        Optimisation steps at most.
+        Largest number of optimisation steps.
     max_seconds : float or None
-        Wall-clock seconds at most; None leaves the steps alone to decide, and
-        makes the training repeatable.
+        Wall-clock limit, s; None limits the steps alone, which makes the training
+        repeatable.
     """
 
     max_steps: int
     max_seconds: float | None = None
 
     def progress(self, step: int, elapsed: float) -> float:
-        """Share of the budget that is used up, in [0, 1]."""
+        """Compute the share of the budget that is used up, in [0, 1]."""
         share = step / self.max_steps
         if self.max_seconds is not None:
             share = max(share, elapsed / self.max_seconds)
@@ -71,20 +71,20 @@ class Budget:
 
 
 class Learner(Protocol):
-    """What the loop trains."""
+    """Define what the loop needs of a training."""
 
     def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
         """Make one optimisation step; return the named losses."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on as if never stopped."""
+        """Return all that a resumed training needs to repeat an unbroken one."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
 
 
 def cosine_warmup(progress: float, warmup: float) -> float:
-    """Learning-rate factor: linear warm-up, then half a cosine to zero.
+    """Compute the learning-rate factor: linear warm-up, then half a cosine to zero.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def cosine_warmup(progress: float, warmup: float) -> float:
 
 
 def step_generator(seed: int, step: int, index: int = 0) -> torch.Generator:
-    """Return a CPU generator that depends on nothing but (seed, step, sample index)."""
+    """Return a CPU generator that depends on (seed, step, sample index) alone."""
     state = np.random.SeedSequence([seed, step, index]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
@@ -116,7 +116,7 @@ def shard(global_batch: int, fabric: Fabric) -> range:
 
 
 class Ema:
-    """Exponential moving average of a module's weights, with a warm-up for short runs.
+    """Average a module's weights exponentially, with a warm-up for short trainings.
 
     The decay at update n is min(decay_max, (1 + n) / (10 + n)).
     """
@@ -133,11 +133,11 @@ class Ema:
         averaged: list[Tensor] = list(self.module.parameters())
         current = [p.detach() for p in self._source.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
-        for mine, theirs in zip(self.module.buffers(), self._source.buffers(), strict=True):
-            mine.copy_(theirs)
+        for buffer, source in zip(self.module.buffers(), self._source.buffers(), strict=True):
+            buffer.copy_(source)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """State of the averaged module."""
+        """Return the state of the averaged module."""
         return self.module.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -147,7 +147,7 @@ class Ema:
 
 @contextmanager
 def _stop_flag() -> Iterator[list[str]]:
-    """Collect SIGTERM and SIGUSR1 (SLURM's preemption) instead of dying of them."""
+    """Collect SIGTERM and SIGUSR1 (SLURM's preemption) instead of ending the process."""
     received: list[str] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -178,9 +178,9 @@ def run_learner(
     Parameters
     ----------
     learner : Learner
-        What is trained.
+        The training, step by step.
     budget : Budget
-        When to stop; also drives the learning-rate schedule.
+        Limit of the training, which also drives the learning-rate schedule.
     fabric : lightning_fabric.Fabric
         Device, precision and processes; only rank 0 writes.
     directory : pathlib.Path

@@ -22,7 +22,7 @@ DIFFUSION_SHARE = 0.6  # the rest is left to encoding and noise
 
 
 class TrainingFolders(NamedTuple):
-    """Folders of the training states, named by a hash of all that decides the result.
+    """Hold the folders of the training states, named by a hash of all that decides the result.
 
     Attributes
     ----------

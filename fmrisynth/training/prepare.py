@@ -108,7 +108,7 @@ class TrainingData:
 def prepare_training(
     runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric: Fabric
 ) -> TrainingData:
-    """Bring the runs of the participants that are not held out into the form to learn from.
+    """Prepare the runs of the participants that are not held out.
 
     Parameters
     ----------
@@ -186,12 +186,12 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
             mask = load_mask(run)
             masks.append((load_bold(run).mask if mask is None else mask, run.affine))
         except DataError as error:
-            log.warning("not asked for its brain mask: %s", error)
+            log.warning("without a usable brain mask: %s", error)
     if not masks:
         raise DataError(
-            f"None of the {len(chosen)} runs looked at has a usable brain mask; see the log."
+            f"None of {len(chosen)} training runs has a usable brain mask; the log says why."
         )
-    # the network's strides: the autoencoder's and one halving per level; the denoiser pads its own
+    # the strides of the autoencoder; the denoiser pads the grid to its own
     multiple = config.autoencoder.factor
     grid = choose_grid(masks, config.preprocess.voxel_size, multiple)
     log.info("model grid %s, %d brain voxels", grid.shape, grid.mask.sum())
@@ -239,6 +239,6 @@ def _prepare_runs(
 def _condition(
     data: RunData, events: pd.DataFrame, vocabulary: Vocabulary, config: PreprocessConfig
 ) -> RunCondition:
-    """Describe a training run as the denoiser is told of it."""
+    """Describe a training run to the denoiser."""
     anatomy = np.stack([data.mean, data.noise_sd])
     return RunCondition(data.run, events, anatomy, vocabulary, len(data.frames), config.high_pass)

@@ -1,4 +1,4 @@
-"""Training states on disk: written whole or not at all, read without executing anything."""
+"""Write training states atomically, and read them without executing anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_training_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the OSError that an error was raised on the way out of, else the error itself."""
+    """Return the OSError in whose handling an error was raised, else the error itself."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__

@@ -65,8 +65,8 @@ def batch_of(config: ModelConfig, words: Vocabulary, n: int, device: str) -> tup
             valid=torch.ones(2, length, dtype=torch.bool),
             evoked=torch.randn(2, frames, types, 2),
             anatomy=torch.randn(2, 2, edge, edge, edge),
-            kept=torch.ones(2),
-            anatomy_kept=torch.ones(2),
+            condition_mask=torch.ones(2),
+            anatomy_mask=torch.ones(2),
         )
         return torch.randn(2, frames, config.autoencoder.latent_channels, n, n, n), condition
 

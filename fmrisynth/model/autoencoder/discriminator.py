@@ -1,4 +1,4 @@
-"""3D patch discriminator: one realness score for each overlapping block of a volume."""
+"""Score how real each overlapping block of a volume is: a 3D patch discriminator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PatchDiscriminator"]
 
 
 class PatchDiscriminator(nn.Module):
-    """Strided 4³ convolutions; GroupNorm, so that no sample depends on its batch."""
+    """Score blocks by strided 4³ convolutions; GroupNorm keeps samples of a batch independent."""
 
     def __init__(self, config: AdversarialConfig, in_channels: int = 1) -> None:
         super().__init__()
@@ -29,5 +29,5 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of blocks, (B, 1, X, Y, Z) → (B, 1, X/2^layers, …)."""
+        """Score the blocks of volumes, (B, 1, X, Y, Z) → (B, 1, X/2^layers, …)."""
         return self.layers(x.contiguous(memory_format=torch.channels_last_3d))

@@ -1,8 +1,9 @@
-"""Vector quantiser, and the codebook that learns as a moving average with revival.
+"""Quantise latent vectors, and train the codebook as a moving average with revival.
 
 Equation numbers are those of van den Oord et al., "Neural Discrete
-Representation Learning" (2017, arXiv 1711.00937). Shapes: ``B`` batch, ``C``
-channels, ``x y z`` latent voxels, ``N`` latent vectors, ``K`` codes.
+Representation Learning" (2017, arXiv 1711.00937).
+
+Legend: B batch, C channels, x y z latent voxels, N latent vectors, K codes, M candidates.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DISTANCES_AT_ONCE = 1 << 24  # 64 MiB of float32
 
 
 class Quantized(NamedTuple):
-    """Latents and their codes.
+    """Hold latents and their codes.
 
     Attributes
     ----------
@@ -31,11 +32,11 @@ class Quantized(NamedTuple):
     z_q : Tensor of shape (B, C, x, y, z)
         The nearest codes; gradients pass straight through to `z`.
     indices : Tensor of shape (B, x, y, z), int64
-        Which codes these are.
+        Numbers of the codes.
     loss : Tensor
         Codebook and weighted commitment terms, to be minimised.
     perplexity : Tensor
-        exp of the entropy of code use: how many codes are in even use.
+        exp of the entropy of code use: the number of codes in even use.
     usage : Tensor
         Share of the codes that were used at all, in [0, 1].
     """
@@ -49,14 +50,14 @@ class Quantized(NamedTuple):
 
     @classmethod
     def without_codebook(cls, z: Tensor) -> Quantized:
-        """Latents that no codebook has touched."""
+        """Hold latents that are not quantised."""
         zero = z.new_zeros((), dtype=torch.float32)
         nowhere = torch.zeros_like(z[:, 0], dtype=torch.int64)
         return cls(z, z, nowhere, zero, zero, zero)
 
 
 def nearest_code(z: Tensor, codes: Tensor) -> Tensor:
-    """Index of the code nearest to each vector, (N, C), (K, C) → (N,) int64.
+    """Find the code nearest to each vector, (N, C), (K, C) → (N,) int64.
 
     |z − e|² without |z|², which is the same for all codes; in pieces, so that
     8192 codes do not need N × 8192 distances at once.
@@ -69,7 +70,7 @@ def nearest_code(z: Tensor, codes: Tensor) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """Replaces each latent vector by the nearest of K code vectors."""
+    """Replace each latent vector by the nearest of K code vectors."""
 
     def __init__(
         self, codes: int, channels: int, *, commitment_weight: float, learn_by_gradient: bool
@@ -113,7 +114,7 @@ class VectorQuantizer(nn.Module):
 
 
 def _mean_square(difference: Tensor, inside: Tensor | None) -> Tensor:
-    """Mean square over the latent voxels that count, (B, C, x, y, z) → ()."""
+    """Average squares over the latent voxels that count, (B, C, x, y, z) → ()."""
     if inside is None:
         return difference.square().mean()
     count = inside.sum() * difference.shape[0] * difference.shape[1]
@@ -121,20 +122,19 @@ def _mean_square(difference: Tensor, inside: Tensor | None) -> Tensor:
 
 
 class CodebookAverage:
-    """Moving averages that the codes follow (appendix A.1), and revival of dead codes.
+    """Train codes as moving averages of latent vectors (appendix A.1), and revive dead codes.
 
-    Kept outside of `VectorQuantizer`, whose weights are then all that a trained
-    model holds.
+    It is not part of `VectorQuantizer`, so that a trained model holds the codes alone.
 
     Parameters
     ----------
     quantizer : VectorQuantizer
         Its codes are written.
     decay : float
-        Share of the past that each update keeps (γ).
+        Weight γ of the past in each update.
     revive_below : float
         A code is dead when it wins less than this share of an even share; it
-        is put on a random latent vector.
+        is moved to a random latent vector.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class CodebookAverage:
 
     @torch.no_grad()
     def start(self, z: Tensor, generator: torch.Generator, *, rounds: int = 5) -> None:
-        """Put the codes on the data: random latent vectors, then some rounds of k-means.
+        """Initialise the codes by random latent vectors and some rounds of k-means.
 
         Parameters
         ----------
@@ -163,8 +163,8 @@ class CodebookAverage:
         self.codes.copy_(z[order[:amount].to(z.device)])
         for _ in range(rounds):
             counts, sums = self._won(z, nearest_code(z, self.codes))
-            kept = counts > 0
-            self.codes[kept] = sums[kept] / counts[kept, None]
+            used = counts > 0
+            self.codes[used] = sums[used] / counts[used, None]
         self.counts = torch.ones_like(self.counts)
         self.sums = self.codes.detach().clone()
 
@@ -172,7 +172,7 @@ class CodebookAverage:
     def update(
         self, z: Tensor, indices: Tensor, candidates: Tensor, fabric: Fabric | None = None
     ) -> int:
-        """Follow one batch.
+        """Update the codes by one batch.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class CodebookAverage:
         indices : Tensor of shape (N,)
             The codes that won them.
         candidates : Tensor of shape (M, C)
-            Latent vectors that dead codes are put on, the same in all processes.
+            Latent vectors that dead codes are moved to, the same in all processes.
         fabric : lightning_fabric.Fabric, optional
             Adds up the batches of all processes.
 
@@ -206,7 +206,7 @@ class CodebookAverage:
         return len(dead)
 
     def _won(self, z: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how many latent vectors each code won, and their sum."""
+        """Count the latent vectors that each code won, and sum them."""
         counts = torch.bincount(indices, minlength=len(self.codes)).to(z.dtype)
         return counts, torch.zeros_like(self.sums).index_add_(0, indices, z)
 

@@ -1,8 +1,9 @@
-"""3D VQ-GAN of Kim et al.: an encoder and a decoder around a vector quantiser.
+"""Encode volumes to latents and decode them: the 3D VQ-GAN of Kim et al.
 
-Shapes: ``B`` batch, ``C`` channels, ``X Y Z`` voxels, ``x y z`` latent voxels
-(a quarter of ``X Y Z``). Module names are those of VQModel in
-taming-transformers, so that its checkpoints load (`fmrisynth.model.autoencoder.taming`).
+Module names are those of VQModel in taming-transformers, so that its checkpoints load
+(`fmrisynth.model.autoencoder.taming`).
+
+Legend: B batch, C channels, X Y Z voxels, x y z latent voxels.
 """
 
 from __future__ import annotations
@@ -31,25 +32,27 @@ def fold(x: Tensor, patch: int) -> Tensor:
 
 
 def unfold(x: Tensor, patch: int) -> Tensor:
-    """Inverse of `fold`, (B, C·patch³, X, Y, Z) → (B, C, X·patch, …)."""
+    """Unfold channels into blocks, as `fold` inverted: (B, C·patch³, X, …) → (B, C, X·patch, …)."""
     return rearrange(x, "b (c p q r) x y z -> b c (x p) (y q) (z r)", p=patch, q=patch, r=patch)
 
 
 def latent_mask(mask: Tensor, factor: int) -> Tensor:
-    """Latent voxels that cover any voxel of a brain mask, (X, Y, Z) → (x, y, z) bool."""
+    """Find the latent voxels that cover any voxel of a brain mask, (X, Y, Z) → (x, y, z) bool."""
     return F.max_pool3d(mask[None, None].float(), factor)[0, 0] > 0
 
 
 def _conv(inputs: int, outputs: int, *, kernel: int = 3) -> nn.Conv3d:
+    """Make a convolution that preserves the shape."""
     return nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2)
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Make a group normalisation with the published ε."""
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), 1³ convolution on x when widths differ."""
+    """Compute x + conv(silu(norm(conv(silu(norm(x)))))), x convolved (1³) where widths differ."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class ResnetBlock(nn.Module):
             self.nin_shortcut = _conv(inputs, outputs, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the spatial shape, (B, inputs, …) → (B, outputs, …)."""
+        """Apply the block, (B, inputs, …) → (B, outputs, …) of the same spatial shape."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
@@ -75,7 +78,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv3d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) → (B, C, X/2, Y/2, Z/2)."""
+        """Halve the resolution, (B, C, X, Y, Z) → (B, C, X/2, Y/2, Z/2)."""
         return self.conv(F.pad(x, (0, 1) * 3))
 
 
@@ -87,12 +90,12 @@ class Upsample(nn.Module):
         self.conv = _conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) → (B, C, 2X, 2Y, 2Z)."""
+        """Double the resolution, (B, C, X, Y, Z) → (B, C, 2X, 2Y, 2Z)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Stage(nn.Module):
-    """Residual blocks at one resolution, then the change to the next where there is one."""
+    """Apply residual blocks at one resolution, then change to the next where there is one."""
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class Stage(nn.Module):
         self.downsample, self.upsample = downsample, upsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) → (B, C', X', Y', Z')."""
+        """Apply the stage, (B, C, X, Y, Z) → (B, C', X', Y', Z')."""
         for block in self.block:
             x = block(x)
         for change in (self.downsample, self.upsample):
@@ -117,7 +120,7 @@ class Stage(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual blocks at the coarsest resolution, named as in taming-transformers."""
+    """Apply residual blocks at the coarsest resolution, named as in taming-transformers."""
 
     def __init__(self, width: int, groups: int, blocks: int) -> None:
         super().__init__()
@@ -125,14 +128,14 @@ class Middle(nn.Module):
             self.add_module(f"block_{index + 1}", ResnetBlock(width, width, groups))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape."""
+        """Apply the blocks; the shape stays."""
         for block in self.children():
             x = block(x)
         return x
 
 
 class Encoder(nn.Module):
-    """Folded volume to latents before `quant_conv`."""
+    """Map a folded volume to latents before `quant_conv`."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -150,7 +153,7 @@ class Encoder(nn.Module):
         self.conv_out = _conv(previous, config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C·patch³, X/patch, …) → (B, C, x, y, z)."""
+        """Encode, (B, C·patch³, X/patch, …) → (B, C, x, y, z)."""
         h = self.conv_in(x)
         for stage in self.down:
             h = stage(h)
@@ -159,7 +162,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents after `post_quant_conv` to a folded volume; the encoder mirrored."""
+    """Map latents after `post_quant_conv` to a folded volume, as the encoder mirrored."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -177,7 +180,7 @@ class Decoder(nn.Module):
         self.conv_out = _conv(previous, config.in_channels * config.patch**3)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, C, x, y, z) → (B, C·patch³, X/patch, …)."""
+        """Decode, (B, C, x, y, z) → (B, C·patch³, X/patch, …)."""
         h = self.mid(self.conv_in(z))
         for stage in reversed(self.up):  # coarsest first
             h = stage(h)
@@ -185,7 +188,7 @@ class Decoder(nn.Module):
 
 
 class VQGAN(nn.Module):
-    """Autoencoder of single volumes with a quantiser in the middle."""
+    """Encode single volumes, quantise their latents, and decode them."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -232,7 +235,7 @@ class VQGAN(nn.Module):
         nn.init.zeros_(cast(Tensor, self.quant_conv.bias))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Continuous latents of volumes, before quantisation.
+        """Encode volumes to continuous latents, before quantisation.
 
         Parameters
         ----------
@@ -241,7 +244,7 @@ class VQGAN(nn.Module):
 
         Returns
         -------
-        z : Tensor of shape (B, C, X/4, Y/4, Z/4)
+        z : Tensor of shape (B, C, x, y, z)
 
         Raises
         ------
@@ -259,7 +262,7 @@ class VQGAN(nn.Module):
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        """Volumes of latents, continuous or quantised, (B, C, x, y, z) → (B, 1, X, Y, Z)."""
+        """Decode continuous or quantised latents, (B, C, x, y, z) → (B, 1, X, Y, Z)."""
         z = z.contiguous(memory_format=torch.channels_last_3d)
         x = unfold(self.decoder(self.post_quant_conv(z)), self.config.patch)
         if self.config.linear_path:
@@ -276,8 +279,8 @@ class VQGAN(nn.Module):
         x : Tensor of shape (B, 1, X, Y, Z)
             Volumes.
         quantised : Tensor of shape (B,), bool, optional
-            Which samples the decoder sees quantised; the others it sees as they
-            leave the encoder. All of them by default.
+            Samples whose latents are quantised before decoding; the others stay
+            continuous. All of them by default.
         inside : Tensor of shape (x, y, z), bool, optional
             Latent voxels that count in the quantiser's loss and statistics.
 

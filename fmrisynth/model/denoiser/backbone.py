@@ -1,4 +1,4 @@
-"""The U-shaped backbone: convolutional early, Transformer late, skips by concatenation.
+"""Build the U-shaped backbone: convolutional early, Transformer late, skips by concatenation.
 
 Legend: B batch, T frames, C latent channels, D width, X Y Z latent grid,
 L condition tokens, E width of the condition.
@@ -30,18 +30,18 @@ ANATOMY_CHANNELS = 2  # the carrier's mean and noise level
 
 
 class Encoded(NamedTuple):
-    """A condition as a backbone uses it: what stays the same over the denoising steps.
+    """Hold an encoded condition, which stays the same over the denoising steps.
 
     Attributes
     ----------
-    pooled : torch.Tensor
-        (B, E), to which the angle is added.
-    tokens : torch.Tensor
-        (B, L, E').
-    valid : torch.Tensor
-        (B, L) bool, the tokens that count.
-    anatomy : torch.Tensor or None
-        (B, D, X, Y, Z).
+    pooled : Tensor of shape (B, E)
+        Pooled condition, to which the angle is added.
+    tokens : Tensor of shape (B, L, E')
+        Condition tokens.
+    valid : Tensor of shape (B, L), bool
+        Tokens that count.
+    anatomy : Tensor of shape (B, D, X, Y, Z) or None
+        Encoded anatomy.
     """
 
     pooled: Tensor
@@ -51,7 +51,7 @@ class Encoded(NamedTuple):
 
 
 class ConditionEncoder(nn.Module):
-    """Condition and diffusion angle to a pooled vector and tokens."""
+    """Encode condition and diffusion angle to a pooled vector and tokens."""
 
     def __init__(self, config: BackboneConfig, vocabulary: Vocabulary, n_frames: int) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class ConditionEncoder(nn.Module):
                 self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
 
     def forward(self, condition: Condition) -> Encoded:
-        """Encode the condition of B windows; the anatomy is not its part."""
-        kept = condition.kept[:, None]
+        """Encode the condition of B windows, apart from the anatomy."""
+        given = condition.condition_mask[:, None]
         parts = [e(condition.attributes[:, i]) for i, e in enumerate(self.attributes)]
         parts.append(self.t_r(sinusoid(condition.t_r * 10, self.width)))
         tokens = torch.stack(parts, dim=1)
@@ -94,8 +94,8 @@ class ConditionEncoder(nn.Module):
         if self.window is not None:
             pooled = pooled + self.window(condition.frames[:, history:].flatten(1))
         # a withheld condition is one learned token in place of all
-        tokens = torch.where(kept[..., None] > 0, tokens, self.null)
-        pooled = self.pool(torch.where(kept > 0, pooled, self.null))
+        tokens = torch.where(given[..., None] > 0, tokens, self.null)
+        pooled = self.pool(torch.where(given > 0, pooled, self.null))
         if self.widen is not None:
             tokens = self.widen(tokens)
         return Encoded(pooled, tokens, valid)
@@ -106,7 +106,7 @@ class ConditionEncoder(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one level, all of one kind."""
+    """Apply the blocks of one level, all of one kind."""
 
     def __init__(self, config: BackboneConfig, level: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
-        """(B, D, X, Y, Z) to the same shape."""
+        """Apply the blocks to (B, D, X, Y, Z); the shape stays."""
         if self.convolutional:
             for block in self.blocks:
                 x = block(x, pooled)
@@ -136,12 +136,12 @@ class Stage(nn.Module):
 
 
 class Backbone(nn.Module):
-    """From T stacked noisy latent frames to T stacked outputs.
+    """Map T stacked noisy latent frames to T stacked outputs.
 
     Parameters
     ----------
     config : BackboneConfig
-        Shape.
+        Architecture and widths.
     vocabulary : Vocabulary
         Names of the condition.
     n_frames, channels : int
@@ -189,7 +189,7 @@ class Backbone(nn.Module):
         return encoded._replace(anatomy=self.anatomy(fold_anatomy(condition, self.patch)))
 
     def forward(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
-        """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
+        """Map noisy latents (B, T, C, X, Y, Z) at angles (B,) to outputs of the same shape."""
         pooled, tokens, valid = self.condition.at(theta, encoded.pooled), *encoded[1:3]
         h = rearrange(x, "b t c x y z -> b (t c) x y z")
         h = self.stem(h.contiguous(memory_format=torch.channels_last_3d))
@@ -213,7 +213,7 @@ class Backbone(nn.Module):
 def fold_anatomy(condition: Condition, patch: int) -> Tensor:
     """Fold the anatomy (B, 2, X·p, Y·p, Z·p) to (B, 2·p³ + 1, X, Y, Z).
 
-    It is zero where it is withheld, and the last channel says so.
+    A withheld anatomy is zero; the last channel is 1 where it is given.
     """
     folded = rearrange(
         condition.anatomy,
@@ -222,5 +222,5 @@ def fold_anatomy(condition: Condition, patch: int) -> Tensor:
         q=patch,
         r=patch,
     )
-    given = condition.anatomy_kept[:, None, None, None, None]
+    given = condition.anatomy_mask[:, None, None, None, None]
     return torch.cat([folded * given, given.expand(-1, 1, *folded.shape[2:])], dim=1)

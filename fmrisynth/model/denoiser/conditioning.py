@@ -1,9 +1,9 @@
-"""Conditions: what is known of a run, as tensors.
+"""Describe a run to the denoiser: its attributes, events and anatomy as tensors.
 
-A condition has run attributes (task, phase encoding, site, TR), one token per
-frame that says which trial types are on and what their haemodynamic regressors
-are (with a history before the window's first frame), the regressors of the
-evoked-response pathway, and the participant's anatomy.
+A condition has run attributes (task, phase encoding, site, TR), the share of each frame
+in which each trial type is on with its haemodynamic regressors (and a history before the
+window's first frame), the regressors of the evoked-response pathway, and the
+participant's anatomy.
 
 Legend: B batch, A attributes, L frames with history, T frames of a window,
 V trial types, X Y Z model grid.
@@ -33,7 +33,7 @@ FEATURES = 3  # per trial type and frame: share of the TR, HRF, HRF derivative
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names that a model knows; index 0 of every attribute is "unknown".
+    """Hold the names that a model knows; index 0 of every attribute is "unknown".
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Vocabulary:
-        """Read what `to_json` wrote."""
+        """Read a vocabulary from the lists of `to_json`."""
         return cls(
             tuple((str(task), str(name)) for task, name in content["trial_types"]),
             tuple(content["tasks"]),
@@ -82,7 +82,7 @@ class Vocabulary:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, for config.json."""
+        """Return plain lists, for config.json."""
         return {
             f.name: (
                 [list(v) if isinstance(v, tuple) else v for v in value]
@@ -131,26 +131,26 @@ class Vocabulary:
 
 @dataclass  # not frozen: Fabric moves and casts what enters a module field by field
 class Condition:
-    """A batch of window conditions.
+    """Hold the conditions of a batch of windows.
 
     Attributes
     ----------
-    attributes : torch.Tensor
-        (B, A) int64, 0 for unknown.
-    t_r : torch.Tensor
-        (B,) s.
-    frames : torch.Tensor
-        (B, L, V·3): share of the TR, HRF, HRF derivative of each trial type.
-    times : torch.Tensor
-        (B, L) s after the window's first frame; negative in the history.
-    valid : torch.Tensor
-        (B, L) bool; False for frames before the run's first.
-    evoked : torch.Tensor
-        (B, T, V, 2) regressors without mean and drift.
-    anatomy : torch.Tensor
-        (B, 2, X, Y, Z) mean image and noise level.
-    kept, anatomy_kept : torch.Tensor
-        (B,) 1 or 0: whether the condition, and the anatomy, are given at all.
+    attributes : Tensor of shape (B, A), int64
+        Index of each attribute's value, 0 for unknown.
+    t_r : Tensor of shape (B,)
+        Repetition time, s.
+    frames : Tensor of shape (B, L, V·3)
+        Share of the TR, HRF, HRF derivative of each trial type.
+    times : Tensor of shape (B, L)
+        Time after the window's first frame, s; negative in the history.
+    valid : Tensor of shape (B, L), bool
+        False for frames before the run's first.
+    evoked : Tensor of shape (B, T, V, 2)
+        Regressors without mean and drift.
+    anatomy : Tensor of shape (B, 2, X, Y, Z)
+        Mean image and noise level.
+    condition_mask, anatomy_mask : Tensor of shape (B,)
+        1 where the condition, and the anatomy, are given; 0 where they are withheld.
     """
 
     attributes: Tensor
@@ -160,8 +160,8 @@ class Condition:
     valid: Tensor
     evoked: Tensor
     anatomy: Tensor
-    kept: Tensor
-    anatomy_kept: Tensor
+    condition_mask: Tensor
+    anatomy_mask: Tensor
 
     def to(self, device: torch.device) -> Condition:
         """Return a copy on another device."""
@@ -169,10 +169,10 @@ class Condition:
 
     def unconditional(self) -> Condition:
         """Return the same batch with events and attributes withheld; anatomy stays."""
-        return replace(self, kept=torch.zeros_like(self.kept))
+        return replace(self, condition_mask=torch.zeros_like(self.condition_mask))
 
     def __getitem__(self, index: slice) -> Condition:
-        """Part of the batch."""
+        """Return a part of the batch."""
         return Condition(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
@@ -184,16 +184,16 @@ def collate(conditions: Sequence[Condition]) -> Condition:
 
 
 class RunCondition:
-    """Everything known of one run, from which the conditions of its windows are cut.
+    """Describe one run, and cut the conditions of its windows.
 
     Parameters
     ----------
     run : Run
-        Its attributes and timing.
+        Attributes and timing.
     events : pandas.DataFrame
-        Its events.
-    anatomy : numpy.ndarray
-        (2, X, Y, Z): the carrier's mean, relative to its median, and noise level.
+        Events, as `read_events` returns them.
+    anatomy : ndarray of shape (2, X, Y, Z)
+        The carrier's mean, relative to its median, and noise level (%).
     vocabulary : Vocabulary
         The model's names.
     n_volumes : int
@@ -234,7 +234,7 @@ class RunCondition:
         self.n_volumes = n_volumes
 
     def window(self, start: int, length: int) -> Condition:
-        """Condition of one window, with a batch of one."""
+        """Cut the condition of one window, as a batch of one."""
         first = start - self._longest
         index = np.arange(first, start + length)
         valid = (index >= start - self._history) & (index >= 0) & (index < self.n_volumes)
@@ -250,6 +250,6 @@ class RunCondition:
             valid=torch.from_numpy(valid)[None],
             evoked=torch.from_numpy(evoked)[None],
             anatomy=self._anatomy,
-            kept=torch.ones(1),
-            anatomy_kept=torch.ones(1),
+            condition_mask=torch.ones(1),
+            anatomy_mask=torch.ones(1),
         )

@@ -1,10 +1,10 @@
-"""The denoiser: backbone, evoked-response pathway and masks, in one object that speaks velocity.
+"""Predict the velocity of noisy latents by a backbone and an evoked-response pathway.
 
 x_θ = cos θ · x_0 + sin θ · ε,  v = cos θ · ε − sin θ · x_0.
 
 If x_0 is an evoked mean m plus Gaussian noise of the same covariance as ε, the
-exact velocity is −sin θ · m: the backbone need only learn what a "GLM plus
-coloured noise" model leaves out.
+exact velocity is −sin θ · m: the backbone need only learn the departure from a "GLM plus
+coloured noise" model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Denoiser", "EvokedResponse"]
 
 
 class EvokedResponse(nn.Module):
-    """Low-rank map per trial type times its haemodynamic regressor: a small GLM in latent space.
+    """Compute evoked responses by a GLM of low rank in latent space.
 
     mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
     and its derivative. The coefficients of the HRF differ between participants (see
@@ -57,12 +57,12 @@ class EvokedResponse(nn.Module):
 
         Parameters
         ----------
-        moments : torch.Tensor
-            (V·2, V·2) float64, sum over frames of regressor times regressor.
-        products : torch.Tensor
-            (V·2, C·P) float64, sum of regressor times latent, at P voxels.
-        mask : torch.Tensor
-            (X, Y, Z) bool, the P voxels.
+        moments : Tensor of shape (V·2, V·2), float64
+            Sum over frames of regressor times regressor.
+        products : Tensor of shape (V·2, C·P), float64
+            Sum of regressor times latent, at P voxels.
+        mask : Tensor of shape (X, Y, Z), bool
+            The P voxels.
         """
         ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
         factor = torch.linalg.cholesky(moments + ridge)  # the fit is L⁻ᵀ L⁻¹ Xᵀ Z
@@ -100,23 +100,23 @@ class EvokedResponse(nn.Module):
         if participant_seed is not None:
             coefficients = self.draw_coefficients(participant_seed)
         weights = torch.einsum("btvd,vdj->btj", condition.evoked, coefficients)
-        weights = weights * condition.kept[:, None, None] / len(self.maps) ** 0.5
+        weights = weights * condition.condition_mask[:, None, None] / len(self.maps) ** 0.5
         return torch.einsum("btj,jcxyz->btcxyz", weights, self.maps)
 
 
 class Denoiser(nn.Module):
-    """Predicts the velocity of noisy latent windows.
+    """Predict the velocity of noisy latent windows.
 
     Parameters
     ----------
     config : DenoiserConfig
-        Its form.
+        Settings.
     vocabulary : Vocabulary
         Names of the conditions.
     channels : int
         Latent channels C.
-    mask : torch.Tensor
-        (X, Y, Z) bool, latent voxels that hold brain.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
     patch : int
         Factor between model grid and latent grid.
     """
@@ -152,50 +152,50 @@ class Denoiser(nn.Module):
         self.padding = tuple(-n % multiple for n in shape)
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
-        """Predict what the loss compares: v, or ε.
+        """Predict v or ε, whichever the loss compares.
 
         Parameters
         ----------
-        x : torch.Tensor
-            (B, T, C, X, Y, Z) noisy latents.
-        theta : torch.Tensor
-            (B,) angles.
+        x : Tensor of shape (B, T, C, X, Y, Z)
+            Noisy latents.
+        theta : Tensor of shape (B,)
+            Angles.
         condition : Condition
             Of the B windows.
 
         Returns
         -------
-        torch.Tensor
-            (B, T, C, X, Y, Z) float32, zero outside the brain.
+        Tensor of shape (B, T, C, X, Y, Z), float32
+            Zero outside the brain.
         """
         out = self.predict(x, theta, self.encode(condition))
         return out if self.evoked is None else out + self.evoked_output(condition, theta)
 
     def encode(self, condition: Condition) -> Encoded:
-        """Encode what the backbone sees of the condition; it is the same at every angle."""
+        """Encode the condition for the backbone, the same at every angle."""
         return self.backbone.encode(self._padded(condition))
 
     def predict(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
-        """Return the backbone's part of the output, as `forward` does."""
+        """Compute the backbone's part of the output of `forward`."""
         px, py, pz = self.padding
         h = F.pad(x, (0, pz, 0, py, 0, px)) if any(self.padding) else x
         out = self.backbone(h, theta, encoded).float()
         return out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]] * self.mask
 
     def evoked_output(self, condition: Condition, theta: Tensor) -> Tensor:
-        """Return the evoked pathway's part of the output."""
+        """Compute the evoked pathway's part of the output of `forward`."""
         assert self.evoked is not None
         return self.evoked_share(theta) * self.evoked(condition) * self.mask
 
     def as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
-        """V from the network's output: v = (ε − sin θ · x) / cos θ for ε-prediction."""
+        """Turn the network's output into v, which is (ε − sin θ · x) / cos θ for ε-prediction."""
         if self.config.prediction == "v":
             return out
         cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
         return (out - sin * x) / cos.clamp(min=1e-3)
 
     def evoked_share(self, theta: Tensor) -> Tensor:
-        """How the evoked mean enters the output: −sin θ in v, −sin θ cos θ in ε."""
+        """Weight the evoked mean in the output by −sin θ in v and −sin θ cos θ in ε."""
         share = -theta.sin()
         if self.config.prediction == "epsilon":
             share = share * theta.cos()
@@ -210,7 +210,7 @@ class Denoiser(nn.Module):
 
 
 def _make_backbone(config: BackboneConfig, **shape: Any) -> Backbone | MonaiBackbone:
-    """Build the architecture asked for; MONAI's as large as the hybrid of the same settings."""
+    """Build the architecture of the settings; MONAI's as large as their hybrid."""
     if config.architecture != "monai":
         return Backbone(config, **shape)
     with torch.device("meta"):
@@ -221,5 +221,5 @@ def _make_backbone(config: BackboneConfig, **shape: Any) -> Backbone | MonaiBack
 
 
 def _per_item(values: Tensor) -> Tensor:
-    """(B,) to (B, 1, 1, 1, 1, 1)."""
+    """Reshape (B,) to (B, 1, 1, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1, 1, 1)

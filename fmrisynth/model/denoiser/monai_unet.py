@@ -1,4 +1,4 @@
-"""MONAI's DiffusionModelUNet in the backbone's place: same latents, condition and learner.
+"""Put MONAI's DiffusionModelUNet in the backbone's place, with the same inputs and training.
 
 The condition is the context of its cross-attention: the tokens of this
 project's encoder, and the pooled condition as one token more, since the
@@ -41,7 +41,7 @@ TIME_STEPS = 1000  # its time embedding expects 0 … 1000
 
 
 class MonaiBackbone(nn.Module):
-    """From T stacked noisy latent frames to T stacked outputs, as `Backbone` does.
+    """Map T stacked noisy latent frames to T stacked outputs, as `Backbone` does.
 
     Attention is at every level but the finest, as in the library's own
     three-dimensional latent diffusion.
@@ -110,7 +110,7 @@ class MonaiBackbone(nn.Module):
         return encoded._replace(tokens=tokens, anatomy=anatomy)
 
     def forward(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
-        """X (B, T, C, X, Y, Z), theta (B,) to (B, T, C, X, Y, Z)."""
+        """Map noisy latents (B, T, C, X, Y, Z) at angles (B,) to outputs of the same shape."""
         pooled = self.condition.at(theta, encoded.pooled)
         context = torch.cat([pooled[:, None], encoded.tokens], dim=1)  # B L+1 E
         h = rearrange(x, "b t c x y z -> b (t c) x y z")
@@ -121,7 +121,7 @@ class MonaiBackbone(nn.Module):
 
 
 def _network_class() -> Callable[..., nn.Module]:
-    """Import MONAI's network, only when it is asked for."""
+    """Import MONAI's network on its first use."""
     try:
         from monai.networks.nets import DiffusionModelUNet
     except ImportError as error:
@@ -134,7 +134,7 @@ def _network_class() -> Callable[..., nn.Module]:
 
 
 def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig:
-    """Widths in about the ratio 1 : 2 : 3 … that give MONAI's network a number of parameters.
+    """Find widths in about the ratio 1 : 2 : 3 … that give MONAI's network a number of parameters.
 
     Parameters
     ----------
@@ -180,14 +180,14 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
 
 
 def _quadratic(widths: np.ndarray) -> np.ndarray:
-    """Terms of a quadratic in the widths, (N, levels) to (N, terms)."""
+    """Compute the terms of a quadratic in the widths, (N, levels) to (N, terms)."""
     first, second = np.triu_indices(widths.shape[1])
     products = widths[:, first] * widths[:, second]
     return np.concatenate([np.ones((len(widths), 1)), widths, products], axis=1)
 
 
 def _parameter_formula(config: BackboneConfig, shape: dict[str, Any]) -> np.ndarray:
-    """Coefficients of `_quadratic` that give the number of parameters, exactly.
+    """Solve for the coefficients of `_quadratic` that give the number of parameters, exactly.
 
     It is a quadratic in the widths, so that as many small networks determine
     it as it has terms.

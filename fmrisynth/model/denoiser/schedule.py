@@ -1,4 +1,4 @@
-"""Noise schedules, all as an angle: x_θ = cos θ · x_0 + sin θ · ε, with θ from 0 to π/2.
+"""Compute noise schedules as angles θ from 0 to π/2: x_θ = cos θ · x_0 + sin θ · ε.
 
 cos²θ is the ᾱ of Ho et al. 2020.
 """
@@ -16,7 +16,7 @@ __all__ = ["alphas_bar", "discrete_angles", "sampling_angles", "training_angles"
 
 
 def alphas_bar(schedule: ScheduleConfig) -> Tensor:
-    """ᾱ_t = Π (1 − β_s) for t = 1 … n, float64 (Ho et al. 2020, eq. 4)."""
+    """Compute ᾱ_t = Π (1 − β_s) for t = 1 … n, float64 (Ho et al. 2020, eq. 4)."""
     if schedule.kind == "linear":
         betas = torch.linspace(
             schedule.beta_start, schedule.beta_end, schedule.n_steps, dtype=torch.float64
@@ -30,14 +30,14 @@ def alphas_bar(schedule: ScheduleConfig) -> Tensor:
 
 
 def discrete_angles(schedule: ScheduleConfig) -> Tensor:
-    """θ_t of the discrete steps, increasing, float32."""
+    """Compute θ_t of the discrete steps, increasing, float32."""
     if schedule.kind == "angular":
         return (torch.arange(1, schedule.n_steps + 1) / schedule.n_steps) * (math.pi / 2)
     return torch.acos(alphas_bar(schedule).sqrt()).float()
 
 
 def training_angles(schedule: ScheduleConfig, uniform: Tensor) -> Tensor:
-    """θ for numbers drawn uniformly from [0, 1)."""
+    """Map numbers drawn uniformly from [0, 1) to the θ of training."""
     if schedule.kind == "angular":
         return uniform * (math.pi / 2)
     index = (uniform * schedule.n_steps).long().clamp(max=schedule.n_steps - 1)
@@ -45,7 +45,7 @@ def training_angles(schedule: ScheduleConfig, uniform: Tensor) -> Tensor:
 
 
 def sampling_angles(schedule: ScheduleConfig, steps: int) -> Tensor:
-    """Decreasing θ of a sampler, (steps + 1,), from pure noise to 0.
+    """Compute the decreasing θ of a sampler, (steps + 1,), from pure noise to 0.
 
     The β schedules have no more steps than `n_steps`.
     """

@@ -178,11 +178,11 @@ def test_onsets_are_frames_of_the_run():
 def test_withholding_keeps_the_anatomy():
     condition = run_condition(HAND_THEN_FOOT).window(0, N_FRAMES)
     withheld = condition.unconditional()
-    assert condition.kept.tolist() == [1]
-    assert withheld.kept.tolist() == [0]
-    assert torch.equal(withheld.anatomy_kept, condition.anatomy_kept)
+    assert condition.condition_mask.tolist() == [1]
+    assert withheld.condition_mask.tolist() == [0]
+    assert torch.equal(withheld.anatomy_mask, condition.anatomy_mask)
     assert torch.equal(withheld.anatomy, condition.anatomy)
-    assert replace(withheld, kept=condition.kept).kept.tolist() == [1]
+    assert replace(withheld, condition_mask=condition.condition_mask).condition_mask.tolist() == [1]
 
 
 @pytest.mark.parametrize("n_volumes", [3, N_FRAMES - 1])

@@ -81,8 +81,8 @@ def test_the_backbone_listens_to_its_condition(form):
         "attributes": replace(window, attributes=torch.tensor([[2, 1, 0]])),
         "t_r": replace(window, t_r=torch.tensor([0.8])),
         "anatomy": replace(window, anatomy=window.anatomy.flip(2)),
-        "kept": window.unconditional(),
-        "anatomy_kept": replace(window, anatomy_kept=torch.zeros(1)),
+        "condition_mask": window.unconditional(),
+        "anatomy_mask": replace(window, anatomy_mask=torch.zeros(1)),
     }
     events = condition(blocks("foot", "hand", "foot"))
     for name, other in changed.items():
@@ -125,7 +125,7 @@ def test_a_withheld_condition_says_nothing():
     other = replace(other, anatomy=one.anatomy).unconditional()
     other = replace(other, valid=one.valid)
     torch.testing.assert_close(output(denoiser, one), output(denoiser, other))
-    hidden = replace(one, anatomy_kept=torch.zeros(1))
+    hidden = replace(one, anatomy_mask=torch.zeros(1))
     elsewhere = replace(hidden, anatomy=hidden.anatomy + 3)
     assert torch.equal(output(denoiser, hidden), output(denoiser, elsewhere))
 
@@ -280,7 +280,7 @@ def test_classifier_free_guidance_of_gaussians_scales_the_mean():
         patch = 2
 
         def encode(self, condition):
-            return condition.kept.view(-1, 1, 1, 1, 1, 1)
+            return condition.condition_mask.view(-1, 1, 1, 1, 1, 1)
 
         def forward(self, x, theta, encoded):
             return -theta.sin().view(-1, 1, 1, 1, 1, 1) * mean * encoded + 0 * x

@@ -34,8 +34,8 @@ def condition_of(n: int = 4) -> Condition:
         valid=valid,
         evoked=torch.zeros(2, 4, 2, 2),
         anatomy=torch.randn(2, 2, 2 * n, 2 * n, 2 * n, generator=generator),
-        kept=torch.ones(2),
-        anatomy_kept=torch.ones(2),
+        condition_mask=torch.ones(2),
+        anatomy_mask=torch.ones(2),
     )
 
 
@@ -80,7 +80,7 @@ class TestNetwork:
     def test_every_part_of_the_condition_reaches_the_output(self) -> None:
         network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
         before = run(network, x, theta, condition_of())
-        for change in ("attributes", "frames", "t_r", "anatomy", "kept", "anatomy_kept"):
+        for change in ("attributes", "frames", "t_r", "anatomy", "condition_mask", "anatomy_mask"):
             condition = condition_of()
             value = getattr(condition, change)
             setattr(condition, change, value.flip(0) if change == "attributes" else value * 0)
