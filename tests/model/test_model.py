@@ -78,7 +78,7 @@ def test_the_directory_is_whole_and_nothing_lies_beside_it(saved):
     assert str(saved.parent) not in (saved / "config.json").read_text()
 
 
-def test_the_card_says_when_nobody_was_held_out(tmp_path):
+def test_the_card_says_when_no_participant_was_held_out(tmp_path):
     model = make_model()
     model.info = replace(model.info, split=replace(model.info.split, held_out=()))
     model.save(tmp_path / "model")

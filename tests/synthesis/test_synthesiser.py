@@ -1,4 +1,4 @@
-"""Synthetic runs from a model made by hand: repeatable, without seams, and obedient to events."""
+"""Synthetic runs of a model made by hand: repeatable, without seams, following their events."""
 
 from dataclasses import replace
 
@@ -241,7 +241,7 @@ def slow_model(evoked, signal, noise):
 
 
 # lag-1 correlation of the latents and of the noise: as with fitted noise, and white noise
-COLOURS = pytest.mark.parametrize(("signal", "noise"), [(0.75, 0.6), (0.9, 0.0)])
+AUTOCORRELATIONS = pytest.mark.parametrize(("signal", "noise"), [(0.75, 0.6), (0.9, 0.0)])
 
 
 @torch.no_grad()
@@ -257,18 +257,18 @@ def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
 
 
 @torch.no_grad()
-def test_runs_of_a_person_have_its_response_in_common():
-    """Two runs of one person, and one of another, all with noise of their own."""
+def test_runs_of_a_participant_share_its_response():
+    """Two runs of one participant and one of another, each with its own noise."""
     model = make_model(DENOISER)
-    differences = model.denoiser.evoked.differences  # people Q, trial types V, maps J
+    differences = model.denoiser.evoked.differences  # components Q, trial types V, maps J
     differences.normal_(0, PEAK / 2, generator=torch.Generator().manual_seed(0))
     sampling = SamplingConfig(steps=4, stride=4)
     condition = run_condition(blocks("hand", "hand", "hand"), n_volumes=60)
     course = condition.design.evoked[:, [n for _, n in VOCABULARY.trial_types].index("hand"), 0]
 
-    def effect(seed, person):
+    def effect(seed, participant):
         latents = sample_latents(
-            model, condition, sampling, torch.Generator().manual_seed(seed), person
+            model, condition, sampling, torch.Generator().manual_seed(seed), participant
         )
         series = latents[:, 0].flatten(1).numpy()
         return (course @ series) / (course @ course)
@@ -281,7 +281,7 @@ def test_runs_of_a_person_have_its_response_in_common():
 
 
 @torch.no_grad()
-@COLOURS
+@AUTOCORRELATIONS
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("evoked", [True, False])
 def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
@@ -309,9 +309,9 @@ def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
 
 
 @torch.no_grad()
-@COLOURS
+@AUTOCORRELATIONS
 @pytest.mark.parametrize("stride", [2, 4])
-def test_a_long_run_has_the_variance_and_the_colour_of_its_windows(stride, signal, noise):
+def test_a_long_run_has_the_variance_and_autocorrelation_of_its_windows(stride, signal, noise):
     """Averaging windows takes little off where many of them overlap."""
     model, sampling = slow_model(False, signal, noise), SamplingConfig(steps=15, stride=stride)
     condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)

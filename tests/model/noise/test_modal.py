@@ -31,17 +31,19 @@ def network_fields(runs=12, share=0.6, lag1=0.8, seed=0):
     return fields
 
 
-def fitted(fields, modes, basis=NOTHING, people=None):
-    """Noise fitted to runs, and to how people differ where it is said whose they are."""
+def fitted(fields, modes, basis=NOTHING, participants=None):
+    """Noise fitted to runs, and to individual differences where participants are given."""
     noise = ModalNoise(1, MASK, modes).fit(iter(fields), basis)
-    if people:
-        noise.fit_individual_differences(iter(fields), people)
+    if participants:
+        noise.fit_individual_differences(iter(fields), participants)
     return noise
 
 
-def draws(noise, count, n_frames=FRAMES, seed=0, person=0):
+def draws(noise, count, n_frames=FRAMES, seed=0, participant=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([noise.sample_run(n_frames, 2.0, generator, person) for _ in range(count)])
+    return torch.stack(
+        [noise.sample_run(n_frames, 2.0, generator, participant) for _ in range(count)]
+    )
 
 
 def courses(fields, region):
@@ -74,7 +76,7 @@ def test_distant_regions_fluctuate_together_as_in_the_data(fields, modal):
     assert coupling(draws(stationary, 12)) < expected - 0.25
 
 
-def test_a_mode_keeps_its_own_colour(fields, modal):
+def test_a_mode_keeps_its_own_autocorrelation(fields, modal):
     def lag1(some):
         values = courses(some, LEFT)
         return float((values[:, 1:] * values[:, :-1]).mean() / values.square().mean())
@@ -111,7 +113,7 @@ def test_the_state_is_all_that_a_draw_depends_on(fields, modal):
     assert torch.equal(one, draws(loaded, 1))
 
 
-# People
+# Individual differences
 
 
 REGIONS = [
@@ -122,13 +124,13 @@ REGIONS = [
 ]
 
 
-def people_fields(n_people=16, runs=4, personal=1.0, seed=0):
-    """Regions whose courses are mixed by a matrix of the person's own; (fields, labels)."""
+def participant_fields(n_participants=16, runs=4, individual=1.0, seed=0):
+    """Regions whose courses each participant mixes by an own matrix; (fields, labels)."""
     generator = torch.Generator().manual_seed(seed)
     fields, labels = [], []
-    for person in range(n_people):
+    for participant in range(n_participants):
         mixing = torch.eye(len(REGIONS))
-        mixing = mixing + personal * 0.3 * torch.randn(mixing.shape, generator=generator)
+        mixing = mixing + individual * 0.3 * torch.randn(mixing.shape, generator=generator)
         mixing = mixing / mixing.norm(dim=1, keepdim=True)
         for _ in range(runs):
             field = 0.3 * torch.randn(FRAMES, 1, *MASK.shape, generator=generator)
@@ -136,7 +138,7 @@ def people_fields(n_people=16, runs=4, personal=1.0, seed=0):
             for index, region in enumerate(REGIONS):
                 field[:, 0, *region] += course[:, index].view(-1, 1, 1, 1)
             fields.append(field * MASK)
-            labels.append(f"{person:02d}")
+            labels.append(f"{participant:02d}")
     spread = torch.cat(fields).square().mean(0).sqrt().clamp(min=1e-6)
     return [field / spread * MASK for field in fields], labels
 
@@ -149,7 +151,7 @@ def edges(field):
 
 
 def fingerprint(fields, labels):
-    """Similarity of runs of one person less that of different people's."""
+    """Similarity of runs of one participant less that of different participants."""
     deviations = torch.stack([edges(field) for field in fields])
     similar = torch.corrcoef(deviations - deviations.mean(0))
     same = torch.tensor([[a == b for a in labels] for b in labels])
@@ -157,56 +159,56 @@ def fingerprint(fields, labels):
     return float(similar[same & other].mean() - similar[~same].mean())
 
 
-def synthetic_people(noise, count=12, runs=3):
+def synthetic_participants(noise, count=12, runs=3):
     generator = torch.Generator().manual_seed(5)
-    made = [
-        noise.sample_run(FRAMES, 2.0, generator, person)
-        for person in range(count)
+    drawn = [
+        noise.sample_run(FRAMES, 2.0, generator, participant)
+        for participant in range(count)
         for _ in range(runs)
     ]
-    return made, [str(person) for person in range(count) for _ in range(runs)]
+    return drawn, [str(participant) for participant in range(count) for _ in range(runs)]
 
 
-def test_runs_of_one_synthetic_person_have_networks_in_common_as_real_ones_do():
-    fields, labels = people_fields()
-    noise = fitted(fields, len(REGIONS), people=labels)
+def test_runs_of_one_synthetic_participant_share_networks_as_real_ones_do():
+    fields, labels = participant_fields()
+    noise = fitted(fields, len(REGIONS), participants=labels)
     real = fingerprint(fields, labels)
     assert real > 0.7
-    assert fingerprint(*synthetic_people(noise)) == pytest.approx(real, rel=0.25)
+    assert fingerprint(*synthetic_participants(noise)) == pytest.approx(real, rel=0.25)
 
 
-def test_nobodys_networks_are_found_again():
-    """No synthetic person is as like a real one as two runs of a real one are."""
-    fields, labels = people_fields()
-    noise = fitted(fields, len(REGIONS), people=labels)
-    made = torch.stack([edges(field) for field in synthetic_people(noise, 40, 1)[0]])
+def test_no_real_participants_networks_are_copied():
+    """No synthetic participant is as similar to a real one as two runs of a real one are."""
+    fields, labels = participant_fields()
+    noise = fitted(fields, len(REGIONS), participants=labels)
+    drawn = torch.stack([edges(field) for field in synthetic_participants(noise, 40, 1)[0]])
     real = torch.stack([edges(field) for field in fields])
     real = torch.stack([real[i : i + 4].mean(0) for i in range(0, len(real), 4)])
-    both = torch.corrcoef(torch.cat([made - made.mean(0), real - real.mean(0)]))
-    assert float(both[: len(made), len(made) :].max()) < fingerprint(fields, labels)
+    both = torch.corrcoef(torch.cat([drawn - drawn.mean(0), real - real.mean(0)]))
+    assert float(both[: len(drawn), len(drawn) :].max()) < fingerprint(fields, labels)
 
 
-def test_people_who_do_not_differ_are_all_alike():
-    fields, labels = people_fields(personal=0.0)
-    noise = fitted(fields, len(REGIONS), people=labels)
-    assert abs(fingerprint(*synthetic_people(noise))) < 0.06
-    one, other = draws(noise, 1, person=1), draws(noise, 1, person=2)
+def test_participants_without_differences_get_the_same_networks():
+    fields, labels = participant_fields(individual=0.0)
+    noise = fitted(fields, len(REGIONS), participants=labels)
+    assert abs(fingerprint(*synthetic_participants(noise))) < 0.06
+    one, other = draws(noise, 1, participant=1), draws(noise, 1, participant=2)
     assert float((one - other).square().mean() / one.square().mean()) < 0.05
 
 
-def test_a_person_has_unit_variance_on_average():
-    fields, labels = people_fields()
-    noise = fitted(fields, len(REGIONS), people=labels)
-    variance = torch.stack(synthetic_people(noise, 30, 1)[0]).square().mean((0, 1))[0]
+def test_participants_have_unit_variance_on_average():
+    fields, labels = participant_fields()
+    noise = fitted(fields, len(REGIONS), participants=labels)
+    variance = torch.stack(synthetic_participants(noise, 30, 1)[0]).square().mean((0, 1))[0]
     assert float(variance[MASK].mean()) == pytest.approx(1, abs=0.06)
 
 
-def test_without_components_everybody_is_the_same():
-    fields, labels = people_fields(n_people=4)
-    for people, alike in ((0, True), (2, False)):
-        noise = ModalNoise(1, MASK, len(REGIONS), people).fit(fields, NOTHING)
+def test_without_components_all_participants_are_the_same():
+    fields, labels = participant_fields(n_participants=4)
+    for components, alike in ((0, True), (2, False)):
+        noise = ModalNoise(1, MASK, len(REGIONS), components).fit(fields, NOTHING)
         noise.fit_individual_differences(fields, labels)
-        assert torch.equal(draws(noise, 1, person=1), draws(noise, 1, person=2)) == alike
+        assert torch.equal(draws(noise, 1, participant=1), draws(noise, 1, participant=2)) == alike
 
 
 def test_what_is_no_modes_adds_nothing_to_the_modes(fields):

@@ -1,4 +1,4 @@
-"""The diffusion's noise: variance, colour, stationarity, repeatability."""
+"""The diffusion's noise: variance, autocorrelation, stationarity, repeatability."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_unit_variance_inside_and_zero_outside(noise):
     assert float(sample[:, :, MASK].mean()) == pytest.approx(0.0, abs=0.05)
 
 
-def test_white_noise_has_no_colour():
+def test_white_noise_has_no_autocorrelation():
     sample = draws(WhiteNoise(1, MASK), 20, 20)
     assert lag_correlation(sample) == pytest.approx(0, abs=0.02)
     assert neighbour_correlation(sample, 0) == pytest.approx(0, abs=0.02)
