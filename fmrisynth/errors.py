@@ -1,4 +1,4 @@
-"""The errors a user can meet, and the exit code of each.
+"""Define the errors that a user can meet, with their exit codes.
 
 The codes are those of the BIDS execution specification, which borrows the
 higher ones from ``sysexits.h``::
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class FmrisynthError(Exception):
-    """Base of every error that the command line shows without a traceback."""
+    """Anything stopped the run; base of every error that is shown without a traceback."""
 
     exit_code = 1
 
@@ -45,25 +45,25 @@ class NotBIDSError(FmrisynthError):
 
 
 class NoMatchError(FmrisynthError):
-    """The dataset is readable, but the filters leave no run of it."""
+    """The filters leave no run of the dataset."""
 
     exit_code = 18
 
 
 class UsageError(FmrisynthError):
-    """Options or arguments that contradict each other or cannot be met."""
+    """Options contradict each other or cannot be met."""
 
     exit_code = 64
 
 
 class DataError(FmrisynthError):
-    """A file of the dataset is damaged or says something impossible."""
+    """A file of the dataset is damaged or contradicts itself."""
 
     exit_code = 65
 
 
 class ModelError(FmrisynthError):
-    """A model directory is missing, damaged or does not fit what is asked."""
+    """A model directory is missing, damaged or unsuitable for the call."""
 
     exit_code = 65
 
@@ -75,7 +75,7 @@ class NoInputError(FmrisynthError):
 
 
 class OutputError(FmrisynthError):
-    """The output directory cannot be created or must not be there."""
+    """The output directory cannot be created or lies in the input."""
 
     exit_code = 73
 

@@ -1,4 +1,4 @@
-"""What a batch system's SIGTERM does: the end that any other error has, everything tidied up."""
+"""End a call on SIGTERM as on any other error, so that half-written files are removed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """Exit by an exception on SIGTERM, so that half-written files are removed on the way out.
+    """Raise SystemExit on SIGTERM, so that half-written files are removed.
 
-    A training replaces this by its own way, which writes its state first.
+    A training handles SIGTERM itself, since it writes its state first.
 
     Raises
     ------
     SystemExit
-        With code 143, after saying so.
+        With code 143, after a message.
     """
 
     def stop(_number: int, _frame: FrameType | None) -> None:

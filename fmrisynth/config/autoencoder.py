@@ -123,13 +123,13 @@ class AdversarialConfig:
             )
 
     def factor(self, progress: float) -> float:
-        """Weight of the term at a share `progress` of the training."""
+        """Return the weight of the term at a share `progress` of the training."""
         if progress < self.start:
             return 0.0
         return self.weight * min(1.0, (progress - self.start) / max(self.warmup, 1e-6))
 
     def active(self, progress: float) -> bool:
-        """Whether the discriminator learns at a share `progress` of the training."""
+        """Return whether the discriminator learns at a share `progress` of the training."""
         return self.weight > 0 and progress >= self.start
 
 

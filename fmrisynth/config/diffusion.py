@@ -108,7 +108,7 @@ class BackboneConfig:
                 "expected as many, at least one"
             )
 
-        if self.architecture == "monai":  # which has widths of its own
+        if self.architecture == "monai":  # computes widths of its own
             return
         for level, width in enumerate(self.widths):
             if not self.is_convolutional(level) and width % self.head_width:
@@ -118,7 +118,7 @@ class BackboneConfig:
                 )
 
     def is_convolutional(self, level: int) -> bool:
-        """Whether a level is made of convolutional blocks."""
+        """Return whether a level consists of convolutional blocks."""
         levels = {"cnn": len(self.widths), "transformer": 0}
         return level < levels.get(self.architecture, self.conv_levels)
 

@@ -1,4 +1,4 @@
-"""Which device, which precision: what there is, and what was asked for."""
+"""Choose the device and the precision of the networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["make_fabric", "resolve_precision"]
 
 
 def _fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    """Return whether this CPU multiplies bfloat16 matrices in hardware."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -30,7 +30,7 @@ def _fast_bfloat16() -> bool:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """``auto`` becomes bf16-mixed where the hardware has it, else 32-true."""
+    """Replace ``auto`` by bf16-mixed where the hardware has it, else by 32-true."""
     if precision != "auto":
         return precision
     if device == "cuda":
@@ -39,21 +39,21 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def make_fabric(device: str, precision: str, seed: int) -> Fabric:
-    """Set up device and precision, repeatably; DDP under torchrun and SLURM.
+    """Set up device, precision and seed; under torchrun and SLURM, data parallelism.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda"}
         Where to compute.
     precision : {"auto", "32-true", "bf16-mixed"}
-        Of the networks.
+        Precision of the networks.
     seed : int
-        Of the initial weights.
+        Seed of the initial weights.
 
     Raises
     ------
     UsageError
-        ``cuda`` was asked for and there is none.
+        `device` is ``cuda`` and no CUDA device is visible.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Files that appear only when they are complete."""
+"""Write files that appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _FOREIGN_LEFTOVER_AGE = 24 * 3600.0  # s
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Turn an OSError met while `target` is written into the error that a user understands.
+    """Turn an OSError while `target` is written into an error of fmrisynth.
 
     Raises
     ------
     OutputError
-        When the place cannot be written to (permissions, read-only file system).
+        The place cannot be written to (permissions, read-only file system).
     InputOutputError
-        When writing failed half-way (disk full, input/output error).
+        Writing failed half-way (disk full, input/output error).
     """
     try:
         yield
@@ -67,9 +67,9 @@ def make_folder(folder: Path) -> Path:
     Raises
     ------
     OutputError
-        When it cannot be created.
+        It cannot be created.
     InputOutputError
-        When the disk is full or failing.
+        The disk is full or failing.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,18 +78,18 @@ def make_folder(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside `target`, renamed to it when the block ends well.
+    """Yield a temporary path that is renamed to `target` when the block succeeds.
 
-    The file is flushed to the disk before it gets its name, so that a file
-    which has its name is whole even after a power cut. On any exception the
-    temporary file is removed and `target` stays as it was.
+    The file is flushed to the disk before it gets its name, so that `target` is
+    complete even after a power cut. On any exception the temporary file is
+    removed and `target` stays as it was.
 
     Parameters
     ----------
     target : Path
-        The file; its folder is made where it is missing.
+        The file; a missing folder is created.
     durable : bool
-        Wait for the disk; not worth it for a cache that is made again when it is damaged.
+        Whether to wait for the disk; False for a cache, which is rebuilt when it is damaged.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def remove_leftovers(folder: Path) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        What was removed.
+        The removed files.
     """
     removed = []
     for parent, _, names in os.walk(folder):
@@ -160,7 +160,7 @@ def remove_leftovers(folder: Path) -> tuple[Path, ...]:
 
 
 def _machine() -> str:
-    """Name what a process number is valid in: the host and, in containers, the namespace."""
+    """Name the scope of a process number: the host and, in containers, the namespace."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -169,6 +169,7 @@ def _machine() -> str:
 
 
 def _is_left_over(path: Path, host: str, pid: int) -> bool:
+    """Return whether the writer of a temporary file is dead, or has been silent for a day."""
     if host == _machine():
         try:
             os.kill(pid, 0)

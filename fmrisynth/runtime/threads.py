@@ -18,9 +18,9 @@ def limit_threads(threads: int, worker_threads: int) -> None:
     Parameters
     ----------
     threads : int
-        Of this process: torch and the BLAS libraries.
+        Threads of torch and of the BLAS libraries in this process.
     worker_threads : int
-        Of each process that reads runs.
+        Threads of each process that reads runs.
     """
     torch.set_num_threads(threads)
     threadpool_limits(threads)

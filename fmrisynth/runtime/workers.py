@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""Start worker processes that end with their parent, however that ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["worker_pool"]
 def worker_pool(nprocs: int) -> ProcessPoolExecutor:
     """Return a pool of fresh interpreters that do not outlive this process.
 
-    They are spawned: a fork of a process with threads (BLAS, torch) can hang.
-    The workers of a plain pool wait for ever for work when its owner is killed,
-    with their memory and, on a cluster, their place in the queue.
+    They are spawned, since a fork of a process with threads (BLAS, torch) can hang.
+    The workers of a plain pool would wait for work for ever when their parent is
+    killed, and keep their memory.
 
     Parameters
     ----------
     nprocs : int
-        Workers at most.
+        Largest number of workers.
     """
     return ProcessPoolExecutor(
         nprocs, mp_context=get_context("spawn"), initializer=_end_with_the_parent
@@ -28,11 +28,12 @@ def worker_pool(nprocs: int) -> ProcessPoolExecutor:
 
 
 def _end_with_the_parent() -> None:
-    """Watch the parent in a thread of the worker's own."""
+    """Watch the parent in a thread of the worker."""
     Thread(target=_watch, name="parent-watch", daemon=True).start()
 
 
 def _watch() -> None:
+    """Exit this worker when its parent ends."""
     parent = parent_process()
     if parent is not None:
         parent.join()  # returns when the parent's end of a pipe is closed, by a kill too

@@ -48,8 +48,8 @@ def test_before_there_is_a_model(dry, tiny_bids, tmp_path):
     assert sorted(model["split"]["training"] + model["split"]["held_out"]) == ["01", "02", "03"]
     read = [path for paths in said["reads"].values() for path in paths]
     assert all(Path(path).is_file() for path in read)
-    people = {*model["split"]["training"], "02"}
-    assert {Path(path).name[4:6] for path in read} == people
+    participants = {*model["split"]["training"], "02"}
+    assert {Path(path).name[4:6] for path in read} == participants
     images = [Path(p) for p in said["writes"] if p.endswith("_desc-synth_bold.nii.gz")]
     assert [p.name.split("_space")[0] for p in images] == [
         f"sub-02_task-{task}_run-{run}" for task in ("motor", "wm") for run in (1, 2)
