@@ -25,14 +25,14 @@ from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
 from fmrisynth.evaluation.evaluate import evaluate
-from fmrisynth.evaluation.runs.grids import Grid
-from fmrisynth.evaluation.runs.records import summarise_usable_runs
 from fmrisynth.evaluation.export import write_maps, write_metrics
 from fmrisynth.evaluation.measures.copying import audit_copying
 from fmrisynth.evaluation.measures.variance import run_vectors, variance_shares
 from fmrisynth.evaluation.metrics.registry import all_metrics, describe, find_metric
 from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.runs.atlas import Atlas
+from fmrisynth.evaluation.runs.grids import Grid
+from fmrisynth.evaluation.runs.records import summarise_usable_runs
 
 FIRST, SECOND = "06", "05"
 TRAINED, TESTED = TRAINING[:3], HELD_OUT[:3]
