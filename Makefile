@@ -1,5 +1,5 @@
 # make demo       from nothing to a report on simulated data, in ./demo
-# make test       the test suite
+# make test       the test suite; make test-fast leaves out what is slow
 # make lint       style, types and import contracts
 # make reference  options and settings in README.md, docs and Boutiques, from the code
 # make bench      speed and memory beside MONAI and fmrisim, ablations, in some hours on 2 cores
@@ -30,7 +30,7 @@ endef
 comma := ,
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint reference bench clean
+.PHONY: help demo test test-fast lint reference bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -67,6 +67,9 @@ demo: $(VENV)/app.stamp $(PHANTOM)/dataset_description.json
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-fast: $(VENV)/test.stamp
+	$(BIN)/pytest $(PYTEST_ARGS) -m "not slow"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

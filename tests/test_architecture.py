@@ -56,6 +56,7 @@ def test_imports_keep_their_contracts():
     assert "0 broken" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_touches_files_does_not_load_torch():
     """Importing the parts that read, simulate and evaluate is light."""
     light = [

@@ -12,7 +12,10 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="not run from the repository")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="not run from the repository"),
+]
 
 
 def printed(script: str, *options: str) -> str:

@@ -18,6 +18,8 @@ from support.validator import validator_issues
 import fmrisynth
 from fmrisynth.bids.validation import find_validator
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(fmrisynth.__file__).parents[1]
 SPACE = "MNI152NLin2009cAsym"
 # as small as it goes: networks, steps, threads

@@ -20,7 +20,7 @@ from fmrisynth.config.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-TARGETS = ("demo", "test", "lint", "reference", "clean")
+TARGETS = ("demo", "test", "test-fast", "lint", "reference", "clean")
 
 
 def read(name: str) -> str:

@@ -174,6 +174,7 @@ def test_every_ablation_is_one_option() -> None:
         assert {name for name in base if base[name] != changed[name]} == set(option)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "option"),
     CASES,

@@ -26,6 +26,8 @@ from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import summarise_usable_runs
 
+pytestmark = pytest.mark.slow
+
 FRESH = Recipe(noise_seed=1)  # the same participants scanned again: what a perfect generator writes
 PLANTED = {
     "fresh real": FRESH,

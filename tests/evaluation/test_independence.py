@@ -10,6 +10,8 @@ from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_metrics
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):

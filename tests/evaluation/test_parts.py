@@ -34,6 +34,8 @@ from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import summarise_usable_runs
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = "06", "05"
 TRAINED, TESTED = TRAINING[:3], HELD_OUT[:3]
 

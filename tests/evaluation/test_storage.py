@@ -19,6 +19,8 @@ from fmrisynth.evaluation.export import metrics_table, write_maps
 from fmrisynth.evaluation.storage import FILE_NAME, load_evaluation, save_evaluation
 from fmrisynth.reports.html import render_group_report
 
+pytestmark = pytest.mark.slow
+
 
 def same(a, b) -> bool:
     """Deep equality; NaN equals NaN."""

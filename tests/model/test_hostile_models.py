@@ -20,6 +20,8 @@ from support.tiny_model import make_model
 
 from fmrisynth.model.weights import hash_files
 
+pytestmark = pytest.mark.slow
+
 Damage = Callable[[Path], object]
 DENOISER = "denoiser.safetensors"
 

@@ -24,6 +24,8 @@ from fmrisynth.phantom.simulation import (
     simulate_run,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = PhantomConfig(
     n_participants=6, n_volumes=20, voxel_size=10.0, tasks=("EMOTION", "MOTOR", "WM")
 )

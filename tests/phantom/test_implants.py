@@ -16,6 +16,8 @@ from fmrisynth.errors import DataError, UsageError
 from fmrisynth.phantom import ImplantConfig, PhantomConfig, implant_responses, simulate_cohort
 from fmrisynth.phantom.source import choose_tasks, plan_pieces, without_own_responses
 
+pytestmark = pytest.mark.slow
+
 DERIVATIVES = Path("derivatives") / "fmriprep-phantom"
 TRUTH = Path("derivatives") / "truth"
 EFFECT = (1.0, 2.0)

@@ -27,6 +27,8 @@ from fmrisynth.phantom.simulation import (
 )
 from fmrisynth.phantom.traits import COUPLING, couple, draw_traits, trait_fields, trait_patterns
 
+pytestmark = pytest.mark.slow
+
 CONFIG = PhantomConfig(
     n_participants=8, n_volumes=120, voxel_size=12.0, tsnr=200.0, tasks=("WM",), realism="full"
 )

@@ -106,6 +106,7 @@ def test_an_unfinished_cache_entry_is_made_anew(dataset, tmp_path):
     np.testing.assert_array_equal(load_run_data(run, grid, CONFIG, cache).frames, frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nprocs", [1, 2])
 def test_a_run_that_cannot_be_read_is_reported_and_the_others_are_kept(dataset, tmp_path, nprocs):
     grid, runs = grid_of(dataset), dataset.runs[:3]

@@ -21,6 +21,8 @@ from fmrisynth.reports import citations, tables
 from fmrisynth.reports.html import render_group_report, write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 
+pytestmark = pytest.mark.slow
+
 NASTY = "<script>alert('$x_1$')</script>&"
 
 

@@ -111,6 +111,7 @@ def two_ranks(fabric):
     return curve(learner(volumes, fabric=fabric), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restored_process")
 def test_two_processes_have_the_loss_curve_of_one(volumes):
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn")
@@ -138,6 +139,7 @@ def test_the_terms_logged_are_the_same_at_every_step(volumes):
     assert rows[3]["discriminator"] != 0.0
 
 
+@pytest.mark.slow
 def test_reconstruction_stays_stable_when_the_discriminator_starts(volumes):
     """The error may not rise by more than 10 % (issue B): trackers tell of collapses."""
     steps, start = 60, 0.5

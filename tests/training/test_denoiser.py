@@ -88,6 +88,7 @@ def losses_of_a_rank(fabric, changes):
     return losses(diffusion_learner(replace(TRAINING, batch_size=4), config, fabric))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restored_process")
 @pytest.mark.parametrize(
     "changes", [{}, {"architecture": "cnn"}, {"cross_attention": False, "frame_tokens": False}]

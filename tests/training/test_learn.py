@@ -60,6 +60,7 @@ def folders(tmp_path):
     return {path.name for path in (tmp_path / "work").glob("autoencoder-*")}
 
 
+@pytest.mark.slow
 def test_the_autoencoder_starts_from_a_checkpoint(train, tmp_path):
     """Its weights are the file's, a discriminator in the file does not matter."""
     state, file = weights(1), tmp_path / "kim.safetensors"
@@ -73,6 +74,7 @@ def test_the_autoencoder_starts_from_a_checkpoint(train, tmp_path):
     assert Model.load(model).info.config.autoencoder_training.init == str(file)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_content_trains_anew_and_one_of_another_name_does_not(train, tmp_path):
     for name, seed in (("a.safetensors", 1), ("b.safetensors", 2), ("c.safetensors", 1)):
         save_file(weights(seed), str(tmp_path / name))
@@ -86,6 +88,7 @@ def test_a_file_of_another_content_trains_anew_and_one_of_another_name_does_not(
     assert not one["encoder.conv_in.weight"].equal(other["encoder.conv_in.weight"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_tensors_alone_may_be_torchs_own(train, tmp_path):
     torch.save({"state_dict": weights(1), "epoch": 3}, tmp_path / "kim.ckpt")
     code, messages, model = train(tmp_path / "kim.ckpt")
@@ -145,6 +148,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_before_any_work(
     assert not list((tmp_path / "work").glob("residuals/*"))
 
 
+@pytest.mark.slow
 def test_a_model_says_how_it_was_trained(train):
     code, messages, model = train()
     assert code == 0, messages

@@ -287,6 +287,7 @@ def start(directory):
     )
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path):
     whole = train(Regression(), tmp_path / "whole", steps=60)
     chance = random.Random(os.environ.get("PYTEST_SEED", "0"))

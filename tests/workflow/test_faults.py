@@ -20,6 +20,8 @@ from campaigns.kill import campaign
 from filelock import FileLock
 from support.tiny_model import make_model
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 300  # s
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can mount")
@@ -72,6 +74,7 @@ def wait_for(path: Path, pattern: str) -> Path:
 # Kills
 
 
+@pytest.mark.campaign
 def test_kills(tmp_path: Path) -> None:
     """The short form of ``tests/campaigns/kill.py``."""
     assert campaign(tmp_path, n_participant=2, n_group=1, seed=1) == []

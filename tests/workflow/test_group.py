@@ -11,6 +11,8 @@ from support.tiny_model import make_model
 
 from fmrisynth.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 MADE = ("--sampling-steps", "1", "--device", "cpu", "--precision", "32-true", "--nprocs", "1")
 
 

@@ -22,6 +22,8 @@ import pytest
 from support.bids_tree import SPACE, make_bids, write_nifti
 from support.tiny_model import make_model
 
+pytestmark = pytest.mark.slow
+
 FUNC = Path("sub-02", "func")
 EVENTS = FUNC / "sub-02_task-motor_events.tsv"
 PREPROCESSED = Path("derivatives", "fmriprep") / FUNC

@@ -13,6 +13,8 @@ from support.validator import validator_issues
 
 from fmrisynth.bids.derivatives import find_synthetic_runs, planned_files
 
+pytestmark = pytest.mark.slow
+
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "examples" / "slurm"
 
 # Runs the job before it answers, as copies of the scripts in a spool folder, as SLURM does; a job

@@ -12,6 +12,8 @@ from safetensors.numpy import load_file
 
 import fmrisynth
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(fmrisynth.__file__).parents[1]
 SMALL = [
     *("--set", "preprocess.voxel_size=8"),

@@ -59,6 +59,7 @@ def evaluations(tmp_path_factory):
         yield before, evaluate(held_out, training, generators, **options)
 
 
+@pytest.mark.slow
 def test_a_metric_added_in_one_file_is_judged_tabulated_described_and_shown(evaluations, tmp_path):
     _, evaluation = evaluations
     (judgement,) = [
@@ -84,6 +85,7 @@ def test_a_metric_added_in_one_file_is_judged_tabulated_described_and_shown(eval
     assert "Range of the signal, synthetic / real" in page[section:]
 
 
+@pytest.mark.slow
 def test_a_new_metric_changes_no_other_number(evaluations):
     before, after = (metrics_table(evaluation) for evaluation in evaluations)
     after = after[after["metric"] != "range_ratio"].reset_index(drop=True)
