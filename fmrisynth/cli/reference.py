@@ -1,7 +1,7 @@
 """Write the reference of options and settings: ``python -m fmrisynth.cli.reference ROOT``.
 
-In the repository at ROOT it rewrites the options of README.md, docs/settings.md and the
-Boutiques descriptor, none of which is to be edited by hand.
+In the repository at ROOT it rewrites the options of README.md, docs/settings.md,
+docs/metrics.md and the Boutiques descriptor, none of which is to be edited by hand.
 """
 
 from __future__ import annotations
@@ -20,11 +20,22 @@ from fmrisynth.cli.options import AppOption, shown_options
 from fmrisynth.config.documentation import SettingText, describe_settings
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PRESETS
+from fmrisynth.evaluation.metrics.registry import metrics_reference
 
 __all__ = ["options_reference", "reference_files", "settings_reference"]
 
 START = "<!-- options: written by make reference -->"
 END = "<!-- end of the options -->"
+METRICS_HEAD = """\
+# Metrics
+
+<!-- written by make reference -->
+
+The rows of `group/metrics.tsv`. A name in brackets is a condition or a number of participants; the
+endings `_trial_type` and `_contrast` say what the conditions are. The **ceiling** is what real data
+reach, the **floor** what a useless generator has; the **rule** is what the verdict asks for.
+[development/add_a_metric.md](development/add_a_metric.md) adds one.
+"""
 SETTINGS_HEAD = """\
 # Settings
 
@@ -97,6 +108,7 @@ def reference_files(root: Path) -> dict[Path, str]:
     return {
         root / "README.md": place.sub(lambda _: options, readme),
         root / "docs" / "settings.md": f"{SETTINGS_HEAD}\n{settings_reference(PRESETS['demo'])}\n",
+        root / "docs" / "metrics.md": f"{METRICS_HEAD}\n{metrics_reference()}\n",
         root / "boutiques" / "fmrisynth.json": f"{descriptor}\n",
     }
 

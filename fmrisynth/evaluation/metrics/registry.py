@@ -22,7 +22,14 @@ from fmrisynth.evaluation.metrics import (
 )
 from fmrisynth.evaluation.metrics.metric import Family, Metric
 
-__all__ = ["FAMILIES", "all_metrics", "describe", "find_metric", "split_name"]
+__all__ = [
+    "FAMILIES",
+    "all_metrics",
+    "describe",
+    "find_metric",
+    "metrics_reference",
+    "split_name",
+]
 
 FAMILIES: tuple[Family, ...] = (
     activation.FAMILY,
@@ -116,3 +123,17 @@ def describe() -> dict[str, object]:
         "ceiling": {"Description": "What real data reach; see the levels of metric."},
         "floor": {"Description": "What a useless generator has; see the levels of metric."},
     }
+
+
+def metrics_reference() -> str:
+    """Write all metrics in Markdown, a table for each family."""
+    head = "| metric | what it is | ceiling | floor | rule |\n|---|---|---|---|---|"
+    parts = []
+    for family in FAMILIES:
+        rows = []
+        for metric in family.metrics:
+            rule = metric.rule.asked if metric.rule is not None else ""
+            cells = (f"`{metric.name}`", metric.what, metric.ceiling, metric.floor, rule)
+            rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        parts += [f"## {family.name.capitalize()}", family.question, "\n".join([head, *rows])]
+    return "\n\n".join(parts)
