@@ -128,11 +128,20 @@ def test_decoding_gains_from_good_synthetic_data_only(evaluation):
     assert bad.value < good.value - 0.2
 
 
-def test_ceiling_and_floor_enclose_what_real_data_reach(evaluation):
-    for name in ("corr", "rsa", "top1", "dice"):
-        figure = evaluation.estimates["fresh real"][name]
-        assert figure.floor < figure.ceiling <= 1.0
-        assert figure.low <= figure.value <= figure.high
+@pytest.mark.parametrize("name", ["corr", "rsa", "top1", "dice"])
+def test_real_data_scanned_again_reach_the_ceiling_and_their_interval_not_the_floor(
+    evaluation, name
+):
+    estimate = evaluation.estimates["fresh real"][name]
+    assert estimate.floor < estimate.low <= estimate.value
+    assert estimate.value - estimate.floor > 0.9 * (estimate.ceiling - estimate.floor)
+
+
+@pytest.mark.parametrize("name", ["rsa", "top1"])
+def test_a_generator_without_conditions_lies_at_the_floor(evaluation, name):
+    reference = evaluation.estimates["fresh real"][name]
+    useless = evaluation.estimates["no condition"][name]
+    assert abs(useless.value - reference.floor) < 0.5 * (reference.ceiling - reference.floor)
 
 
 def test_top1_is_one_per_condition_and_tasks_are_the_conditions(evaluation):
