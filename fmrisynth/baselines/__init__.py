@@ -1,7 +1,7 @@
-"""What the model is compared with: generators that a user could have written instead.
+"""Baselines are the generators that the model must beat: what a user could have written instead.
 
-`BASELINES` names them. A baseline's own libraries are loaded when it is called,
-so that what is not installed matters only to those who ask for it.
+In come real runs, out go simulated runs as files; `BASELINES` names the writers.
+They import the model's noise and what lies below it; their own libraries load when they are called.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BrainIAK's fmrisim as a baseline: the simulator that most participants use today.
+"""Simulate runs with BrainIAK's fmrisim, the simulator that is used most today.
 
 What is fmrisim's own (Ellis et al. 2020, PeerJ 8:e8564), called as it is:
 
@@ -107,7 +107,7 @@ def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
     UsageError
         BrainIAK is not installed.
     DataError
-        There is no run, or none whose noise fmrisim can describe.
+        There is no run, or none of which fmrisim can describe the noise.
     """
     _library()  # before minutes of work
     response = fit_group_response(runs, high_pass)
@@ -149,9 +149,9 @@ def estimate_noise(run: Run, response: GroupResponse, seed: int) -> TrainingNois
     del residual
     library = _library()
     with _seeded(seed):
-        found = library.calc_noise(volumes, mask, mean / mean.max(), {"voxel_size": _sizes(run)})
-    kept = ("auto_reg_rho", "ma_rho", "auto_reg_sigma", "sfnr", "fwhm")
-    return TrainingNoise(run.task, {key: found[key] for key in kept})
+        measured = library.calc_noise(volumes, mask, mean / mean.max(), {"voxel_size": _sizes(run)})
+    used = ("auto_reg_rho", "ma_rho", "auto_reg_sigma", "sfnr", "fwhm")
+    return TrainingNoise(run.task, {key: measured[key] for key in used})
 
 
 def simulate(model: Fmrisim, run: Run, seed: int) -> tuple[np.ndarray, Carrier]:

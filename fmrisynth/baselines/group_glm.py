@@ -1,4 +1,4 @@
-"""The plain statistical simulator: group GLM betas plus coloured Gaussian noise.
+"""Simulate runs by statistics alone: group GLM betas plus autocorrelated Gaussian noise.
 
     residual(v, t) = Σ_k beta_k(v) · regressor_k(t) + sd(v) · noise(v, t)
 

@@ -1,4 +1,4 @@
-"""The signal of the simulators: betas of a group GLM, averaged over the training runs."""
+"""Estimate the signal of the simulators: betas of a group GLM, averaged over training runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated runs as files: those that are missing, one after the other."""
+"""Write simulated runs as files: those that are missing, one after the other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_simulated_runs(
     fit : callable
         Estimates the simulator; called only when a run is missing.
     imitated : sequence of Run
-        Whose carrier and events to take.
+        Runs that give carrier and events.
     out : pathlib.Path
         Scratch directory; finished runs in it are kept.
     seed : int

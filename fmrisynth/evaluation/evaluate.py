@@ -1,4 +1,4 @@
-"""The whole comparison: real held-out participants, real training ones, generators."""
+"""Compare generators with real held-out participants, with real training ones as reference."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def evaluate(
     settings : GlmSettings or None
         Settings of the first-level model.
     contrasts : sequence of Contrast
-        Compared beside the conditions, in figures whose names end in ``_contrast``.
+        Compared beside the conditions, in metrics whose names end in ``_contrast``.
     atlas : Atlas or None
         Parcels for the time courses, in the runs' space; without one the regions
         are made of the supervoxels in which a condition's real effect is largest.
@@ -150,7 +150,7 @@ def _summaries(
 ) -> tuple[dict[str, list[RunRecord]], Mapping[Path, str]]:
     """Summarise the runs of every source, leaving out those that cannot be used."""
     every = [run for runs in sides.values() for run in runs]
-    found, skipped = summarise_usable_runs(
+    summaries, skipped = summarise_usable_runs(
         every,
         grid,
         work_dir=work_dir,
@@ -159,11 +159,11 @@ def _summaries(
         atlas=atlas,
         progress=progress,
     )
-    remaining = iter(found)
+    remaining = iter(summaries)
     records = {}
     for name, runs in sides.items():
-        mine = [next(remaining) for _ in runs]
-        records[name] = [record for record in mine if record is not None]
+        usable = [next(remaining) for _ in runs]
+        records[name] = [record for record in usable if record is not None]
         if runs and not records[name]:
             reasons = [skipped[run.bold] for run in runs]
             more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
@@ -187,7 +187,7 @@ def _notices(
         more = f"; and {len(skipped) - len(listed)} more" if len(skipped) > len(listed) else ""
         notices.append(
             f"{len(skipped)} run{'s' if len(skipped) > 1 else ''} could not be used and "
-            f"{'are' if len(skipped) > 1 else 'is'} left out of every figure: "
+            f"{'are' if len(skipped) > 1 else 'is'} left out of every estimate: "
             f"{'; '.join(listed)}{more}."
         )
     for name in chosen:
@@ -208,7 +208,7 @@ def _compare(
     skipped: Mapping[Path, str],
     atlas: Atlas | None,
 ) -> Evaluation:
-    """Compute every figure from the runs' summaries."""
+    """Compute every estimate from the runs' summaries."""
     conditions, generators = cohort.conditions, cohort.generators
     shown = {name: table for name, table in cohort.tables.items() if table.participants}
     by_type = {name: table.group_maps() for name, table in shown.items()}
@@ -254,18 +254,18 @@ def _compare(
 
 def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
     """Second-level z-maps of the real held-out participants and of every generator."""
-    found = {}
+    maps = {}
     for level in cohort.conditions.levels():
         if level.suffix != suffix:
             continue
         for name in (REAL, *cohort.generators):
-            found[name] = np.array(
+            maps[name] = np.array(
                 [
                     z_map(level.voxels(cohort.tables[name], c), cohort.mask, cohort.grid.affine)
                     for c in range(len(level.names))
                 ]
             )
-    return found
+    return maps
 
 
 def _spectra(records: Sequence[RunRecord]) -> Spectra:

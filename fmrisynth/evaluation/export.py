@@ -1,4 +1,4 @@
-"""The evaluation on disk: metrics.tsv with its description, and the group maps."""
+"""Write an evaluation to disk: metrics.tsv with its description, and the group maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = ("metric", "generator", "value", "ci_low", "ci_high", "ceiling", "floo
 
 
 def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
-    """All figures as one long table.
+    """List all estimates in one long table.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
     rows = []
     for metric in metrics:
         for source in sources:
-            figure = evaluation.estimates[source].get(metric)
-            if figure is not None:
-                limits = (figure.low, figure.high, figure.ceiling, figure.floor)
-                rows.append((metric, source, figure.value, *limits))
+            estimate = evaluation.estimates[source].get(metric)
+            if estimate is not None:
+                limits = (estimate.low, estimate.high, estimate.ceiling, estimate.floor)
+                rows.append((metric, source, estimate.value, *limits))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def write_metrics(evaluation: Evaluation, target: Path) -> None:
-    """Write the table of figures as TSV, ``n/a`` for what does not exist.
+    """Write the table of estimates as TSV, ``n/a`` for what does not exist.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def write_metrics(evaluation: Evaluation, target: Path) -> None:
         What to write.
     target : Path
         ``metrics.tsv``; it appears only when complete. Beside it,
-        ``metrics.json`` says what each figure, its ceiling and its floor mean.
+        ``metrics.json`` says what each metric, its ceiling and its floor mean.
     """
     make_folder(target.parent)
     write_json(target.with_suffix(".json"), describe())

@@ -1,4 +1,4 @@
-"""What an evaluation holds."""
+"""Hold the result of an evaluation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Spectra:
 
     Attributes
     ----------
-    spectrum : ndarray, shape (24,)
+    spectrum : ndarray of shape (24,)
         Share of the power along the band.
-    autocorrelation : ndarray, shape (5,)
+    autocorrelation : ndarray of shape (5,)
         Lags 1 to 5.
-    fwhm : ndarray, shape (n_runs,)
+    fwhm : ndarray of shape (n_runs,)
         Smoothness of each run, in mm.
-    temporal_sd : ndarray, shape (n_runs,)
+    temporal_sd : ndarray of shape (n_runs,)
         Median temporal standard deviation of each run, in percent.
     """
 
@@ -43,7 +43,7 @@ class Spectra:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything the report shows.
+    """Hold everything that the report shows.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Evaluation:
         Labels of the real participants that were compared with, and of those
         behind the ceilings.
     notices : tuple of str
-        What a reader must know before any figure.
+        What a reader must know before any estimate.
     mask : Nifti1Image
         Common mask.
     background : Nifti1Image
@@ -73,7 +73,7 @@ class Evaluation:
         the conditions, (C, V), and of the contrasts, (M, V); NaN where there
         are fewer than two participants.
     rdms, identification : mapping
-        Source → ndarray, shape (C, C).
+        Source → ndarray of shape (C, C).
     time_courses : tuple of TimeCourse
         One for each condition that could be measured.
     spectra : mapping

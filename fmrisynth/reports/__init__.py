@@ -1,5 +1,5 @@
-"""Self-contained HTML pages that show an evaluation.
+"""Reports show an evaluation as self-contained HTML pages.
 
-`figures` draws, `html` fills the templates. A page holds everything it needs:
-styles, drawings and pictures are inlined, nothing is fetched.
+In come evaluations and runs, out go pages that fetch nothing.
+They import the evaluation and what lies below it, and know no metric by name.
 """

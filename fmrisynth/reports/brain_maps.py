@@ -1,4 +1,4 @@
-"""The maps of the group report, as strips of slices."""
+"""Draw the maps of the group report as strips of slices."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def z_maps(evaluation: Evaluation) -> Section:
     """Draw the second-level maps of conditions and contrasts, z over participants."""
     canvas = _Canvas.of(evaluation)
     sections = []
-    for names, found in (
+    for names, maps in (
         (evaluation.conditions.names, evaluation.z_maps),
         (evaluation.conditions.contrasts, evaluation.contrast_z_maps),
     ):
         for c, name in enumerate(names):
             rows = [
-                (_said(source), found[source][c])
+                (_said(source), maps[source][c])
                 for source in (REAL, *evaluation.generators)
-                if source in found and np.isfinite(found[source][c]).any()
+                if source in maps and np.isfinite(maps[source][c]).any()
             ]
             if rows:
                 sections.append(canvas.strips(name, rows, threshold=Z_THRESHOLD))
@@ -55,30 +55,30 @@ def z_maps(evaluation: Evaluation) -> Section:
 
 
 def trial_types(evaluation: Evaluation) -> Section:
-    """Draw the maps of single trial types, where conditions are made of several."""
+    """Draw the maps of single trial types, where conditions consist of several."""
     pairs = evaluation.conditions.trial_types
     if len(pairs) == len(evaluation.conditions.names):
         return []
     tested = evaluation.generators[0]
-    real, made = evaluation.trial_type_maps[REAL], evaluation.trial_type_maps[tested]
+    real, synthetic = evaluation.trial_type_maps[REAL], evaluation.trial_type_maps[tested]
     strength = np.nan_to_num(np.abs(real)).mean(axis=1)
     shown = sorted(np.argsort(strength)[::-1][:MOST_TRIAL_TYPES])
     canvas = _Canvas.of(evaluation)
     return [
-        canvas.strips(": ".join(pairs[k]), [(_said(REAL), real[k]), (tested, made[k])])
+        canvas.strips(": ".join(pairs[k]), [(_said(REAL), real[k]), (tested, synthetic[k])])
         for k in shown
     ]
 
 
 def _effects(
-    evaluation: Evaluation, names: Sequence[str], found: Mapping[str, np.ndarray]
+    evaluation: Evaluation, names: Sequence[str], maps: Mapping[str, np.ndarray]
 ) -> Section:
     tested = evaluation.generators[0]
     canvas = _Canvas.of(evaluation)
     sections = []
     for c, name in enumerate(names):
-        rows = [(_said(source), found[source][c]) for source in (REAL, *evaluation.generators)]
-        rows.append((f"{tested} − real", found[tested][c] - found[REAL][c]))
+        rows = [(_said(source), maps[source][c]) for source in (REAL, *evaluation.generators)]
+        rows.append((f"{tested} − real", maps[tested][c] - maps[REAL][c]))
         sections.append(canvas.strips(name, rows))
     return sections
 

@@ -1,4 +1,4 @@
-"""The methods in words, and the works they cite."""
+"""Write the methods in words, and list the works they cite."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def methods(evaluation: Evaluation) -> tuple[str, ...]:
         .render(
             evaluation=evaluation,
             conditions=evaluation.conditions,
-            metrics={metric for figures in evaluation.estimates.values() for metric in figures},
+            metrics={row for estimates in evaluation.estimates.values() for row in estimates},
         )
     )
     return tuple(

@@ -1,4 +1,4 @@
-"""Charts of the report as SVG.
+"""Draw the charts of the reports as SVG.
 
 They are inlined in the page and take their ink from it (``currentColor``), so
 that they follow light, dark and print.
@@ -79,7 +79,7 @@ def draw_matrix(
 
     Parameters
     ----------
-    matrix : ndarray, shape (n, n)
+    matrix : ndarray of shape (n, n)
         Values; NaN cells stay empty.
     names : sequence of str
         Names of rows and columns.
@@ -135,11 +135,11 @@ def draw_time_course(
 
     Parameters
     ----------
-    times : ndarray, shape (S,)
+    times : ndarray of shape (S,)
         Time from the epoch's onset, in s.
     curves : mapping
-        Source → ndarray, shape (P, S), in percent.
-    prediction : ndarray, shape (S,)
+        Source → ndarray of shape (P, S), in percent.
+    prediction : ndarray of shape (S,)
         Canonical prediction.
     duration : float
         Duration of the epoch, in s.
@@ -207,7 +207,7 @@ def draw_autocorrelation(lags: Mapping[str, np.ndarray], colours: Mapping[str, s
     Parameters
     ----------
     lags : mapping
-        Source → ndarray, shape (n_lags,).
+        Source → ndarray of shape (n_lags,).
     colours : mapping
         Source → colour.
 
@@ -238,7 +238,7 @@ def draw_dots(
     Parameters
     ----------
     values : mapping
-        Source → ndarray, shape (n_runs,). Of very many, evenly spaced ranks
+        Source → ndarray of shape (n_runs,). Of very many, evenly spaced ranks
         are drawn, the smallest and the largest among them.
     unit : str
         Name and unit of the values.
@@ -257,11 +257,11 @@ def draw_dots(
     rng = np.random.default_rng(0)
     with _drawing(4.2, 0.8 + 0.38 * len(values)) as (canvas, axes):
         for row, (source, runs) in enumerate(values.items()):
-            found = _thinned(runs[np.isfinite(runs)])
-            spread = row + rng.uniform(-0.22, 0.22, len(found))
-            axes.plot(found, spread, "o", ms=4, color=colours[source], alpha=0.6, mew=0)
-            if len(found):
-                axes.plot([np.median(found)] * 2, [row - 0.34, row + 0.34], color=_INK, lw=1.5)
+            dots = _thinned(runs[np.isfinite(runs)])
+            spread = row + rng.uniform(-0.22, 0.22, len(dots))
+            axes.plot(dots, spread, "o", ms=4, color=colours[source], alpha=0.6, mew=0)
+            if len(dots):
+                axes.plot([np.median(dots)] * 2, [row - 0.34, row + 0.34], color=_INK, lw=1.5)
         if math.isfinite(limit):
             axes.axvline(limit, color=_INK, lw=1, ls=":")
         axes.set_yticks(range(len(values)), [_short(source) for source in values])
@@ -389,7 +389,7 @@ def _svg(canvas: Canvas, label: str) -> str:
     opening, _, rest = body.partition(">")
     opening = f'{opening} role="img" aria-label="{escape(label)}"'
     # The metadata block names the writer and is of no use in a page.
-    before, found, after = rest.partition("<metadata>")
-    if found:
+    before, metadata, after = rest.partition("<metadata>")
+    if metadata:
         rest = before + after.partition("</metadata>")[2]
     return f"{opening}>{rest}"

@@ -1,4 +1,4 @@
-"""From an evaluation to self-contained pages."""
+"""Render an evaluation as a self-contained page."""
 
 from __future__ import annotations
 

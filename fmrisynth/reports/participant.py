@@ -1,4 +1,4 @@
-"""The page of one participant: its real runs beside the synthetic ones."""
+"""Write the page of one participant: its real runs beside the synthetic ones."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _evoked(sources: Mapping[str, Sequence[RunRecord]], grid: Grid) -> list[dict
 
 
 def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
-    """Draw one synthetic run beside the real run it was made for."""
+    """Draw one synthetic run beside the real run that it imitates."""
     run = record.run
     table = read_events(run.events)
     events: dict[str, list[tuple[float, float]]] = {n: [] for n in sorted(set(table["trial_type"]))}
@@ -156,9 +156,9 @@ def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
 
 def _partner(record: RunRecord, real: Sequence[RunRecord]) -> RunRecord | None:
     """Find the real run with most entities in common, of the same task."""
-    mine = set(record.run.entities.items())
+    entities = set(record.run.entities.items())
     same = [r for r in real if r.run.task == record.run.task]
-    return max(same, key=lambda r: len(mine & set(r.run.entities.items())), default=None)
+    return max(same, key=lambda r: len(entities & set(r.run.entities.items())), default=None)
 
 
 def _mean_on_grid(records: Sequence[RunRecord], grid: Grid, values_of: Any) -> np.ndarray:

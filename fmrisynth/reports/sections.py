@@ -1,4 +1,4 @@
-"""The picture sections of the group report, as plain values for the templates."""
+"""Draw the pictures of each section of the group report."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def courses(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
 
 
 def noise(evaluation: Evaluation, colours: Mapping[str, str]) -> Section:
-    """Draw the figures of the time series."""
+    """Draw the measures of the time series."""
     spectra = {name: evaluation.spectra[name] for name in colours if name in evaluation.spectra}
     pictures = (
         (
@@ -266,22 +266,22 @@ def decoding(evaluation: Evaluation) -> Section:
     """Draw the learning curves of decoding for each generator."""
     sections = []
     for name in evaluation.generators:
-        found = evaluation.estimates[name]
-        if "decoding_synthetic" not in found:
+        estimates = evaluation.estimates[name]
+        if "decoding_synthetic" not in estimates:
             continue
         sizes = [
             int(metric[len("decoding_real[") : -1])
-            for metric in found
+            for metric in estimates
             if metric.startswith("decoding_real[")
         ]
         curves = {
             label: tuple(
-                np.array([getattr(found[f"{metric}[{n}]"], part) for n in sizes])
+                np.array([getattr(estimates[f"{metric}[{n}]"], part) for n in sizes])
                 for part in ("value", "low", "high")
             )
             for label, metric in (("real", "decoding_real"), ("both", "decoding_both"))
         }
-        alone = found["decoding_synthetic"]
+        alone = estimates["decoding_synthetic"]
         sections.append(
             {
                 "label": name,

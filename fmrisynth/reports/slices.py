@@ -1,4 +1,4 @@
-"""Pictures as PNG in data URIs: axial slices, carpets and large matrices."""
+"""Draw axial slices, carpets and large matrices as PNG in data URIs."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def draw_slices(
 
     Parameters
     ----------
-    background : ndarray, shape (X, Y, Z)
+    background : ndarray of shape (X, Y, Z)
         Grey background, e.g. the mean image.
-    overlay : ndarray, shape (X, Y, Z), or None
+    overlay : ndarray of shape (X, Y, Z), or None
         Map in colour; None draws the background alone.
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
     limit : float
         Value of the strongest colour, the same for maps to be compared.
@@ -140,7 +140,7 @@ def draw_carpet(series: np.ndarray, *, limit: float, most_rows: int = 240) -> st
 
     Parameters
     ----------
-    series : ndarray, shape (B, T)
+    series : ndarray of shape (B, T)
         Percent signal change, neighbours beside each other.
     limit : float
         Change drawn white (and black below zero), the same for runs to be compared.
@@ -163,7 +163,7 @@ def draw_large_matrix(matrix: np.ndarray, limit: float) -> str:
 
     Parameters
     ----------
-    matrix : ndarray, shape (n, n)
+    matrix : ndarray of shape (n, n)
         Values; NaN is drawn grey.
     limit : float
         Value of the strongest colour, the same for matrices to be compared.

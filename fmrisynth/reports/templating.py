@@ -1,4 +1,4 @@
-"""The template environment that all pages share."""
+"""Make the template environment that all pages share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def environment(*, escape: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = number
+    environment.filters["number"] = number
     return environment
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Format a figure with a fixed number of decimals; a dash where there is none."""
+    """Format a number with a fixed number of decimals; a dash where there is none."""
     if not math.isfinite(value):
         return "–"
     text = f"{value:.{digits}f}"

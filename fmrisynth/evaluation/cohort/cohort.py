@@ -1,4 +1,4 @@
-"""All sources of a comparison on one grid: their runs, maps and coarse series."""
+"""Bring all sources of a comparison on one grid: their runs, maps and coarse series."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Cohort:
         Generator → participant → groups of samples of one run.
     grid : Grid
         Where maps lie.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Voxels that are compared.
     conditions : Conditions
         What is compared.

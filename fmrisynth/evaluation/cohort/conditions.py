@@ -1,4 +1,4 @@
-"""Which conditions are compared: tasks where there are several, else trial types; and contrasts."""
+"""Decide which conditions are compared: tasks, else trial types; and the user's contrasts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Level:
         Ending of the metrics' names: none for the headline, ``_trial_type``, ``_contrast``.
     names : tuple of str
         The ``C`` conditions.
-    weights : ndarray, shape (C, K)
+    weights : ndarray of shape (C, K)
         Which trial types make up each condition, with what weight.
     """
 
@@ -56,7 +56,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The headline conditions, the trial types they are made of, and the user's contrasts.
+    """Hold the headline conditions, the trial types that make them up, and the user's contrasts.
 
     Attributes
     ----------
@@ -64,12 +64,12 @@ class Conditions:
         The ``C`` headline conditions.
     trial_types : tuple of (str, str)
         The ``K`` pairs of task and trial type.
-    membership : ndarray, shape (C, K)
+    membership : ndarray of shape (C, K)
         1 where a trial type belongs to a condition. A condition's map is the
         mean over its trial types against the implicit baseline.
     contrasts : tuple of str
         Names of the ``M`` contrasts.
-    weights : ndarray, shape (M, K)
+    weights : ndarray of shape (M, K)
         Weight of each trial type in each contrast.
     """
 

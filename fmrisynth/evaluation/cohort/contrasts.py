@@ -1,4 +1,4 @@
-"""Contrasts that the user asks for, from JSON of this project's form or a BIDS Stats Model.
+"""Read the contrasts that the user asks for, in this project's form or as a BIDS Stats Model.
 
 This project's form is short::
 
@@ -25,7 +25,7 @@ from fmrisynth.errors import DataError, NoInputError
 
 __all__ = ["Contrast", "read_contrasts"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _LARGEST_FILE = 2**20  # bytes
 _PREFIX = "trial_type."
@@ -136,7 +136,7 @@ def _of_stats_model(document: Mapping[str, Any], path: Path) -> Iterator[Contras
         node = _object(entry, where, "an object with Level, Model and Contrasts")
         level = str(node.get("Level", "")).lower()
         if level != "run":
-            logger.warning(
+            log.warning(
                 "%s (level %r) is left out: contrasts of runs are averaged over runs and "
                 "participants here",
                 where,
@@ -166,7 +166,7 @@ def _tasks(document: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 def _explicit(node: Mapping[str, Any], where: str) -> dict[str, dict[str, float]]:
     """Contrasts of a node that have weights."""
-    found: dict[str, dict[str, float]] = {}
+    contrasts: dict[str, dict[str, float]] = {}
     for position, entry in enumerate(_list(node.get("Contrasts") or [], where, "Contrasts"), 1):
         contrast = _object(entry, f"{where}, contrast {position}", "Name, ConditionList, Weights")
         place = f"{where}, contrast {contrast.get('Name', position)!r}"
@@ -178,7 +178,7 @@ def _explicit(node: Mapping[str, Any], where: str) -> dict[str, dict[str, float]
         if len(weights) == 1 and isinstance(weights[0], list):
             weights = weights[0]
         if any(isinstance(weight, list) for weight in weights):
-            logger.warning("%s is left out: only one row of weights (a t contrast) is used", place)
+            log.warning("%s is left out: only one row of weights (a t contrast) is used", place)
             continue
         if len(weights) != len(conditions):
             raise DataError(
@@ -188,10 +188,10 @@ def _explicit(node: Mapping[str, Any], where: str) -> dict[str, dict[str, float]
         trial_types = [_trial_type(condition, place) for condition in conditions]
         if None in trial_types:
             continue
-        if name in found:
+        if name in contrasts:
             raise DataError(f"{place}: the node has two contrasts of this name; rename one")
-        found[name] = _weights(zip(trial_types, weights, strict=True), place)
-    return found
+        contrasts[name] = _weights(zip(trial_types, weights, strict=True), place)
+    return contrasts
 
 
 def _dummies(node: Mapping[str, Any], where: str) -> Iterator[tuple[str, dict[str, float]]]:
@@ -218,18 +218,18 @@ def _dummies(node: Mapping[str, Any], where: str) -> Iterator[tuple[str, dict[st
 def _is_t(test: object, place: str) -> bool:
     if test is None or (isinstance(test, str) and test.lower() == "t"):
         return True
-    logger.warning("%s is left out: its Test is %r, and only t contrasts are computed", place, test)
+    log.warning("%s is left out: its Test is %r, and only t contrasts are computed", place, test)
     return False
 
 
 def _trial_type(condition: object, place: str) -> str | None:
     """``trial_type.x`` or ``x`` → ``x``; None for what is no single trial type."""
     if isinstance(condition, int | float) and not isinstance(condition, bool):
-        logger.warning("%s is left out: the intercept (%s) is no trial type", place, condition)
+        log.warning("%s is left out: the intercept (%s) is no trial type", place, condition)
         return None
     name = _name(condition, place).removeprefix(_PREFIX)
     if not name or "*" in name:
-        logger.warning(
+        log.warning(
             "%s: the condition %r is left out: it is a pattern. Every trial type is evaluated "
             "without being asked for.",
             place,
@@ -247,8 +247,8 @@ def _weights(pairs: Iterable[tuple[Any, Any]], place: str) -> dict[str, float]:
             raise DataError(f"{place}: the condition {label!r} has two weights")
         weights[label] = _number(value, f"{place}, weight of {label!r}")
     if not any(weights.values()):
-        found = "no weight" if not weights else "only weights of 0"
-        raise DataError(f"{place}: {found}; at least one trial type must count")
+        what = "no weight" if not weights else "only weights of 0"
+        raise DataError(f"{place}: {what}; at least one trial type must count")
     return weights
 
 
@@ -299,12 +299,12 @@ def _said(value: object) -> str:
 
 def _without_repeats(contrasts: Sequence[Contrast], path: Path) -> tuple[Contrast, ...]:
     """Merge equal contrasts (two nodes of a model may share one), refuse unequal namesakes."""
-    found: dict[tuple[str, str], Contrast] = {}
+    unique: dict[tuple[str, str], Contrast] = {}
     for contrast in contrasts:
-        known = found.setdefault((contrast.task, contrast.name), contrast)
+        known = unique.setdefault((contrast.task, contrast.name), contrast)
         if dict(known.weights) != dict(contrast.weights):
             raise DataError(
                 f"{path}: the task {contrast.task!r} has two different contrasts named "
                 f"{contrast.name!r}; give each its own name"
             )
-    return tuple(found.values())
+    return tuple(unique.values())

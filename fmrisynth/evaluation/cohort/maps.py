@@ -1,14 +1,13 @@
-"""Participants' effect maps on common voxels, and an exact small form of them.
+"""Average participants' effect maps on common voxels, and find an exact small form of them.
 
-Every figure of activation is built from inner products of maps. `MapTable`
+Every measure of activation is built from inner products of maps. `MapTable`
 therefore keeps, beside the maps in a file, their coordinates in the space they
 span: a few hundred numbers instead of tens of thousands of voxels, with the
 same correlations, slopes and dissimilarities. Thousands of resamples of
 participants then cost seconds.
 
-Array legend: ``P`` participants, ``H`` = 2 halves of their runs, ``K``
-conditions at the level of trial types, ``C`` conditions, ``N`` coordinates,
-``V`` voxels of the common mask.
+Legend: P participants, H = 2 halves of their runs, K trial types, C conditions,
+N coordinates, V voxels of the common mask.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ class MapTable:
     ----------
     participants : tuple of str
         The ``P`` participants.
-    coordinates : ndarray, shape (P, H, K, N)
+    coordinates : ndarray of shape (P, H, K, N)
         Mean effect over the runs of each half; arbitrary where ``n_runs`` is 0.
-    n_runs : ndarray of int, shape (P, H, K)
+    n_runs : ndarray of int of shape (P, H, K)
         Number of runs behind each map.
-    voxels : ndarray, shape (P, H, K, V)
+    voxels : ndarray of shape (P, H, K, V)
         The maps themselves, percent signal change, on disk.
     """
 
@@ -78,7 +77,7 @@ class MapTable:
 
         Parameters
         ----------
-        weights : ndarray, shape (K,)
+        weights : ndarray of shape (K,)
             Weight of each trial type in the condition; the others are not read.
         of : callable
             (1, k, V) maps of those trial types → (1, 1, V) map of the condition.
@@ -87,7 +86,7 @@ class MapTable:
 
         Returns
         -------
-        ndarray, shape (P, V)
+        ndarray of shape (P, V)
             NaN for participants without the condition.
         """
         used = np.flatnonzero(weights)
@@ -141,14 +140,14 @@ def group_mean(maps: np.ndarray, weights: np.ndarray | None = None) -> np.ndarra
 
     Parameters
     ----------
-    maps : ndarray, shape (P, K, N)
+    maps : ndarray of shape (P, K, N)
         Participants' maps; NaN rows are missing.
-    weights : ndarray, shape (P,), optional
+    weights : ndarray of shape (P,), optional
         Weight of each participant (counts of a bootstrap sample).
 
     Returns
     -------
-    ndarray, shape (K, N)
+    ndarray of shape (K, N)
         NaN where no participant has the condition.
     """
     present = np.isfinite(maps[:, :, 0]).astype(float)
@@ -164,14 +163,14 @@ def merge(maps: np.ndarray, to_conditions: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    maps : ndarray, shape (P, K, N)
+    maps : ndarray of shape (P, K, N)
         Maps per trial type.
-    to_conditions : ndarray, shape (C, K)
+    to_conditions : ndarray of shape (C, K)
         1 where a trial type belongs to a condition.
 
     Returns
     -------
-    ndarray, shape (P, C, N)
+    ndarray of shape (P, C, N)
     """
     present = np.isfinite(maps[:, :, 0]).astype(float)
     count = present @ to_conditions.T
@@ -184,14 +183,14 @@ def weigh(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    maps : ndarray, shape (..., K, N)
+    maps : ndarray of shape (..., K, N)
         Maps per trial type, NaN where missing.
-    weights : ndarray, shape (M, K)
+    weights : ndarray of shape (M, K)
         Weight of each trial type in each contrast.
 
     Returns
     -------
-    ndarray, shape (..., M, N)
+    ndarray of shape (..., M, N)
     """
     present = np.isfinite(maps[..., 0])  # (…, K)
     missing = (~present[..., None, :] & (weights != 0)).any(axis=-1)  # (…, M)
@@ -225,7 +224,7 @@ def common_mask(records: Sequence[RunRecord]) -> tuple[np.ndarray, str | None]:
 
     Returns
     -------
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Voxels in every run's mask; where that leaves less than half of the
         voxels that 80 % of the runs share, those 80 % ones.
     note : str or None

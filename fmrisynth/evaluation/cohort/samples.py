@@ -16,11 +16,11 @@ class Samples:
 
     Attributes
     ----------
-    features : ndarray, shape (n, B)
+    features : ndarray of shape (n, B)
         One map per run and trial type.
-    labels : ndarray of int, shape (n,)
+    labels : ndarray of int of shape (n,)
         Index of the trial type.
-    participants : ndarray of str, shape (n,)
+    participants : ndarray of str of shape (n,)
         Participant of each map.
     """
 

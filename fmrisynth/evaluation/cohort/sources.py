@@ -1,4 +1,4 @@
-"""Who is compared with whom: roles of participants, equal numbers of runs."""
+"""Decide who is compared with whom: roles of participants, equal numbers of runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def assign_roles(
         notices.append(
             "Nothing was held out: the synthetic runs are compared with the very "
             f"participant{'s' if len(trained) > 1 else ''} the model has learned from, so the "
-            "figures say how well it reproduces them, not how well it generalises. There are "
+            "estimates say how well it reproduces them, not how well it generalises. There are "
             "no ceilings."
         )
         return list(real_training), []
@@ -179,8 +179,8 @@ def match_runs(
         }
         samples[name] = {
             participant: several
-            for participant, mine in groups.items()
-            if (several := [group for group in mine if len(group) > 1])
+            for participant, own in groups.items()
+            if (several := [group for group in own if len(group) > 1])
         }
     return Matched(participants, samples)
 

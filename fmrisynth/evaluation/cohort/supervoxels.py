@@ -1,6 +1,6 @@
-"""Coarse time series of runs on common supervoxels, with the modelled responses taken out.
+"""Read coarse series and effects of runs on common supervoxels.
 
-Array legend: ``B`` supervoxels common to all runs, ``T`` volumes.
+Legend: B supervoxels common to all runs, T volumes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def common_supervoxels(records: Sequence[RunRecord]) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int, shape (B, 3)
+    ndarray of int of shape (B, 3)
         Places of the supervoxels, sorted.
     """
     counts = Counter(
@@ -80,7 +80,7 @@ def supervoxel_samples(
         Runs of one source.
     trial_types : sequence of (str, str)
         Task and trial type of each label.
-    keys : ndarray of int, shape (B, 3)
+    keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
 
     Returns

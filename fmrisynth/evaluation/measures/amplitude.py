@@ -1,4 +1,4 @@
-"""Effect size: how large synthetic effects are for a given real effect."""
+"""Measure how large synthetic effects are for a given real effect."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def effect_slope(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (n_conditions, n_voxels)
+    synthetic, real : ndarray of shape (n_conditions, n_voxels)
         Group maps, in percent signal change.
 
     Returns
     -------
-    ndarray, shape (n_conditions,)
+    ndarray of shape (n_conditions,)
         Slopes; NaN where the real map is constant or missing.
     """
     x = real - real.mean(axis=1, keepdims=True)

@@ -33,23 +33,23 @@ class CopyAudit:
     ----------
     participants : tuple of str
         Participant of each synthetic run.
-    to_training, to_held_out : ndarray, shape (n_synthetic,)
+    to_training, to_held_out : ndarray of shape (n_synthetic,)
         Correlation of each synthetic run with its nearest real run of the same
         length, among as many training as held-out participants; NaN without one.
-    to_any_training : ndarray, shape (n_synthetic,)
+    to_any_training : ndarray of shape (n_synthetic,)
         The same among all training participants: a copy of any of them is a copy.
-    shifted_to_training : ndarray, shape (n_synthetic,)
+    shifted_to_training : ndarray of shape (n_synthetic,)
         The same at the best shift in time, among training runs of any length.
-    members, non_members : ndarray, shape (n_runs,)
+    members, non_members : ndarray of shape (n_runs,)
         For each real training and held-out run, its correlation with the nearest synthetic run.
     member_participants, non_member_participants : tuple of str
         Participants of those runs.
-    real_pairs, shifted_real_pairs : ndarray, shape (n_pairs,)
+    real_pairs, shifted_real_pairs : ndarray of shape (n_pairs,)
         Correlations between real runs of different participants, in place and
         at the best shift.
-    synthetic_pairs : ndarray, shape (n_pairs,)
+    synthetic_pairs : ndarray of shape (n_pairs,)
         Correlations between synthetic runs of different participants.
-    pair_runs : ndarray of int, shape (n_pairs, 2)
+    pair_runs : ndarray of int of shape (n_pairs, 2)
         Rows, in the arrays of synthetic runs, of the two runs of each synthetic pair.
     """
 
@@ -103,7 +103,7 @@ def audit_copying(
     ----------
     synthetic, held_out, training : sequence of RunRecord
         Runs of a generator, of real held-out and of real training participants.
-    keys : ndarray of int, shape (B, 3)
+    keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
     rng : numpy.random.Generator
         Draws the training participants of the nearest-run comparison.
@@ -171,7 +171,7 @@ def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
 
     Parameters
     ----------
-    members, non_members : ndarray, shape (n_runs,)
+    members, non_members : ndarray of shape (n_runs,)
         Scores of training and of held-out runs.
 
     Returns

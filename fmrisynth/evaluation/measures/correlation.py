@@ -1,4 +1,4 @@
-"""Corr: Pearson correlation of synthetic and real group maps, condition by condition."""
+"""Correlate synthetic with real group maps, condition by condition."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ def cross_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    first : ndarray, shape (n_first, n_voxels)
+    first : ndarray of shape (n_first, n_voxels)
         Maps; a row of NaN is a condition without data.
-    second : ndarray, shape (n_second, n_voxels)
+    second : ndarray of shape (n_second, n_voxels)
         Maps on the same voxels.
 
     Returns
     -------
-    ndarray, shape (n_first, n_second)
+    ndarray of shape (n_first, n_second)
         Correlations; NaN for missing and for constant maps.
     """
     return _unit_rows(first) @ _unit_rows(second).T
@@ -30,12 +30,12 @@ def map_correlation(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (n_conditions, n_voxels)
+    synthetic, real : ndarray of shape (n_conditions, n_voxels)
         Group maps.
 
     Returns
     -------
-    ndarray, shape (n_conditions,)
+    ndarray of shape (n_conditions,)
     """
     return np.einsum("cv,cv->c", _unit_rows(synthetic), _unit_rows(real))
 

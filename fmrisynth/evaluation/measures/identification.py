@@ -1,4 +1,4 @@
-"""Top-1: the share of synthetic maps most like the real map of their own condition."""
+"""Count the synthetic maps that are most like the real map of their own condition (Top-1)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def identification_matrix(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (n_conditions, n_voxels)
+    synthetic, real : ndarray of shape (n_conditions, n_voxels)
         Group maps in the same order of conditions.
 
     Returns
     -------
-    ndarray, shape (n_conditions, n_conditions)
+    ndarray of shape (n_conditions, n_conditions)
     """
     return cross_correlation(synthetic, real)
 
@@ -29,7 +29,7 @@ def top1(matrix: np.ndarray) -> float:
 
     Parameters
     ----------
-    matrix : ndarray, shape (n_conditions, n_conditions)
+    matrix : ndarray of shape (n_conditions, n_conditions)
         From `identification_matrix`. A tie counts as a miss; rows without data
         are left out.
 

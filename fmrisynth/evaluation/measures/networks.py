@@ -30,15 +30,15 @@ class Networks:
     ----------
     participants : tuple of str
         Participant of each run.
-    edges : ndarray, shape (R, E)
+    edges : ndarray of shape (R, E)
         Connectivity of each run.
-    eigenvalues : ndarray, shape (B,)
+    eigenvalues : ndarray of shape (B,)
         Share of the variance of each spatial principal component of all runs.
-    unrelated : ndarray, shape (R,)
+    unrelated : ndarray of shape (R,)
         Standard deviation over pairs of parcels of each run's correlations when
         every parcel's series is shifted by a time of its own: what is left
         without any network.
-    products : ndarray, shape (P, P)
+    products : ndarray of shape (P, P)
         Inner products of the covariances between (some of) the supervoxels of the
         participants, sorted by label, each scaled to a trace of 1.
     """
@@ -64,14 +64,14 @@ def parcels(
     ----------
     records : sequence of RunRecord
         Real runs, of training participants where there are any.
-    keys : ndarray of int, shape (B, 3)
+    keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
     n_parcels : int
         Number of parcels; fewer when there are few supervoxels.
 
     Returns
     -------
-    ndarray of int, shape (B,)
+    ndarray of int of shape (B,)
         Parcel of each supervoxel.
     """
     profile = np.zeros((len(keys), len(keys)))
@@ -90,14 +90,14 @@ def connectivity(series: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    series : ndarray, shape (B, T)
+    series : ndarray of shape (B, T)
         Series of the supervoxels.
-    labels : ndarray of int, shape (B,)
+    labels : ndarray of int of shape (B,)
         Parcel of each supervoxel.
 
     Returns
     -------
-    ndarray, shape (E,)
+    ndarray of shape (E,)
         One value for each pair of parcels.
     """
     mean = np.array([series[labels == label].mean(axis=0) for label in np.unique(labels)])
@@ -112,9 +112,9 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
     ----------
     records : sequence of RunRecord
         Runs of the source.
-    keys : ndarray of int, shape (B, 3)
+    keys : ndarray of int of shape (B, 3)
         Blocks.
-    labels : ndarray of int, shape (B,)
+    labels : ndarray of int of shape (B,)
         Parcel of each supervoxel.
 
     Returns
@@ -125,7 +125,7 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
     own: dict[str, np.ndarray] = {}
     covariance = np.zeros((len(keys), len(keys)))
     some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
-    rng = np.random.default_rng(0)  # fixed shifts: the figure must not depend on a seed
+    rng = np.random.default_rng(0)  # fixed shifts: the measure must not depend on a seed
     for record in records:
         series = residual_series(record, keys).astype(np.float64)
         edges.append(connectivity(series, labels))

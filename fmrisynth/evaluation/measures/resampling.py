@@ -39,7 +39,7 @@ def bootstrap_counts(
 
     Returns
     -------
-    ndarray of int, shape (n_samples, P)
+    ndarray of int of shape (n_samples, P)
         Each row sums to ``P``; no rows for a single participant, who cannot be resampled.
     """
     if n_participants < 2:
@@ -60,7 +60,7 @@ def interval(
     ----------
     value : float
         The value on all participants.
-    samples : ndarray, shape (n_samples,)
+    samples : ndarray of shape (n_samples,)
         The value on bootstrap samples.
     bounds : tuple of float
         Range of the value.

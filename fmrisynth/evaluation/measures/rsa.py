@@ -1,4 +1,4 @@
-"""Representational similarity: the conditions differ from each other in the same way or not."""
+"""Compare how conditions differ from each other (representational similarity)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def dissimilarity(maps: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    maps : ndarray, shape (n_conditions, n_voxels)
+    maps : ndarray of shape (n_conditions, n_voxels)
         Group maps.
 
     Returns
     -------
-    ndarray, shape (n_conditions, n_conditions)
+    ndarray of shape (n_conditions, n_conditions)
     """
     return 1.0 - cross_correlation(maps, maps)
 
@@ -49,7 +49,7 @@ def rsa(synthetic: np.ndarray, real: np.ndarray) -> Rsa:
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (n_conditions, n_voxels)
+    synthetic, real : ndarray of shape (n_conditions, n_voxels)
         Group maps.
 
     Returns
@@ -64,7 +64,7 @@ def rsa_from_rdms(synthetic: np.ndarray, real: np.ndarray) -> Rsa:
 
     Parameters
     ----------
-    synthetic, real : ndarray, shape (n_conditions, n_conditions)
+    synthetic, real : ndarray of shape (n_conditions, n_conditions)
         Matrices from `dissimilarity`.
 
     Returns

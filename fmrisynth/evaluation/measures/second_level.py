@@ -1,6 +1,6 @@
-"""Second level: one-sample z-maps over participants.
+"""Compute one-sample z-maps over participants (the second level).
 
-Array legend: ``P`` participants, ``V`` voxels of the common mask.
+Legend: P participants, V voxels of the common mask.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def z_map(maps: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    maps : ndarray, shape (P, V)
+    maps : ndarray of shape (P, V)
         Effects; NaN rows are participants without the condition.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Common mask with ``V`` voxels.
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
 
     Returns
     -------
-    ndarray, shape (V,)
+    ndarray of shape (V,)
         z of the mean effect over participants, float32; NaN with fewer than two.
     """
     usable = maps[np.isfinite(maps).all(axis=1)]
@@ -45,12 +45,12 @@ def z_map(maps: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
         volume[mask] = effect
         images.append(nib.Nifti1Image(volume, affine))
     with warnings.catch_warnings():
-        # A voxel outside of some run's mask can be 0 in everyone: its z becomes 0 below.
+        # A voxel outside of some run's mask can be 0 in every participant: its z becomes 0 below.
         warnings.simplefilter("ignore")
         model = SecondLevelModel(mask_img=nib.Nifti1Image(mask.astype(np.uint8), affine))
         model.fit(images, design_matrix=pd.DataFrame({"intercept": np.ones(len(images))}))
-        found = model.compute_contrast("intercept", output_type="z_score")
-    return np.nan_to_num(np.asarray(found.dataobj, dtype=np.float32)[mask])
+        z = model.compute_contrast("intercept", output_type="z_score")
+    return np.nan_to_num(np.asarray(z.dataobj, dtype=np.float32)[mask])
 
 
 def one_sample_t(maps: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
@@ -58,14 +58,14 @@ def one_sample_t(maps: np.ndarray, counts: np.ndarray | None = None) -> np.ndarr
 
     Parameters
     ----------
-    maps : ndarray, shape (P, V)
+    maps : ndarray of shape (P, V)
         Effects without missing participants.
-    counts : ndarray of int, shape (P,), optional
+    counts : ndarray of int of shape (P,), optional
         How often each participant is drawn in a bootstrap sample.
 
     Returns
     -------
-    ndarray, shape (V,)
+    ndarray of shape (V,)
         0 where participants do not differ at all; NaN with fewer than two.
     """
     weights = np.ones(len(maps)) if counts is None else counts.astype(float)

@@ -1,6 +1,6 @@
-"""Similarity of runs: correlation of their residual series, in place and at the best shift.
+"""Correlate the residual series of runs, in place and at the best shift in time.
 
-Array legend: ``N``, ``M`` runs, ``B`` supervoxels, ``T`` volumes, ``F`` frequencies.
+Legend: N, M runs, B supervoxels, T volumes, F frequencies.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Similarity:
 
     Attributes
     ----------
-    in_place : ndarray, shape (N, M)
+    in_place : ndarray of shape (N, M)
         Correlation of the series of all supervoxels; NaN for runs of different length.
-    shifted : ndarray, shape (N, M)
+    shifted : ndarray of shape (N, M)
         The largest correlation over shifts in time that leave at least half of
         the shorter run in common.
     """
@@ -46,25 +46,25 @@ def similarity(
     ----------
     first, second : sequence of RunRecord
         Runs; the second set is read in batches.
-    keys : ndarray of int, shape (B, 3)
+    keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
 
     Returns
     -------
     Similarity
     """
-    ours = [_series(record, keys) for record in first]
+    own = [_series(record, keys) for record in first]
     some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
     n = 2 * max((record.run.n_volumes for record in (*first, *second)), default=1)
-    thinned = _Spectra.of([series[some] for series in ours], n)
+    thinned = _Spectra.of([series[some] for series in own], n)
     in_place = np.full((len(first), len(second)), NAN)
     shifted = np.full((len(first), len(second)), NAN)
     for start, batch in _batches(second):
-        theirs = [_series(record, keys) for record in batch]
+        other = [_series(record, keys) for record in batch]
         columns = slice(start, start + len(batch))
-        in_place[:, columns] = _in_place(ours, theirs)
+        in_place[:, columns] = _in_place(own, other)
         shifted[:, columns] = _best_shift(
-            thinned, _Spectra.of([series[some] for series in theirs], n)
+            thinned, _Spectra.of([series[some] for series in other], n)
         )
     return Similarity(in_place, shifted)
 
@@ -74,12 +74,12 @@ def shifted_correlation(first: Sequence[np.ndarray], second: Sequence[np.ndarray
 
     Parameters
     ----------
-    first, second : sequence of ndarray, shape (B, T)
+    first, second : sequence of ndarray of shape (B, T)
         Series of N and M runs, which may differ in length.
 
     Returns
     -------
-    ndarray, shape (N, M)
+    ndarray of shape (N, M)
         ``max over s of Σ a(b, t) c(b, t + s) / sqrt(Σ a² Σ c²)``, the sums over
         supervoxels and over the volumes that both have at that shift.
     """
@@ -116,12 +116,12 @@ def _best_shift(first: _Spectra, second: _Spectra) -> np.ndarray:
         first.transforms.transpose(2, 0, 1).conj(), second.transforms.transpose(2, 1, 0)
     )  # F N M
     products = np.fft.irfft(crossed, first.n, axis=0)  # shift s of the second lies at s mod n
-    for i, ours in enumerate(first.energies):
-        for j, theirs in enumerate(second.energies):
-            shifts = _shifts(len(ours) - 1, len(theirs) - 1)
-            energy = _common_energy(ours, theirs, shifts)
-            found = products[shifts % first.n, i, j] / np.where(energy > 0, energy, np.inf)
-            best[i, j] = found.max()
+    for i, own in enumerate(first.energies):
+        for j, other in enumerate(second.energies):
+            shifts = _shifts(len(own) - 1, len(other) - 1)
+            energy = _common_energy(own, other, shifts)
+            values = products[shifts % first.n, i, j] / np.where(energy > 0, energy, np.inf)
+            best[i, j] = values.max()
     return best
 
 
@@ -135,21 +135,21 @@ def _common_energy(first: np.ndarray, second: np.ndarray, shifts: np.ndarray) ->
     """Square root of the product of the energies that two runs have in common at each shift."""
     start = np.maximum(0, -shifts)
     stop = np.minimum(len(first) - 1, len(second) - 1 - shifts)
-    ours = first[stop] - first[start]
-    theirs = second[stop + shifts] - second[start + shifts]
-    return np.sqrt(np.maximum(ours * theirs, 0.0))
+    own = first[stop] - first[start]
+    other = second[stop + shifts] - second[start + shifts]
+    return np.sqrt(np.maximum(own * other, 0.0))
 
 
 def _in_place(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
-    found = np.full((len(first), len(second)), NAN)
+    correlations = np.full((len(first), len(second)), NAN)
     for length in {series.shape[1] for series in second}:
         rows = [i for i, series in enumerate(first) if series.shape[1] == length]
         columns = [j for j, series in enumerate(second) if series.shape[1] == length]
         if rows:
             a = np.array([first[i].ravel() for i in rows])
             c = np.array([second[j].ravel() for j in columns])
-            found[np.ix_(rows, columns)] = a @ c.T
-    return found
+            correlations[np.ix_(rows, columns)] = a @ c.T
+    return correlations
 
 
 def _series(record: RunRecord, keys: np.ndarray) -> np.ndarray:

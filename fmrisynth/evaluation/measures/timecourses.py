@@ -1,7 +1,7 @@
-"""Responses in time: the mean course of a region around its condition's epochs.
+"""Average the course of a region around the epochs of a condition.
 
-Array legend: ``P`` participants, ``B`` supervoxels of the coarse grid, ``T``
-volumes, ``S`` samples of the epoch.
+Legend: P participants, B supervoxels, T
+volumes, S samples of the epoch.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class TimeCourse:
     ----------
     condition : str
         Name of the condition.
-    times : ndarray, shape (S,)
+    times : ndarray of shape (S,)
         Time from the epoch's onset, in s.
     curves : mapping
-        Source → ndarray, shape (P, S), percent signal change.
-    prediction : ndarray, shape (S,)
+        Source → ndarray of shape (P, S), percent signal change.
+    prediction : ndarray of shape (S,)
         What the canonical response predicts for the real effect.
     duration : float
         Median duration of the epochs, in s.
@@ -96,12 +96,12 @@ def region_of(
 
     Parameters
     ----------
-    effect : ndarray, shape (V,)
+    effect : ndarray of shape (V,)
         Real group map of the condition (of training participants where there
         are any, so that the choice does not favour the held-out ones).
     effects : mapping
         (task, trial type) → group map, shape (V,).
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Common mask with ``V`` voxels.
     grid : Grid
         Grid of the mask.
@@ -113,8 +113,8 @@ def region_of(
     Region
     """
     world = apply_affine(grid.affine, np.argwhere(mask))
-    cubes = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(int)
-    keys, index, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
+    places = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(int)
+    keys, index, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
     index = index.ravel()
     means = np.bincount(index, weights=effect) / counts
     means[counts < 0.5 * counts.max()] = -np.inf
@@ -149,15 +149,15 @@ def parcel_of(
     """
     volume = np.asarray(atlas.image.dataobj)
     own = labels_on(volume, atlas.image.affine, grid.affine, grid.shape)[mask]
-    found, index, counts = np.unique(own, return_inverse=True, return_counts=True)
+    labels, index, counts = np.unique(own, return_inverse=True, return_counts=True)
     means = np.bincount(index, weights=effect) / counts
     # A parcel that only touches the mask would be chosen for its noise.
-    usable = (found > 0) & (counts >= max(5, 0.25 * np.median(counts)))
+    usable = (labels > 0) & (counts >= max(5, 0.25 * np.median(counts)))
     if not usable.any():
         return None
     best = int(np.argmax(np.where(usable, means, -np.inf)))
     inside = index == best
-    label = int(found[best])
+    label = int(labels[best])
     return Region(
         frozenset(),
         {name: float(values[inside].mean()) for name, values in effects.items()},
@@ -178,7 +178,7 @@ def epochs(events: pd.DataFrame, trial_types: Sequence[str]) -> tuple[np.ndarray
 
     Returns
     -------
-    onsets, durations : ndarray, shape (n_epochs,)
+    onsets, durations : ndarray of shape (n_epochs,)
         In s.
     """
     chosen = events[events["trial_type"].isin(trial_types)].sort_values("onset")

@@ -29,11 +29,11 @@ class RunVectors:
 
     Attributes
     ----------
-    products : ndarray, shape (R, R)
+    products : ndarray of shape (R, R)
         Inner products of the runs' scaled mean images.
-    noise : ndarray, shape (R,)
+    noise : ndarray of shape (R,)
         Variance over time within each run, summed over voxels.
-    volumes : ndarray, shape (R,)
+    volumes : ndarray of shape (R,)
         Number of volumes of each run.
     levels : mapping
         Factor → level of each run, shape (R,).
@@ -67,10 +67,10 @@ class RunVectors:
         ----------
         factor : str
             One of `FACTORS`.
-        weights : ndarray, shape (R,), optional
+        weights : ndarray of shape (R,), optional
             How often each run's participant is drawn in a bootstrap sample;
             one that is drawn twice counts as two participants.
-        order : ndarray of int, shape (R,), optional
+        order : ndarray of int of shape (R,), optional
             Labels are taken from these runs instead: shuffled ones.
 
         Returns
@@ -106,7 +106,7 @@ def variance_shares(records: Sequence[RunRecord], mask: np.ndarray) -> dict[str,
     ----------
     records : sequence of RunRecord
         Runs of one source.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Common mask.
 
     Returns
@@ -147,7 +147,7 @@ def run_vectors(records: Sequence[RunRecord], mask: np.ndarray) -> RunVectors:
     ----------
     records : sequence of RunRecord
         Runs of one source.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Common mask.
 
     Returns

@@ -112,7 +112,7 @@ def fingerprint(edges: np.ndarray, participants: Sequence[str]) -> tuple[float, 
 
     Parameters
     ----------
-    edges : ndarray, shape (R, E)
+    edges : ndarray of shape (R, E)
         Connectivity of each run.
     participants : sequence of str
         Participant of each run.

@@ -86,7 +86,7 @@ def accuracy(train: Samples, test: Samples) -> np.ndarray:
 
     Returns
     -------
-    ndarray of float, shape (n_test,)
+    ndarray of float of shape (n_test,)
         1 where the trial type was recognised, else 0.
     """
     x, z = _standardised(train.features), _standardised(test.features)

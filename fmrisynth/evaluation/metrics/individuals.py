@@ -103,14 +103,14 @@ def participant_matrix(first: np.ndarray, second: np.ndarray, group: np.ndarray)
 
     Parameters
     ----------
-    first, second : ndarray, shape (P, C, N)
+    first, second : ndarray of shape (P, C, N)
         Maps of the same participants.
-    group : ndarray, shape (C, N)
+    group : ndarray of shape (C, N)
         Group map of other participants where there are any.
 
     Returns
     -------
-    ndarray, shape (P, P)
+    ndarray of shape (P, P)
         Partial correlation of each first with each second, averaged over conditions.
     """
     matrices = []
@@ -134,7 +134,7 @@ def participant_matrices(
         Source → MapTable.
     real, training : str
         Names of the real held-out and of the real training data.
-    membership : ndarray, shape (C, K)
+    membership : ndarray of shape (C, K)
         Which trial types make up each condition.
 
     Returns
@@ -172,7 +172,7 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
 
     Parameters
     ----------
-    first, second : ndarray, shape (P, C, N)
+    first, second : ndarray of shape (P, C, N)
         Maps from two halves of the runs of the same participants.
 
     Returns

@@ -63,16 +63,16 @@ def strongest(maps: np.ndarray, counts: Counts = None) -> np.ndarray | None:
 
     Parameters
     ----------
-    maps : ndarray, shape (P, V)
+    maps : ndarray of shape (P, V)
         Participants' maps of one condition; NaN rows are missing.
-    counts : ndarray of int, shape (P,), optional
+    counts : ndarray of int of shape (P,), optional
         How often each participant is drawn in a bootstrap sample.
 
     Returns
     -------
-    ndarray of bool, shape (V,), or None
+    ndarray of bool of shape (V,), or None
         The same number of voxels in every map, so that the overlap does
-        not depend on the size of effects; None when nobody has the condition.
+        not depend on the size of effects; None when no participant has the condition.
     """
     usable, counts = _usable(maps, counts)
     if not counts.sum():
@@ -94,7 +94,7 @@ def significant(maps: np.ndarray, counts: Counts = None) -> np.ndarray | None:
 
     Returns
     -------
-    ndarray of bool, shape (V,), or None
+    ndarray of bool of shape (V,), or None
         Those of the second-level z-map above 2.33; None with fewer than two participants.
     """
     usable, counts = _usable(maps, counts)
@@ -107,7 +107,7 @@ def dice(first: np.ndarray | None, second: np.ndarray | None) -> float:
 
     Parameters
     ----------
-    first, second : ndarray of bool, shape (V,), or None
+    first, second : ndarray of bool of shape (V,), or None
         Active voxels of a generator's and of the real map.
 
     Returns

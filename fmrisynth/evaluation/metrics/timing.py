@@ -109,9 +109,9 @@ def peak_latency(times: np.ndarray, course: np.ndarray, duration: float) -> floa
 
     Parameters
     ----------
-    times : ndarray, shape (S,)
+    times : ndarray of shape (S,)
         Time from onset, in s, evenly spaced.
-    course : ndarray, shape (S,)
+    course : ndarray of shape (S,)
         Mean response.
     duration : float
         Duration of the epoch, in s; the peak is looked for until 10 s after it.

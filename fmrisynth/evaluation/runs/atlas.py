@@ -1,4 +1,4 @@
-"""Parcels with names, from TemplateFlow where it can be had.
+"""Load parcels with names, from TemplateFlow where it can be had.
 
 The files are looked for in the TemplateFlow home first, without the client:
 importing it fills an empty home with stubs, and a query indexes all of them.
@@ -31,7 +31,7 @@ from fmrisynth.runtime.files import make_folder, write_bytes
 
 __all__ = ["Atlas", "load_atlas", "save_atlases"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _SPACES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 _SCHAEFER, _DESCRIPTION, _RESOLUTION = "Schaefer2018", "100Parcels7Networks", 2
@@ -79,7 +79,7 @@ def load_atlas(space: str | None) -> Atlas | None:
         this takes a few seconds at most.
     """
     if space not in _SPACES:
-        logger.info(
+        log.info(
             "no atlas for runs in the space %r (there is one for %s); parcels are computed from "
             "the data instead",
             space,
@@ -90,7 +90,7 @@ def load_atlas(space: str | None) -> Atlas | None:
         image, table = _find(space) or _fetch(space, _FETCH_SECONDS)
         return Atlas(f"{_SCHAEFER}, {_DESCRIPTION}", *_read(image, table))
     except Exception as error:  # the client, the network and the files fail in many ways
-        logger.warning(
+        log.warning(
             "the atlas %s (%s) of TemplateFlow cannot be had (%s); parcels are computed from the "
             "data instead. To use it, set TEMPLATEFLOW_HOME to a folder that holds it.",
             _SCHAEFER,
@@ -234,13 +234,13 @@ def _read(image: Path, table: Path) -> tuple[nib.Nifti1Image, dict[int, str]]:
     values = np.asarray(loaded.dataobj)
     if values.ndim != 3 or not np.isfinite(values).all() or not (values > 0).any():
         raise ValueError(f"{image} is no volume of labels")
-    found = [int(label) for label in np.unique(values) if label > 0]
+    present = [int(label) for label in np.unique(values) if label > 0]
     names = {}
     with table.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream, delimiter="\t"):
             names[int(row["index"])] = row["name"]
     volume = np.rint(values).astype(np.int16)
-    return nib.Nifti1Image(volume, loaded.affine), {n: names.get(n, f"parcel {n}") for n in found}
+    return nib.Nifti1Image(volume, loaded.affine), {n: names.get(n, f"parcel {n}") for n in present}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""First-level model of one run: effects in percent signal change, and what is left.
+"""Fit the first-level model of one run: effects in percent signal change, and residuals.
 
-Array legend: ``V`` voxels of the run's mask, ``T`` volumes, ``K`` trial types.
+Legend: V voxels of the run's mask, T volumes, K trial types.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class RunModel:
     ----------
     trial_types : tuple of str
         Names of the ``K`` trial types that the run can tell anything about.
-    effects : ndarray, shape (K, V)
+    effects : ndarray of shape (K, V)
         Effect of each trial type, in percent signal change.
-    regressors : ndarray, shape (T, K)
+    regressors : ndarray of shape (T, K)
         Predicted response of each trial type, without drift and mean.
-    detrended : ndarray, shape (V, T)
+    detrended : ndarray of shape (V, T)
         Signal without drift and mean, in percent signal change.
     """
 
@@ -68,12 +68,12 @@ def percent_signal_change(data: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    data : ndarray, shape (V, T)
+    data : ndarray of shape (V, T)
         Signal in arbitrary positive units.
 
     Returns
     -------
-    ndarray, shape (V, T)
+    ndarray of shape (V, T)
         ``100 · (data / mean − 1)``, float32.
     """
     mean = data.mean(axis=1, keepdims=True, dtype=np.float64)
@@ -130,7 +130,7 @@ def fit_run(data: np.ndarray, design: pd.DataFrame, settings: GlmSettings) -> Ru
 
     Parameters
     ----------
-    data : ndarray, shape (V, T)
+    data : ndarray of shape (V, T)
         Signal in scanner units; every voxel has a positive mean.
     design : DataFrame, shape (T, K + D)
         From `design_matrix`.

@@ -1,6 +1,6 @@
-"""Grids, and the regions that are the same on each of them: cubes and an atlas's parcels.
+"""Bring maps to a grid, and average voxels into supervoxels and parcels.
 
-Array legend: ``V`` voxels of a mask, ``B`` cubes, ``L`` parcels, ``T`` volumes.
+Legend: V voxels of a mask, B supervoxels, L parcels, T volumes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fmrisynth.evaluation.runs.atlas import Atlas
 __all__ = ["SUPERVOXEL_MM", "Grid", "Rois", "labels_on", "supervoxels_of", "to_grid"]
 
 SUPERVOXEL_MM = 12.0
-"""Edge of the coarse grid's cubes in world space, in mm."""
+"""Edge of the supervoxels in world space, in mm."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Grid:
 
     Attributes
     ----------
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
     shape : tuple of int
         ``(X, Y, Z)``.
@@ -41,25 +41,25 @@ class Grid:
 
 
 def supervoxels_of(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
-    """Group the mask's voxels into cubes of 12 mm that are the same for every grid of a space.
+    """Group voxels into supervoxels of 12 mm that are the same for every grid of a space.
 
     Parameters
     ----------
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Mask with ``V`` voxels.
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
 
     Returns
     -------
-    keys : ndarray of int, shape (B, 3)
-        Place of each cube in world space, in units of 12 mm.
-    average : sparse array, shape (B, V)
-        Averages voxels into cubes.
+    keys : ndarray of int of shape (B, 3)
+        Place of each supervoxel in world space, in units of 12 mm.
+    average : sparse array of shape (B, V)
+        Averages voxels into supervoxels.
     """
     world = apply_affine(affine, np.argwhere(mask))
-    cubes = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(np.int16)
-    keys, index, counts = np.unique(cubes, axis=0, return_inverse=True, return_counts=True)
+    places = np.floor(world / SUPERVOXEL_MM + 1e-6).astype(np.int16)
+    keys, index, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
     index = index.ravel()
     full = counts >= 0.25 * counts.max()  # slivers at the brain's edge are mostly noise
     average = sparse.csr_array(
@@ -76,16 +76,16 @@ def labels_on(
 
     Parameters
     ----------
-    labels : ndarray of int, shape (X', Y', Z')
+    labels : ndarray of int of shape (X', Y', Z')
         Labels, 0 outside.
-    own, affine : ndarray, shape (4, 4)
+    own, affine : ndarray of shape (4, 4)
         Affine of the labels and of the grid wanted, in mm.
     shape : tuple of int
         Shape ``(X, Y, Z)`` of the grid wanted.
 
     Returns
     -------
-    ndarray of int, shape (X, Y, Z)
+    ndarray of int of shape (X, Y, Z)
     """
     voxels = np.indices(shape).reshape(3, -1).T
     places = np.rint(apply_affine(np.linalg.inv(own) @ affine, voxels)).astype(np.int64)
@@ -101,9 +101,9 @@ class Rois:
 
     Attributes
     ----------
-    labels : ndarray of int, shape (X, Y, Z)
+    labels : ndarray of int of shape (X, Y, Z)
         Label of each voxel, 0 outside.
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
     digest : str
         Names the content.
@@ -126,12 +126,12 @@ class Rois:
         """Average a run's signal (V, T) over parcels: labels (L,) and series (L, T)."""
         shape = (mask.shape[0], mask.shape[1], mask.shape[2])
         own = labels_on(self.labels, self.affine, affine, shape)[mask]
-        found, index, counts = np.unique(own, return_inverse=True, return_counts=True)
+        present, index, counts = np.unique(own, return_inverse=True, return_counts=True)
         average = sparse.csr_array(
             ((1.0 / counts[index]).astype(np.float32), (index, np.arange(len(index)))),
-            shape=(len(found), len(index)),
+            shape=(len(present), len(index)),
         )
-        return found[found > 0], (average @ signal)[found > 0]
+        return present[present > 0], (average @ signal)[present > 0]
 
 
 def to_grid(
@@ -141,20 +141,20 @@ def to_grid(
 
     Parameters
     ----------
-    maps : ndarray, shape (M, V)
+    maps : ndarray of shape (M, V)
         Maps on the mask.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Mask with ``V`` voxels.
-    affine : ndarray, shape (4, 4)
+    affine : ndarray of shape (4, 4)
         Voxel to world, in mm.
     grid : Grid
         Where they are to lie.
 
     Returns
     -------
-    mask : ndarray of bool, shape grid.shape
+    mask : ndarray of bool of shape grid.shape
         The mask there, by the nearest voxel, with ``V'`` voxels.
-    maps : ndarray, shape (M, V')
+    maps : ndarray of shape (M, V')
         The maps on it, by linear interpolation.
 
     Raises

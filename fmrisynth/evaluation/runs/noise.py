@@ -1,7 +1,7 @@
-"""Figures of the time series themselves: how much, how coloured, how smooth.
+"""Measure the time series themselves: their level, autocorrelation, smoothness and spectrum.
 
-All functions take drift-free percent signal change. Array legend: ``V`` voxels
-of the mask, ``T`` volumes.
+All functions take drift-free percent signal change. Legend: V voxels
+of the mask, T volumes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def temporal_sd(signal: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    signal : ndarray, shape (V, T)
+    signal : ndarray of shape (V, T)
         Drift-free percent signal change.
 
     Returns
     -------
-    ndarray, shape (V,)
+    ndarray of shape (V,)
         Standard deviation, in percent signal change.
     """
     return signal.std(axis=1, dtype=np.float64)
@@ -45,14 +45,14 @@ def autocorrelation(signal: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
 
     Parameters
     ----------
-    signal : ndarray, shape (V, T)
+    signal : ndarray of shape (V, T)
         Drift-free percent signal change.
     n_lags : int
         Number of lags, in volumes.
 
     Returns
     -------
-    ndarray, shape (n_lags,)
+    ndarray of shape (n_lags,)
         Mean autocorrelation at lags 1 … ``n_lags`` (NaN for lags the run is too short for).
     """
     z = _standardised(signal)
@@ -69,12 +69,12 @@ def power_spectrum(signal: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    signal : ndarray, shape (V, T)
+    signal : ndarray of shape (V, T)
         Drift-free percent signal change.
 
     Returns
     -------
-    ndarray, shape (24,)
+    ndarray of shape (24,)
         Mean power of equal slices of the band, summing to 1, so that runs of
         any length and repetition time can be averaged.
     """
@@ -93,12 +93,12 @@ def band_quarters(spectrum: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    spectrum : ndarray, shape (24,)
+    spectrum : ndarray of shape (24,)
         From `power_spectrum`.
 
     Returns
     -------
-    ndarray, shape (4,)
+    ndarray of shape (4,)
     """
     return spectrum.reshape(4, -1).sum(axis=1)
 
@@ -112,23 +112,23 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
 
     Parameters
     ----------
-    signal : ndarray, shape (V, T)
+    signal : ndarray of shape (V, T)
         Drift-free percent signal change of the mask's voxels, in C order.
-    mask : ndarray of bool, shape (X, Y, Z)
+    mask : ndarray of bool of shape (X, Y, Z)
         Mask with ``V`` voxels.
-    voxel_sizes : ndarray, shape (3,)
+    voxel_sizes : ndarray of shape (3,)
         Voxel sizes, in mm.
 
     Returns
     -------
-    ndarray, shape (3,)
+    ndarray of shape (3,)
         FWHM along each axis, in mm; 0 where neighbours are not correlated,
         NaN where no voxel has a neighbour.
     """
     z = _standardised(signal)
     index = np.full(mask.shape, -1, dtype=np.int64)
     index[mask] = np.arange(len(z))
-    rng = np.random.default_rng(0)  # a fixed subset of pairs: the figure must not depend on a seed
+    rng = np.random.default_rng(0)  # a fixed subset of pairs: the measure must not depend on a seed
     fwhm = np.full(3, np.nan)
     for axis in range(3):
         near = np.take(index, np.arange(mask.shape[axis] - 1), axis=axis).ravel()

@@ -1,11 +1,10 @@
-"""One pass over each run: everything later figures need, cached on disk.
+"""Summarise each run in one pass, and cache everything that later measures need.
 
 A run is read once, by one process, and never held beside another one. What is
 kept of it lies in one ``.npz`` under the work directory, named by a hash of the
 run's files (path, time, size), the settings and the reference grid.
 
-Array legend: ``V`` voxels of the mask, ``T`` volumes, ``K`` trial types, ``B``
-supervoxels of the coarse grid.
+Legend: V voxels of the mask, T volumes, K trial types, B supervoxels.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ class RunRecord:
         Median over voxels of the temporal standard deviation, in percent.
     tsnr : float
         Median over voxels of mean / temporal standard deviation.
-    autocorrelation : ndarray, shape (5,)
+    autocorrelation : ndarray of shape (5,)
         Mean autocorrelation at lags 1 to 5.
-    fwhm : ndarray, shape (3,)
+    fwhm : ndarray of shape (3,)
         Smoothness along each voxel axis, in mm.
-    spectrum : ndarray, shape (24,)
+    spectrum : ndarray of shape (24,)
         Share of the power along the band.
     """
 
@@ -145,15 +144,17 @@ def summarise_usable_runs(
         tqdm, total=len(runs), desc="first level", unit="run", mininterval=1.0, disable=not progress
     )
     if nprocs <= 1 or len(runs) < 2:
-        found = list(bar(map(task, runs)))
+        results = list(bar(map(task, runs)))
     else:
         with worker_pool(min(nprocs, len(runs))) as pool:
-            found = list(bar(pool.map(task, runs, chunksize=1)))
-    skipped = {run.bold: why for run, why in zip(runs, found, strict=True) if isinstance(why, str)}
+            results = list(bar(pool.map(task, runs, chunksize=1)))
+    skipped = {
+        run.bold: why for run, why in zip(runs, results, strict=True) if isinstance(why, str)
+    }
     records = tuple(
         # Another process gave back a copy of the run; runs are told apart by identity.
         replace(record, run=run) if isinstance(record, RunRecord) else None
-        for run, record in zip(runs, found, strict=True)
+        for run, record in zip(runs, results, strict=True)
     )
     return records, skipped
 
