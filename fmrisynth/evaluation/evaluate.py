@@ -21,12 +21,12 @@ from fmrisynth.evaluation.cohort.sources import (
     match_runs,
 )
 from fmrisynth.evaluation.measures.identification import identification_matrix
+from fmrisynth.evaluation.measures.individuals import participant_matrices
 from fmrisynth.evaluation.measures.rsa import dissimilarity
 from fmrisynth.evaluation.measures.second_level import z_map
 from fmrisynth.evaluation.measures.timecourses import mean_image
 from fmrisynth.evaluation.metrics.compare import compare_source
 from fmrisynth.evaluation.metrics.comparison import Comparison
-from fmrisynth.evaluation.metrics.individuals import participant_matrices
 from fmrisynth.evaluation.metrics.measurements import measure, without_halves
 from fmrisynth.evaluation.result import Evaluation, Spectra
 from fmrisynth.evaluation.runs.atlas import Atlas

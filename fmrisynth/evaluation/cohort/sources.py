@@ -206,10 +206,10 @@ def _by_participant(records: Sequence[RunRecord]) -> ByParticipant:
 
 def _first_runs(records: Sequence[RunRecord], allowed: Mapping[str, int]) -> list[RunRecord]:
     """Keep at most ``allowed[task]`` runs of each task."""
-    kept = []
+    chosen = []
     left = dict(allowed)
     for record in ordered_runs(records):
         if left.get(record.run.task, 0) > 0:
             left[record.run.task] -= 1
-            kept.append(record)
-    return kept
+            chosen.append(record)
+    return chosen

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmrisynth.evaluation.measures.identification import top1
-from fmrisynth.evaluation.metrics.individuals import between_variance, participant_matrix
+from fmrisynth.evaluation.measures.individuals import between_variance, participant_matrix
 
 
 @pytest.fixture

@@ -1,0 +1,123 @@
+"""Measure participants' own maps: correlations without the group map, and true variance.
+
+Legend: P participants, C conditions, K trial types, N coordinates or voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
+from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.measures.resampling import NAN
+
+__all__ = ["between_variance", "participant_matrices", "participant_matrix"]
+
+
+def participant_matrix(first: np.ndarray, second: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Correlate participants' maps after the group map has been taken out of both.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (P, C, N)
+        Maps of the same participants.
+    group : ndarray of shape (C, N)
+        Group map of other participants where there are any.
+
+    Returns
+    -------
+    ndarray of shape (P, P)
+        Partial correlation of each first with each second, averaged over conditions.
+    """
+    matrices = []
+    for c in range(first.shape[1]):
+        own = _without(first[:, c], group[c])
+        other = _without(second[:, c], group[c])
+        matrices.append(cross_correlation(own, other))
+    stacked = np.array(matrices)
+    count = np.isfinite(stacked).sum(axis=0)
+    return np.nansum(stacked, axis=0) / np.where(count > 0, count, np.nan)
+
+
+def participant_matrices(
+    tables: Mapping[str, MapTable], real: str, training: str, membership: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Matrices of participants for the report.
+
+    Parameters
+    ----------
+    tables : mapping
+        Source → MapTable.
+    real, training : str
+        Names of the real held-out and of the real training data.
+    membership : ndarray of shape (C, K)
+        Which trial types make up each condition.
+
+    Returns
+    -------
+    dict
+        Generator → (P, P) partial correlations with the real participants;
+        ``real`` → one half of the real runs (rows) with the other.
+    """
+    truth = tables[real]
+    if len(truth.participants) < 2:
+        return {}
+    source = tables[training] if tables[training].participants else truth
+    group = group_mean(merge(source.whole(), membership))
+    matrices = {}
+    for name, table in tables.items():
+        if name in (real, training) or len(table.participants) < 2:
+            continue
+        rows = [truth.participants.index(participant) for participant in table.participants]
+        matrices[name] = participant_matrix(
+            merge(table.whole(), membership), merge(truth.whole()[rows], membership), group
+        )
+    if len(truth.halved) == len(truth.participants):
+        halves = [
+            merge(truth.half(np.full(len(truth.participants), h)), membership) for h in (0, 1)
+        ]
+        matrices[real] = participant_matrix(halves[0], halves[1], group)
+    return matrices
+
+
+def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Variance of the participants' true maps, free of the noise within participants.
+
+    The covariance over participants of two independent halves of their runs:
+    noise that the halves do not share has no part in it.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (P, C, N)
+        Maps from two halves of the runs of the same participants.
+
+    Returns
+    -------
+    variance : float
+        Sum over coordinates and mean over conditions, in squared percent signal change.
+    error : float
+        Its standard error over conditions; NaN for a single one.
+    """
+    present = np.isfinite(first[..., 0]) & np.isfinite(second[..., 0])
+    totals = []
+    for c in range(first.shape[1]):
+        a, b = first[present[:, c], c], second[present[:, c], c]
+        if len(a) > 1:
+            products = (a - a.mean(axis=0)) * (b - b.mean(axis=0))
+            totals.append(products.sum() / (len(a) - 1))
+    if not totals:
+        return NAN, NAN
+    error = float(np.std(totals, ddof=1) / np.sqrt(len(totals))) if len(totals) > 1 else NAN
+    return float(np.mean(totals)), error
+
+
+def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Take the part that is proportional to the group map out of each centred map."""
+    centred = maps - maps.mean(axis=1, keepdims=True)
+    direction = group - group.mean()
+    power = direction @ direction
+    if not power > 0:
+        return centred
+    return centred - np.outer(centred @ direction / power, direction)
