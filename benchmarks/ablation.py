@@ -98,8 +98,8 @@ def make_row(
     given = options.set or ["denoiser.backbone.widths=[64,128]"]
     settings |= dict(item.split("=", 1) for item in given) | changes
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    people = [path.name.removeprefix("sub-") for path in phantom.glob("sub-*")]
-    held_out = choose_split(people, PRESETS[options.preset].held_out_share, seed).held_out
+    participants = [path.name.removeprefix("sub-") for path in phantom.glob("sub-*")]
+    held_out = choose_split(participants, PRESETS[options.preset].held_out_share, seed).held_out
     started = time.monotonic()
     fmrisynth(
         out.parent / f"{out.name}.log", phantom, out, "participant", "--preset", options.preset,

@@ -1,4 +1,4 @@
-"""Provide the fixtures that the tests of every room share, and check that tests leave no traces."""
+"""Provide the fixtures that all tests share, and check that tests leave no traces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks' smallest settings: they run to the end and print what they are for."""
+"""Each benchmark runs to its end on its smallest settings and prints its numbers."""
 
 from __future__ import annotations
 

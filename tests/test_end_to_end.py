@@ -1,4 +1,4 @@
-"""The whole way on files: phantom, participant level, group level, and what stands on disk."""
+"""Phantom, participant level and group level run on files and leave what they promise."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What stands around the package agrees with it: documentation, constraints, build files."""
+"""Documentation, constraints and build files agree with the package."""
 
 from __future__ import annotations
 

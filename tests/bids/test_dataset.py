@@ -1,4 +1,4 @@
-"""Which runs are found in which trees, and what is said when there are none."""
+"""`find_runs` finds the runs of each form of input, and says why it finds none."""
 
 from __future__ import annotations
 

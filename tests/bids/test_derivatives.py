@@ -1,12 +1,9 @@
-"""Synthetic runs on disk: complete or absent, the same bytes, valid BIDS, read by nilearn."""
+"""Synthetic runs on disk are complete or absent, have the same bytes, and are valid BIDS."""
 
 from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,7 +26,6 @@ from fmrisynth.bids.derivatives import (
 )
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, InputOutputError, OutputError
-from fmrisynth.runtime.files import atomic_path, remove_leftovers, write_text
 
 PROVENANCE = {"ModelHash": "abc", "ParticipantRole": "training", "RandomSeed": 3}
 
@@ -226,76 +222,6 @@ def test_links_cannot_lead_out_of_the_output(dataset: Dataset, tmp_path: Path) -
     with pytest.raises(OutputError, match="leads out of the output directory"):
         write_synthetic_run(out, run, bold.data, bold.mask, provenance={})
     assert [p for p in outside.rglob("*") if p.is_file()] == []
-
-
-def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
-    target = write_text(tmp_path / "a.txt", "old")
-
-    def fail() -> None:
-        with atomic_path(target) as temporary:
-            temporary.write_text("half")
-            assert temporary.suffix == ".txt"
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_outputs_that_cannot_be_created(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write"):
-        write_text(tmp_path / "file" / "a.txt", "x")
-
-
-def _write_and_die(target: Path) -> None:
-    with atomic_path(target) as temporary:
-        temporary.write_text("half")
-        os.kill(os.getpid(), 9)
-
-
-def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=_write_and_die, args=(tmp_path / "a.txt",)
-    )
-    process.start()
-    process.join(60)
-    left = list(tmp_path.iterdir())
-    assert len(left) == 1
-    with atomic_path(tmp_path / "b.txt") as mine:
-        mine.write_text("alive")
-        assert remove_leftovers(tmp_path) == tuple(left)
-        assert mine.exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
-
-
-def _add_participant(out: Path, label: str) -> None:
-    (out / f"sub-{label}").mkdir(parents=True)
-    write_participants(out, {label: "held_out"})
-
-
-def test_participants_of_parallel_processes(tmp_path: Path) -> None:
-    labels = [f"{i:02d}" for i in range(4)]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.starmap(_add_participant, [(tmp_path, label) for label in labels])
-    rows = (tmp_path / "participants.tsv").read_text().splitlines()
-    assert rows[0] == "participant_id\tsynthetic\trole"
-    assert rows[1:] == [f"sub-{label}\tyes\theld_out" for label in labels]
-    shutil.rmtree(tmp_path / "sub-00")
-    write_participants(tmp_path, {})
-    assert (tmp_path / "participants.tsv").read_text().splitlines()[1:] == rows[2:]
-
-
-def test_reruns_do_not_change_dataset_files(tiny_bids: Path, tmp_path: Path) -> None:
-    write_dataset_files(tmp_path, tiny_bids)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    assert before.keys() == {"dataset_description.json", "README.md", "CHANGES", ".bidsignore"}
-    (tmp_path / "CHANGES").write_text("mine\n")
-    write_dataset_files(tmp_path, tiny_bids)
-    after = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    assert after == {**before, "CHANGES": b"mine\n"}
-    assert str(tiny_bids) not in before["dataset_description.json"].decode()
 
 
 @pytest.mark.validator

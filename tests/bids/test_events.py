@@ -1,4 +1,4 @@
-"""events.tsv: what is understood, and what is refused with which words."""
+"""Events are read from odd but usable tables; others are refused with a reason."""
 
 from __future__ import annotations
 

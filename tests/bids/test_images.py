@@ -1,4 +1,4 @@
-"""Loading images: exact on odd but valid ones, a clear word on damaged ones."""
+"""Odd but valid images are loaded exactly; damaged ones are refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--events: runs with another design than the one that people were scanned with."""
+"""`--events` synthesises runs with another design than the measured one."""
 
 import json
 

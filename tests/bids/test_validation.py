@@ -1,4 +1,4 @@
-"""The BIDS validator before the work: what stops it, what does not, and when it is not asked."""
+"""The BIDS validator stops a call on errors in what is read, and on nothing else."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What the campaigns share: tiny data, the command line in a process of its own, comparisons."""
+"""Provide tiny data, a command line in its own process and comparisons to all campaigns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The presets: their sizes, their forms, and that each of them runs."""
+"""The presets have the published sizes and methods, and each of them learns."""
 
 from __future__ import annotations
 

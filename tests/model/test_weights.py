@@ -1,4 +1,4 @@
-"""Weights and configurations on disk: strict, whole or not at all, and nothing is executed."""
+"""Weights and JSON on disk come back or are refused; nothing is executed."""
 
 import os
 import pickle
@@ -18,7 +18,7 @@ from fmrisynth.model.weights import (
     save_weights,
     write_json,
 )
-from fmrisynth.training.state import read_training_state, write_training_state
+from fmrisynth.training.state import read_training_state
 
 
 class Trap:
@@ -122,38 +122,6 @@ def test_a_pickle_is_refused_unopened(tmp_path, writer):
     with pytest.raises(ModelError, match="not a readable training state"):
         read_training_state(path)
     assert not trap.exists()
-
-
-def test_training_states_come_back(tmp_path):
-    module = network()
-    optimizer = torch.optim.AdamW(module.parameters())
-    module(torch.randn(4, 2)).sum().backward()
-    optimizer.step()
-    state = {"step": 7, "elapsed": 1.5, "learner": {"optimizer": optimizer.state_dict()}}
-    write_training_state(tmp_path / "state.pt", state)
-    found = read_training_state(tmp_path / "state.pt")
-    assert found["step"] == 7
-    optimizer.load_state_dict(found["learner"]["optimizer"])
-    moment = found["learner"]["optimizer"]["state"][0]["exp_avg"]
-    assert torch.equal(moment, optimizer.state_dict()["state"][0]["exp_avg"])
-
-
-def test_no_training_state_is_none(tmp_path):
-    assert read_training_state(tmp_path / "state.pt") is None
-    (tmp_path / "state.pt").touch()
-    assert read_training_state(tmp_path / "state.pt") is None
-
-
-def test_a_damaged_training_state_says_what_to_do(tmp_path):
-    path = tmp_path / "state.pt"
-    write_training_state(path, {"step": 1})
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ModelError, match="delete it to train from the beginning") as error:
-        read_training_state(path)
-    assert str(path) in str(error.value)
-    torch.save([1, 2], path)
-    with pytest.raises(ModelError, match="not a training state"):
-        read_training_state(path)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,1 +1,1 @@
-"""Small BIDS trees, tiny models, cohorts and command lines, which tests are made with."""
+"""Build the small BIDS trees, models, cohorts and command lines that tests use."""

@@ -1,4 +1,4 @@
-"""A tiny cohort on disk, and generators with one planted fault each."""
+"""Write a tiny cohort, and synthetic runs with one planted fault each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model made by hand, without training: small, seeded, with evoked maps that are known."""
+"""Build a small seeded model without training, whose evoked maps are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills, crowds, full and read-only disks, signals: a clear end, and nothing half-written."""
+"""Kills, parallel calls, full disks and signals end clearly and leave no half-written file."""
 
 from __future__ import annotations
 

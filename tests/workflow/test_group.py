@@ -1,4 +1,4 @@
-"""The group level's own options: what stands in the table, what is rebuilt, what is left out."""
+"""The group level's options choose the rows of the table and the pages that are rebuilt."""
 
 import json
 import re

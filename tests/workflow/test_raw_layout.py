@@ -1,4 +1,4 @@
-"""--output-layout raw: a tree that fMRIPrep takes as its input."""
+"""`--output-layout raw` writes a tree that fMRIPrep accepts as its input."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The SLURM scripts, run with a stand-in for sbatch that does its jobs at once."""
+"""The SLURM scripts run with a stand-in for sbatch that starts each job at once."""
 
 from __future__ import annotations
 

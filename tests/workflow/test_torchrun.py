@@ -1,4 +1,4 @@
-"""Several processes for one call: torchrun trains one model, and the processes share the runs."""
+"""The processes of torchrun train one model and share the runs."""
 
 import os
 import subprocess

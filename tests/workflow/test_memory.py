@@ -1,15 +1,9 @@
-"""Threads, processes and memory."""
-
-import os
-import subprocess
-import sys
+"""Memory limits the number of processes."""
 
 import pytest
-import torch
 from support.tiny_model import make_run
 
 from fmrisynth.errors import UsageError
-from fmrisynth.runtime.threads import THREAD_VARIABLES, limit_threads
 from fmrisynth.workflow.memory import fitting_processes, run_gigabytes
 
 # 1 GB of float32
@@ -58,25 +52,3 @@ def test_the_command_line_refuses_it(call, tiny_bids, tmp_path):
     assert code == 64
     assert "--mem 0.5 GB is too little" in err
     assert not (tmp_path / "out" / "model").exists()
-
-
-@pytest.mark.usefixtures("restored_process")
-def test_threads():
-    limit_threads(2, 3)
-    assert torch.get_num_threads() == 2
-    assert {os.environ[name] for name in THREAD_VARIABLES} == {"3"}
-    code = (
-        "from threadpoolctl import threadpool_info; import numpy; "
-        "print(*(p['num_threads'] for p in threadpool_info()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    cpus = len(os.sched_getaffinity(0))
-    assert {int(n) for n in done.stdout.split()} == {min(3, cpus)}
-
-
-@pytest.mark.parametrize(("words", "threads"), [((), 1), (("--omp-nthreads", "3"), 3)])
-def test_threads_by_option(call, tiny_bids, tmp_path, words, threads):
-    code, _, _ = call(tiny_bids, tmp_path / "out", "group", *words)
-    assert code in (65, 66)  # there is no model, which comes after the threads
-    assert torch.get_num_threads() == threads
-    assert os.environ["OMP_NUM_THREADS"] == str(threads)
