@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
+from fmrisynth.errors import ModelError
 from fmrisynth.model.autoencoder.taming import read_initial_state
 from fmrisynth.model.model import FORMAT
 from fmrisynth.model.weights import hash_files, hash_json
@@ -72,7 +73,10 @@ class TrainingPlan:
         checkpoint = self.config.autoencoder_training.init
         if checkpoint is None:
             return None
-        return read_initial_state(Path(checkpoint), self.config.autoencoder)
+        try:
+            return read_initial_state(Path(checkpoint), self.config.autoencoder)
+        except ModelError as error:
+            raise ModelError(f"autoencoder_training.init: {error}") from None
 
     @property
     def autoencoder_budget(self) -> Budget:

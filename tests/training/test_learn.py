@@ -141,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_before_any_work(
     save(tmp_path / name)
     code, messages, model = train(tmp_path / name)
     assert code == 65
-    assert str(tmp_path / name) in messages
+    assert f"autoencoder_training.init: {tmp_path / name}" in messages
     assert re.search(message, messages, re.DOTALL), messages
     assert "executed" not in messages + capsys.readouterr().out
     assert not model.exists()
