@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -243,8 +244,9 @@ def test_nilearn_fits_the_output(study):
     assert effect.get_fdata().std() > 0
 
 
-def test_a_second_call_keeps_what_is_finished(study):
-    phantom, out, _, _ = study
+def test_a_second_call_keeps_what_is_finished(study, tmp_path):
+    phantom, first, _, _ = study
+    out = shutil.copytree(first, tmp_path / "out")
     kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in images(out)}
     lost = images(out)[0]
     lost.unlink()
