@@ -93,3 +93,16 @@ def test_memory_says_what_it_cannot_run() -> None:
     )  # fmt: skip
     assert text.count("not run") == 2
     assert "peak" not in text
+
+
+def test_realism(tmp_path: Path) -> None:
+    from fmrisynth.phantom import PhantomConfig, simulate_cohort
+
+    for realism in ("full", "gaussian"):
+        config = PhantomConfig(2, 40, voxel_size=14.0, tsnr=200.0, tasks=("WM",), realism=realism)
+        simulate_cohort(tmp_path / realism, config, progress=False)
+    text = printed("realism.py", str(tmp_path / "full"), str(tmp_path / "gaussian"))
+    assert "| runs | 4 | 4 |" in text
+    (full, gaussian), *_ = re.findall(r"\| common \| ([\d.]+) .*?\| ([\d.]+) ", text)
+    assert float(full) > float(gaussian)
+    assert len(numbers(r"(\d+)% within", text)) == 8

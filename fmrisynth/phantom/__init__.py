@@ -1,4 +1,4 @@
-r"""A simulated task-fMRI cohort with a known truth: raw BIDS and fMRIPrep-like derivatives.
+r"""Simulate task-fMRI cohorts with a known truth: raw BIDS and fMRIPrep-like derivatives.
 
 Written by ``python -m fmrisynth.phantom OUT`` or :func:`simulate_cohort`. Nothing in it is
 real; it is meant for demonstrations, tests and questions that need the true answer.
@@ -25,7 +25,7 @@ with, all of them belonging to the participant:
 - the response amplitudes :math:`A_c(x) = a_p\, G(q) \sum_k W_{ck}\, e^{\alpha_{pck}}
   \exp(-|q(x) - \mu_k - j_{pk}|^2 / 2\sigma_k^2)` in percent signal change: sites
   :math:`\mu_k` shared by several tasks, which move with the anatomy through :math:`q`, so that
-  the mean image foretells where they are, and by a little of their own (:math:`j_{pk}`);
+  the mean image predicts where they are, and by a little of their own (:math:`j_{pk}`);
 - the response in time :math:`r_c = h_p * \sum_i z_i\, 1_{[o_i, o_i + \mathrm{dur}_i)}`: a
   double-gamma haemodynamic response :math:`h_p` with the participant's own latency, and an
   amplitude :math:`z_i = (1 + \epsilon_i) [1 + \beta (\tfrac12 - e^{-\mathrm{gap}_i / \tau})]` that
@@ -37,6 +37,10 @@ with, all of them belonging to the participant:
 
 The population (sites, weights, networks) is always the same; the seed draws the participants
 and their runs. Cohorts of different seeds are therefore samples of one population.
+
+This model is stationary and Gaussian. :mod:`fmrisynth.phantom.realistic` (``--realism full``)
+describes one that is neither, and :mod:`fmrisynth.phantom.implants` (``--noise-from``) takes real
+runs as the noise.
 """
 
 from __future__ import annotations

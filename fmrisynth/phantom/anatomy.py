@@ -1,4 +1,4 @@
-"""Heads: the template's tissues, a participant's own form of them, and their EPI images.
+"""Draw heads: the template's tissues, a participant's own form of them, and their EPI images.
 
 The tissues are those of nilearn's bundled MNI152 (the symmetric 2009a version), which has no
 skull; outside the brain and its blurred rim the images are empty.

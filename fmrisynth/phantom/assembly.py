@@ -1,4 +1,4 @@
-"""How a cohort comes about: participants side by side, and a folder that is complete or absent."""
+"""Process participants in parallel, and keep a folder complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cohort on disk: simulate every participant, write the files, give them their name last."""
+"""Simulate every participant of a cohort and write its files; the folder gets its name last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be chosen about a phantom cohort, checked at construction."""
+"""Define the options of a phantom cohort, checked at construction."""
 
 from __future__ import annotations
 

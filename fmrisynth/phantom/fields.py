@@ -1,4 +1,4 @@
-"""The voxel grid, and smooth random fields on it.
+"""Define the voxel grid, and draw smooth random fields on it.
 
 Fields are cubic B-splines on a lattice of knots in millimetres, so that their smoothness does
 not depend on the voxel size. Arrays on the grid are ordered (Z, Y, X), the order of a NIfTI
@@ -87,7 +87,7 @@ class Grid:
 class SplineLattice:
     """Separable cubic B-splines on a lattice of knots.
 
-    Parameters
+    Attributes
     ----------
     grid : Grid
         Where the splines are evaluated.

@@ -1,4 +1,4 @@
-"""The files of a phantom cohort: NIfTI without detours, sidecars, tables and dataset texts."""
+"""Write the files of a phantom cohort: NIfTI images, sidecars and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fluctuations of the realistic phantom: their parts, scaled, and their courses in a run."""
+"""Scale the parts of the realistic phantom's fluctuations, and draw their courses in a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SMOOTH_SIZE = 12.0  # mm: voxels of this size halve the variance of smooth nois
 _SMOOTH_TIME, _NETWORK_TIME, _WIDESPREAD_TIME = 3.8, 7.0, 6.0  # s
 _SMOOTH_KNOTS = 9.0  # mm
 # Log SD of a voxel's noise: its SD over the brain, coarse and fine (vessels), and knots in mm.
-_VOXEL_SD, _VOXEL_KNOTS = 0.35, 14.0
+_VOXEL_SD, _VOXEL_KNOTS = 0.32, 14.0
 _VESSEL_SD, _VESSEL_KNOTS = 0.5, 5.0
 _VESSEL_SIZE = 6.0  # mm: voxels of this size halve the variance of the fine part
 _THERMAL_PATTERN = 0.6  # exponent of the pattern for thermal noise

@@ -1,4 +1,4 @@
-"""What a cohort with implanted responses says about itself: sidecars, tables, READMEs, truth."""
+"""Write sidecars, tables, READMEs and truth of a cohort with implanted responses."""
 
 from __future__ import annotations
 

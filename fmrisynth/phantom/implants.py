@@ -1,4 +1,4 @@
-r"""Known responses in real runs: ``python -m fmrisynth.phantom OUT --noise-from BIDS_DIR``.
+r"""Implant known responses in real runs: ``fmrisynth.phantom OUT --noise-from BIDS_DIR``.
 
 The signal of a new run is that of a stretch of a real one, :math:`y`, with known responses on
 top, in percent of the voxel's mean :math:`\bar y`:
@@ -15,7 +15,7 @@ participant's amplitudes and haemodynamic responses of its own
 stay as they are: its noise, its levels and its anatomy are real.
 
 The participants' traits (:mod:`~fmrisynth.phantom.traits`) are the leading principal components
-of their real mean images, so that their anatomy foretells a part of their responses.
+of their real mean images, so that their anatomy predicts a part of their responses.
 """
 
 from __future__ import annotations

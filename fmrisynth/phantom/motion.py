@@ -1,4 +1,4 @@
-"""Head motion: slow, with the breath, and in jerks; what is left of it in the images.
+"""Draw head motion: slow, with the breath, and in jerks; what is left of it in the images.
 
 Images in a standard space are realigned. What motion leaves in them (interpolation, changes of
 the field, history of magnetisation) goes with displacement times the gradient of intensity, and
@@ -24,10 +24,10 @@ _SLOW_TIME = 40.0  # s
 _ROTATION = 0.012  # rad per mm of translation; 0.7° per mm
 _BREATH = 0.35  # of the slow motion, along the phase encoding (y)
 _JERK = 8.0  # median length of a jerk, in units of the slow motion
-_JERK_SD = 0.9  # of its logarithm
+_JERK_SD = 1.0  # of its logarithm
 _LOST = 0.25  # percent of intensity per mm of a jerk
 _RECOVERY = 0.45  # share of that which is left a volume later
-_LONGEST = 1.5  # mm
+_LONGEST = 2.0  # mm
 _CENTRE = np.array([[0.0], [-20.0], [15.0]])  # of rotation, mm
 
 

@@ -1,4 +1,4 @@
-"""What fluctuates without a task: networks, smooth noise, drift, thermal noise and motion."""
+"""Draw what fluctuates without a task: networks, smooth noise, drift, thermal noise, motion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POPULATION_KEY = 20130515  # the networks are the same in every cohort
 
 # Shares of the variance in a median voxel.
 _THERMAL, _SMOOTH, _NETWORK = 0.48, 0.39, 0.13
-# Correlation times in s of the two coloured parts; φ = exp(−TR / τ).
+# Correlation times in s of the two autocorrelated parts; φ = exp(−TR / τ).
 _SMOOTH_TIME, _NETWORK_TIME = 3.8, 7.0
 _SMOOTH_KNOTS = 9.0  # mm
 _NODE_GAIN_SD = 0.4  # of log loading: participant × node
@@ -228,12 +228,12 @@ def draw_spikes(n_volumes: int, rng: np.random.Generator) -> dict[int, np.ndarra
 
 
 def autoregressive(white: np.ndarray, phi: float) -> np.ndarray:
-    """Colour white noise along the first axis: AR(1) with variance 1 from its first sample."""
-    coloured = white * white.dtype.type(np.sqrt(1.0 - phi**2))
-    coloured[0] = white[0]
-    for t in range(1, len(coloured)):
-        coloured[t] += white.dtype.type(phi) * coloured[t - 1]
-    return coloured
+    """Filter white noise along the first axis: AR(1) with variance 1 from its first sample."""
+    filtered = white * white.dtype.type(np.sqrt(1.0 - phi**2))
+    filtered[0] = white[0]
+    for t in range(1, len(filtered)):
+        filtered[t] += white.dtype.type(phi) * filtered[t - 1]
+    return filtered
 
 
 def draw_drift(head: Head, grid: Grid, n_volumes: int, rng: np.random.Generator) -> np.ndarray:

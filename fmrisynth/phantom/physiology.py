@@ -1,4 +1,4 @@
-"""How noisy a participant is, and why: levels, arousal, breathing, heartbeat and motion.
+"""Draw how noisy a participant is: levels, arousal, breathing, heartbeat and motion.
 
 The spreads between participants are such that runs of a simulated cohort lie within the range
 that was measured in real runs (:mod:`fmrisynth.phantom.realistic` has the table).
@@ -20,7 +20,7 @@ __all__ = [
     "respiratory_volume",
 ]
 
-_LEVEL_SD = 0.24  # of the logarithm, as all SDs here unless a unit is given
+_LEVEL_SD = 0.22  # of the logarithm, as all SDs here unless a unit is given
 _THERMAL_SD = 0.15
 _PART_SD = 0.25  # smooth noise and networks
 _WIDESPREAD_SD = 0.40
@@ -123,7 +123,7 @@ def periodic_course(rate: float, frame_times: np.ndarray, rng: np.random.Generat
     rate : float
         Mean rate in Hz.
     frame_times : ndarray of shape (T,)
-        When the volumes are taken, s.
+        Acquisition time of each volume in s.
     rng : numpy.random.Generator
         Draws the phase and how the rate wanders.
     """

@@ -1,4 +1,4 @@
-"""Responses that differ between regions and participants in time and place, not in size alone."""
+"""Draw responses that differ between regions and participants in time, place and size."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def regional_courses(
     response : RegionalResponse
         The participant's haemodynamic responses.
     frame_times : ndarray of shape (T,)
-        When the volumes are taken, s.
+        Acquisition time of each volume in s.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The evoked response: where, how strong and when.
+"""Define the evoked response: where, how strong and when.
 
 The sites are places that the literature on the HCP battery reports for these tasks, written
 down roughly; what matters is that most of them serve several tasks, so that the activation maps
@@ -189,7 +189,7 @@ STEP = 0.05  # s, of the response before it is sampled at the frames
 class Response:
     """How a participant's responses differ from the population's.
 
-    Parameters
+    Attributes
     ----------
     gain : ndarray of shape (C, K)
         Factor on the population's weight, per condition and site.
@@ -310,7 +310,7 @@ def event_courses(
     trial_types : sequence of str
         Order of the columns returned.
     last_frame : float
-        When the last volume is taken, s.
+        Acquisition time of the last volume in s.
     """
     fine = np.zeros((round((last_frame + 1.0) / STEP) + 1, len(trial_types)))
     onset, duration = events["onset"].to_numpy(), events["duration"].to_numpy()
@@ -341,7 +341,7 @@ def time_courses(
     latency : float
         The participant's delay in s.
     frame_times : ndarray of shape (T,)
-        When the volumes are taken, s.
+        Acquisition time of each volume in s.
 
     Returns
     -------

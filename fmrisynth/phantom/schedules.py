@@ -1,4 +1,4 @@
-"""The block protocols of the seven tasks, and events drawn from them.
+"""Define the block protocols of the seven tasks, and draw events from them.
 
 Order and durations are those of the Human Connectome Project's task battery (Barch et al.,
 2013, NeuroImage 80, 169-189, and the protocol it describes). A run of another length than the
@@ -24,7 +24,7 @@ REST = "rest"
 class Block:
     """One block: an instruction without event, then trials of (mostly) one type.
 
-    Parameters
+    Attributes
     ----------
     trial_type : str
         Type of the trials; ``"rest"`` for fixation, which has no events.
@@ -49,7 +49,7 @@ class Block:
 class Protocol:
     """The blocks of one run in a typical order.
 
-    Parameters
+    Attributes
     ----------
     blocks : tuple of Block
         In a typical order; task blocks change places among themselves between runs.

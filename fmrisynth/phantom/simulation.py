@@ -1,4 +1,4 @@
-"""The generative model: a population, participants drawn from it, and their runs."""
+"""Draw participants from a population, and simulate their runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real runs as noise: which part of which run carries which task, and their own responses."""
+"""Divide real runs among tasks, and remove their own responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "without_own_responses",
 ]
 
-# Tasks in the order in which they are taken when none is named: many conditions first.
+# Tasks in the order in which they are used when none is named: many conditions first.
 _PREFERENCE = ("MOTOR", "WM", "SOCIAL", "LANGUAGE", "EMOTION", "RELATIONAL", "GAMBLING")
 _TYPICAL_PIECE = 120.0  # s; tasks are added as long as no piece is shorter
 _SHORTEST_PIECE = 30.0  # s, to hold a block of each condition
@@ -179,7 +179,7 @@ def without_own_responses(values: np.ndarray, run: BoldRun) -> np.ndarray:
     """Subtract the fitted responses to the events of a run.
 
     The model has a double-gamma response to each trial type with its derivatives by time and
-    by dispersion, beside a constant and slow cosines, which stay.
+    by dispersion, next to a constant and slow cosines, which stay.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the cohort says about itself: sidecars, dataset descriptions and READMEs."""
+"""Write sidecars, dataset descriptions and READMEs of a simulated cohort."""
 
 from __future__ import annotations
 

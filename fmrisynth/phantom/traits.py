@@ -1,4 +1,4 @@
-r"""Traits: what drives a participant's anatomy, networks and responses together.
+r"""Draw traits, which drive a participant's anatomy, networks and responses together.
 
 A participant has a few traits :math:`\tau \sim N(0, I)`. Whatever differs between participants
 is, in part, a linear function of them:
@@ -9,7 +9,7 @@ is, in part, a linear function of them:
 
 with the SD :math:`s` between participants, the population's patterns :math:`P_k` (of unit
 variance, the same in every cohort), a part :math:`\epsilon` of the participant's own, and
-:math:`\rho = .6`. Anatomy, connectivity and response therefore foretell each other, but not
+:math:`\rho = .6`. Anatomy, connectivity and response therefore predict each other, but not
 exactly.
 """
 

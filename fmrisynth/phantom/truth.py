@@ -1,4 +1,4 @@
-"""The truth of a phantom cohort on disk: maps and parameters that made the images."""
+"""Write the truth of a phantom cohort: maps and parameters behind its images."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_sites_follow_the_anatomy(population, participant):
         np.testing.assert_allclose(moved[:, 3:-3], still[:, :-6], atol=1e-3)
 
 
-def test_own_anatomy_foretells_the_own_map(population):
+def test_own_anatomy_predicts_the_own_map(population):
     """The population map carried along the warp is nearer to the truth than without."""
     flat = population.maps.reshape(len(population.maps), -1)
     gains = []
@@ -208,10 +208,10 @@ def test_directions_distort_in_opposite_ways(population, participant, sessions):
 
 
 def test_participants_differ_in_amplitude_place_and_latency(population):
-    people = [draw_participant(population, i).response for i in range(12)]
-    assert np.std([p.latency for p in people]) > 0.2
-    assert np.std([p.gain.mean() for p in people]) > 0.05
-    assert np.std([p.displacement for p in people], axis=0).min() > 0.2
+    responses = [draw_participant(population, i).response for i in range(12)]
+    assert np.std([p.latency for p in responses]) > 0.2
+    assert np.std([p.gain.mean() for p in responses]) > 0.05
+    assert np.std([p.displacement for p in responses], axis=0).min() > 0.2
 
 
 # What is written
@@ -220,11 +220,11 @@ def test_participants_differ_in_amplitude_place_and_latency(population):
 def test_variance_is_ordered_as_in_the_paper(small_cohort):
     """Participant > phase encoding > task in whole volumes (variance explained by each)."""
     folder = small_cohort / "derivatives" / "fmriprep-phantom"
-    people = sorted(p.name for p in folder.glob("sub-*"))
+    names = sorted(p.name for p in folder.glob("sub-*"))
     volumes = np.stack(
         [
             [[load(folder, s, t, d)[..., ::4] for d in ("AP", "PA")] for t in SMALL.tasks]
-            for s in people
+            for s in names
         ]
     )  # (participant, task, direction, X, Y, Z, frame)
     volumes = np.moveaxis(volumes, -1, 3)

@@ -1,6 +1,7 @@
 """Known responses in runs that exist: they are recovered, and all else stays as it is."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_own_responses_are_removed(source):
 def test_participants_differ_and_repeat_with_the_seed(source, tmp_path):
     config = ImplantConfig(source, tasks=("MOTOR",))
     one = implant_responses(tmp_path / "one", config, progress=False)
-    two = implant_responses(tmp_path / "two", config, nprocs=2, progress=False)
+    two = implant_responses(tmp_path / "two", config, progress=False)
 
     def digest(folder):
         return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -191,6 +192,18 @@ def test_images_without_a_mean_are_refused(source, tmp_path):
     with pytest.raises(DataError, match="mean"):
         implant_responses(tmp_path / "bids", ImplantConfig(folder), progress=False)
     assert not (tmp_path / "bids").exists()
+
+
+@pytest.mark.skipif(shutil.which("bids-validator-deno") is None, reason="validator not installed")
+@pytest.mark.parametrize("part", [".", DERIVATIVES, TRUTH])
+def test_datasets_are_valid_bids(implanted, part):
+    done = subprocess.run(
+        ["bids-validator-deno", "--ignoreWarnings", str(implanted / part)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_impossible_options_are_told_apart(tmp_path):

@@ -1,5 +1,9 @@
 """`--realism full`: what it has that a stationary Gaussian cohort has not, and its truth."""
 
+import shutil
+import subprocess
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -238,12 +242,17 @@ def test_jerks_are_rare_large_and_followed_by_loss():
     assert motion.lost[largest + 1] > 0.3 * motion.lost[largest]
 
 
-def test_files_of_a_cohort(tmp_path):
-    config = PhantomConfig(
-        n_participants=2, n_volumes=16, voxel_size=14.0, tasks=("WM",), realism="full", n_runs=2
-    )
-    folder = simulate_cohort(tmp_path / "one", config, progress=False)
-    again = simulate_cohort(tmp_path / "two", config, nprocs=2, progress=False)
+SMALL = replace(CONFIG, n_participants=2, n_volumes=16, voxel_size=14.0, n_runs=2)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return simulate_cohort(tmp_path_factory.mktemp("full") / "bids", SMALL, progress=False)
+
+
+def test_files_of_a_cohort(cohort, tmp_path):
+    folder = cohort
+    again = simulate_cohort(tmp_path / "two", SMALL, progress=False)
     names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert [(folder / n).read_bytes() for n in names] == [(again / n).read_bytes() for n in names]
     runs = sorted(p.name for p in (folder / "sub-01" / "func").glob("*_bold.nii.gz"))
@@ -262,6 +271,18 @@ def test_files_of_a_cohort(tmp_path):
     assert {"site", "delay", "dispersion", "undershoot", "shift_x"} <= set(sites)
     table = pd.read_csv(truth / "participants_truth.tsv", sep="\t")
     assert {"trait_1", "motion", "jerk_rate", "respiration_rate"} <= set(table)
+
+
+@pytest.mark.skipif(shutil.which("bids-validator-deno") is None, reason="validator not installed")
+@pytest.mark.parametrize("part", [".", "derivatives/fmriprep-phantom", "derivatives/truth"])
+def test_datasets_are_valid_bids(cohort, part):
+    done = subprocess.run(
+        ["bids-validator-deno", "--ignoreWarnings", str(cohort / part)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_unknown_realism_is_refused():
