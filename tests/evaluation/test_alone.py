@@ -18,6 +18,8 @@ from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.export import metrics_table, write_metrics
 
+pytestmark = pytest.mark.slow
+
 SHAPE, N_VOLUMES, T_R = (8, 9, 8), 60, 2.0
 AFFINE = np.diag([12.0, 12.0, 12.0, 1.0])
 AFFINE[:3, 3] = -42.0
