@@ -82,6 +82,18 @@ class BackboneConfig:
         the run's attributes alone (in the paper: a class per task).
     anatomy : bool
         Whether mean and noise level of the run (its carrier) enter as channels.
+    positions : bool
+        Whether blocks of every level are given the places of their voxels; without it only
+        Transformer blocks are.
+    normalised_condition : bool
+        Whether every part of the condition is normalised before the parts are added, so that
+        none is louder than the others by its size alone.
+    frame_components : int
+        Number J of maps, each times a course that the events of a frame decide, that are
+        added to the output; 0 for none. Needs `frame_tokens`.
+    zero_gates : bool
+        Whether blocks start as the identity (AdaLN-Zero), as in the paper. The output starts
+        at zero in any case; zero gates before it delay the learning of the condition.
     """
 
     widths: tuple[int, ...] = (96, 192)
@@ -95,9 +107,15 @@ class BackboneConfig:
     cross_attention: bool = True
     frame_tokens: bool = True
     anatomy: bool = True
+    positions: bool = True
+    normalised_condition: bool = True
+    frame_components: int = 16
+    zero_gates: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an architecture that does not exist, and levels that do not match."""
+        if self.frame_components < 0:
+            raise ValueError(f"frame_components is {self.frame_components}; expected 0 or more")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
@@ -121,6 +139,11 @@ class BackboneConfig:
         """Return whether a level consists of convolutional blocks."""
         levels = {"cnn": len(self.widths), "transformer": 0}
         return level < levels.get(self.architecture, self.conv_levels)
+
+    @property
+    def modulates_frames(self) -> bool:
+        """Whether maps modulated frame by frame are added to the output."""
+        return self.frame_tokens and self.frame_components > 0
 
     @property
     def attends(self) -> bool:

@@ -56,7 +56,7 @@ SMALL = ModelConfig(
 # step takes a third of the operations of MONAI's network. Two comparisons of the paper bind the
 # choice: three architectures of equal size (237m), and the weights of cross-attention (151m).
 SIZES = {
-    "38m": ((128, 128, 384), (1, 1, 2), 224, 128),
+    "38m": ((128, 128, 384), (1, 1, 2), 216, 128),
     "85m": ((128, 192, 576), (1, 1, 2), 768, 64),
     "151m": ((192, 256, 768), (1, 1, 2), 1120, 64),
     "237m": ((128, 512, 768), (1, 1, 3), 1056, 128),
@@ -73,6 +73,10 @@ PAPER_METHOD: dict[str, str] = {
     "denoiser.schedule.kind": "scaled_linear",
     "denoiser.backbone.frame_tokens": "false",
     "denoiser.backbone.anatomy": "false",
+    "denoiser.backbone.positions": "false",
+    "denoiser.backbone.normalised_condition": "false",
+    "denoiser.backbone.frame_components": "0",
+    "denoiser.backbone.zero_gates": "true",
     "denoiser.evoked.enabled": "false",
     "sampling.sampler": "ddpm",
     "sampling.steps": "1000",
@@ -114,6 +118,8 @@ def _at_scale(
                 condition_width=160,
                 token_width=token_width,
                 head_width=head_width,
+                # maps of the whole brain each: as many as the smallest size holds within 1 %
+                frame_components=12,
             ),
         ),
         diffusion_training=DiffusionTraining(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 __all__ = [
     "Attention",
     "FilmBlock",
+    "Positions",
     "TransformerBlock",
     "channels_last",
+    "cosines",
     "modulate",
     "position_embedding",
     "sinusoid",
@@ -33,7 +36,7 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:
-    """Zero a layer, so that its branch starts as the identity (AdaLN-Zero)."""
+    """Zero a layer, so that what it adds starts at zero."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
@@ -56,9 +59,46 @@ def position_embedding(shape: tuple[int, int, int], width: int, device: torch.de
     return F.pad(embedded, (0, width - embedded.shape[-1]))
 
 
+def cosines(shape: tuple[int, int, int], count: int, device: torch.device) -> Tensor:
+    """Evaluate the smoothest functions of the cosine transform on a lattice of three dimensions.
+
+    Returns
+    -------
+    torch.Tensor
+        (count, X, Y, Z), of unit mean square, from slow to fast; zero from X·Y·Z on.
+    """
+    waves = np.indices(shape).reshape(3, -1)  # half waves along each axis
+    order = np.argsort(((waves / np.array(shape)[:, None]) ** 2).sum(axis=0), kind="stable")
+    basis = torch.ones(min(count, waves.shape[1]), *shape, device=device)
+    for axis, n in enumerate(shape):
+        k = torch.from_numpy(waves[axis, order[:count]]).to(device)
+        centres = (torch.arange(n, device=device) + 0.5) * (math.pi / n)
+        wave = torch.where(k > 0, 2**0.5, 1.0)[:, None] * (k[:, None] * centres).cos()
+        basis = basis * wave.view(len(k), *(n if a == axis else 1 for a in range(3)))
+    return F.pad(basis, (0, 0, 0, 0, 0, 0, 0, count - len(basis)))
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Compute x · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
     return x * (1 + scale[:, None]) + shift[:, None]
+
+
+class Positions(nn.Module):
+    """Add learned smooth functions of place to the features of one level.
+
+    Their cost does not depend on the grid: a projection of `WAVES` cosines.
+    """
+
+    WAVES = 64
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv3d(self.WAVES, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add them to (B, D, X, Y, Z)."""
+        shape = (x.shape[2], x.shape[3], x.shape[4])
+        return x + self.project(cosines(shape, self.WAVES, x.device)[None])
 
 
 class Attention(nn.Module):
@@ -118,10 +158,18 @@ class TransformerBlock(nn.Module):
         Channels D of the tokens, E of the condition, and of one head.
     token_width : int or None
         Channels of the condition's tokens; None for no attention to them.
+    zero : bool
+        Whether the block starts as the identity.
     """
 
     def __init__(
-        self, width: int, condition_width: int, head_width: int, token_width: int | None
+        self,
+        width: int,
+        condition_width: int,
+        head_width: int,
+        token_width: int | None,
+        *,
+        zero: bool = True,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
@@ -130,12 +178,15 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
         )
-        self.modulation = zero_(nn.Linear(condition_width, 6 * width))
+        self.modulation = nn.Linear(condition_width, 6 * width)
         self.cross: Attention | None = None
         if token_width is not None:
             self.norm_cross = nn.LayerNorm(width)
             self.cross = Attention(width, token_width, head_width)
-            zero_(self.cross.out)
+        if zero:
+            zero_(self.modulation)
+            if self.cross is not None:
+                zero_(self.cross.out)
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
         """Map (B, N, D) under a pooled condition (B, E) and tokens (B, L, E'), valid (B, L)."""
@@ -147,16 +198,31 @@ class TransformerBlock(nn.Module):
 
 
 class FilmBlock(nn.Module):
-    """Apply a convolutional residual block, modulated by the condition (FiLM, Perez 2018)."""
+    """Apply a convolutional residual block, modulated by the condition (FiLM, Perez 2018).
 
-    def __init__(self, width: int, condition_width: int, groups: int = 32) -> None:
+    Parameters
+    ----------
+    width, condition_width : int
+        Channels D, and E of the condition.
+    groups : int
+        Largest number of groups of a normalisation.
+    zero : bool
+        Whether the block starts as the identity.
+    """
+
+    def __init__(
+        self, width: int, condition_width: int, groups: int = 32, *, zero: bool = True
+    ) -> None:
         super().__init__()
         groups = math.gcd(groups, width)
         self.norm1 = nn.GroupNorm(groups, width)
         self.conv1 = nn.Conv3d(width, width, 3, padding=1)
         self.norm2 = nn.GroupNorm(groups, width)
-        self.modulation = zero_(nn.Linear(condition_width, 2 * width))
-        self.conv2 = zero_(nn.Conv3d(width, width, 3, padding=1))
+        self.modulation = nn.Linear(condition_width, 2 * width)
+        self.conv2 = nn.Conv3d(width, width, 3, padding=1)
+        if zero:
+            zero_(self.modulation)
+            zero_(self.conv2)
 
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
         """Map (B, D, X, Y, Z) under a pooled condition (B, E)."""

@@ -42,15 +42,21 @@ def vocabulary(n_tasks: int = 7, per_task: int = 1) -> Vocabulary:
     return Vocabulary(types, tasks, ("LR", "RL"), (), 28)
 
 
-def denoiser_of(config: ModelConfig, words: Vocabulary, n: int = 24, device: str = "meta") -> Any:
+# latent voxels of MNI152's brain at 2 mm, folded by 4: maps over them are parameters, too
+BRAIN = (20, 24, 20)
+
+
+def denoiser_of(
+    config: ModelConfig, words: Vocabulary, grid: tuple[int, ...], device: str = "meta"
+) -> Any:
     with torch.device(device):
-        mask = torch.ones(n, n, n, dtype=torch.bool)
+        mask = torch.ones(grid, dtype=torch.bool)
         patch, channels = config.autoencoder.factor, config.autoencoder.latent_channels
         return Denoiser(config.denoiser, words, channels, mask, patch)
 
 
 def count(config: ModelConfig, words: Vocabulary) -> int:
-    return sum(p.numel() for p in denoiser_of(config, words, 2).backbone.parameters())
+    return sum(p.numel() for p in denoiser_of(config, words, BRAIN).backbone.parameters())
 
 
 def batch_of(config: ModelConfig, words: Vocabulary, n: int, device: str) -> tuple[Any, Condition]:
@@ -118,7 +124,7 @@ def test_json_returns_the_preset(name: str) -> None:
 def test_forward_keeps_the_shape(name: str) -> None:
     config, words = PRESETS[name], vocabulary()
     x, condition = batch_of(config, words, 24, "meta")
-    y = denoiser_of(config, words)(x, torch.zeros(2, device="meta"), condition)
+    y = denoiser_of(config, words, (24, 24, 24))(x, torch.zeros(2, device="meta"), condition)
     assert y.shape == x.shape
 
 
@@ -184,7 +190,7 @@ def test_every_ablation_learns(form: str, option: dict[str, str]) -> None:
     """The loss falls by a fifth, and every weight has a gradient."""
     torch.manual_seed(0)
     config, words = override(BASES[form], option), vocabulary(2)
-    denoiser = denoiser_of(config, words, 8, "cpu")
+    denoiser = denoiser_of(config, words, (8, 8, 8), "cpu")
     x, condition = batch_of(config, words, 8, "cpu")
     condition.attributes.clamp_(max=2)
     theta = training_angles(config.denoiser.schedule, torch.tensor([0.2, 0.8]))

@@ -6,6 +6,7 @@ L condition tokens, E width of the condition.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,10 @@ from torch.nn import functional as F
 
 from fmrisynth.config.diffusion import BackboneConfig
 from fmrisynth.model.denoiser.conditioning import FEATURES, Condition, Vocabulary
+from fmrisynth.model.denoiser.frame_head import FrameHead
 from fmrisynth.model.layers import (
     FilmBlock,
+    Positions,
     TransformerBlock,
     channels_last,
     position_embedding,
@@ -24,7 +27,7 @@ from fmrisynth.model.layers import (
     zero_,
 )
 
-__all__ = ["Backbone", "ConditionEncoder", "Encoded", "fold_anatomy"]
+__all__ = ["Backbone", "ConditionEncoder", "Encoded", "fold_anatomy", "make_frame_head"]
 
 ANATOMY_CHANNELS = 2  # the carrier's mean and noise level
 
@@ -42,12 +45,15 @@ class Encoded(NamedTuple):
         Tokens that count.
     anatomy : Tensor of shape (B, D, X, Y, Z) or None
         Encoded anatomy.
+    frames : Tensor of shape (B, T, V·3) or None
+        Features of the window's frames; zero where the condition is withheld.
     """
 
     pooled: Tensor
     tokens: Tensor
     valid: Tensor
     anatomy: Tensor | None = None
+    frames: Tensor | None = None
 
 
 class ConditionEncoder(nn.Module):
@@ -57,8 +63,15 @@ class ConditionEncoder(nn.Module):
         super().__init__()
         width = config.condition_width
         self.n_frames, self.width = n_frames, width
-        self.attributes = nn.ModuleList(nn.Embedding(n, width) for n in vocabulary.attribute_sizes)
-        self.t_r = nn.Linear(width, width)
+
+        def part(module: nn.Module) -> nn.Module:
+            normalised = config.normalised_condition
+            return nn.Sequential(module, nn.LayerNorm(width)) if normalised else module
+
+        self.attributes = nn.ModuleList(
+            part(nn.Embedding(n, width)) for n in vocabulary.attribute_sizes
+        )
+        self.t_r = part(nn.Linear(width, width))
         self.angle = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.pool = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
         self.null = nn.Parameter(torch.zeros(1, width))
@@ -68,13 +81,13 @@ class ConditionEncoder(nn.Module):
             self.widen = nn.Sequential(
                 nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide)
             )
-        self.window: nn.Linear | None = None
-        self.frames: nn.Linear | None = None
+        self.window: nn.Module | None = None
+        self.frames: nn.Module | None = None
         if config.frame_tokens:
             features = FEATURES * len(vocabulary.trial_types)
-            self.window = nn.Linear(n_frames * features, width)
+            self.window = part(nn.Linear(n_frames * features, width))
             if config.attends:  # weights that nothing uses would stall data-parallel training
-                self.frames = nn.Linear(features, width)
+                self.frames = part(nn.Linear(features, width))
                 self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
 
     def forward(self, condition: Condition) -> Encoded:
@@ -86,19 +99,20 @@ class ConditionEncoder(nn.Module):
         pooled = tokens.sum(dim=1)
         valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         history = condition.frames.shape[1] - self.n_frames
+        window = condition.frames[:, history:]
         if self.frames is not None:
             frames = self.frames(condition.frames) + sinusoid(condition.times, self.width, 100.0)
             frames = frames + F.pad(self.index, (0, 0, history, 0))
             tokens = torch.cat([tokens, frames], dim=1)
             valid = torch.cat([valid, condition.valid], dim=1)
         if self.window is not None:
-            pooled = pooled + self.window(condition.frames[:, history:].flatten(1))
+            pooled = pooled + self.window(window.flatten(1))
         # a withheld condition is one learned token in place of all
         tokens = torch.where(given[..., None] > 0, tokens, self.null)
         pooled = self.pool(torch.where(given > 0, pooled, self.null))
         if self.widen is not None:
             tokens = self.widen(tokens)
-        return Encoded(pooled, tokens, valid)
+        return Encoded(pooled, tokens, valid, frames=window * given[..., None])
 
     def at(self, theta: Tensor, pooled: Tensor) -> Tensor:
         """Join the pooled condition (B, E) and the angles (B,)."""
@@ -113,16 +127,21 @@ class Stage(nn.Module):
         width, condition_width = config.widths[level], config.condition_width
         token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.convolutional = config.is_convolutional(level)
+        self.positions = Positions(width) if config.positions else None
         depth = config.blocks[level] * (1 if self.convolutional else config.transformer_depth)
         self.blocks = nn.ModuleList(
-            FilmBlock(width, condition_width)
+            FilmBlock(width, condition_width, zero=config.zero_gates)
             if self.convolutional
-            else TransformerBlock(width, condition_width, config.head_width, token_width)
+            else TransformerBlock(
+                width, condition_width, config.head_width, token_width, zero=config.zero_gates
+            )
             for _ in range(depth)
         )
 
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
         """Apply the blocks to (B, D, X, Y, Z); the shape stays."""
+        if self.positions is not None:
+            x = self.positions(x)
         if self.convolutional:
             for block in self.blocks:
                 x = block(x, pooled)
@@ -146,6 +165,8 @@ class Backbone(nn.Module):
         Names of the condition.
     n_frames, channels : int
         T and C; a window enters as T·C channels.
+    grid : tuple of int
+        (X, Y, Z), padded to what the levels divide.
     anatomy_patch : int
         Factor between the model grid and the latent grid.
     """
@@ -156,6 +177,7 @@ class Backbone(nn.Module):
         vocabulary: Vocabulary,
         n_frames: int,
         channels: int,
+        grid: tuple[int, int, int],
         anatomy_patch: int = 4,
     ) -> None:
         super().__init__()
@@ -176,8 +198,9 @@ class Backbone(nn.Module):
         )
         self.fuse = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
         self.up = nn.ModuleList(Stage(config, i) for i in levels)
-        self.norm = nn.GroupNorm(min(32, widths[0]), widths[0])
+        self.norm = nn.GroupNorm(math.gcd(32, widths[0]), widths[0])
         self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
+        self.frame_head = make_frame_head(config, vocabulary, widths[0], channels, grid)
 
         channels_last(self)  # in which tokens are a view, too
 
@@ -206,8 +229,26 @@ class Backbone(nn.Module):
             h = self.up[level](h, pooled, tokens, valid)
             if level > 0:
                 h = self.grow[level - 1](h)
-        h = self.head(F.silu(self.norm(h)))
-        return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
+        h = F.silu(self.norm(h))
+        out = rearrange(self.head(h), "b (t c) x y z -> b t c x y z", t=self.n_frames)
+        if self.frame_head is not None:
+            out = out + self.frame_head(encoded.frames, pooled, h)
+        return out
+
+
+def make_frame_head(
+    config: BackboneConfig,
+    vocabulary: Vocabulary,
+    width: int,
+    channels: int,
+    grid: tuple[int, int, int],
+) -> FrameHead | None:
+    """Build the frame-modulated head that a configuration asks for, if any."""
+    if not config.modulates_frames:
+        return None
+    features = FEATURES * len(vocabulary.trial_types)
+    components, condition_width = config.frame_components, config.condition_width
+    return FrameHead(components, features, condition_width, width, channels, grid)
 
 
 def fold_anatomy(condition: Condition, patch: int) -> Tensor:

@@ -133,23 +133,24 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        shape = (mask.shape[0], mask.shape[1], mask.shape[2])
+        # the U-shape halves the grid at each level: pad it where it does not divide
+        multiple = 2 ** (len(config.backbone.widths) - 1)
+        self.padding = tuple(-n % multiple for n in shape)
         self.backbone = _make_backbone(
             config.backbone,
             vocabulary=vocabulary,
             n_frames=config.n_frames,
             channels=channels,
+            grid=tuple(n + p for n, p in zip(shape, self.padding, strict=True)),
             anatomy_patch=patch,
         )
-        shape = (mask.shape[0], mask.shape[1], mask.shape[2])
         self.evoked: EvokedResponse | None = None
         if config.evoked.enabled:
             self.evoked = EvokedResponse(
                 config.evoked, len(vocabulary.trial_types), channels, shape
             )
         self.register_buffer("mask", mask.bool(), persistent=False)
-        # the U-shape halves the grid at each level: pad it where it does not divide
-        multiple = 2 ** (len(config.backbone.widths) - 1)
-        self.padding = tuple(-n % multiple for n in shape)
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
         """Predict v or ε, whichever the loss compares.

@@ -28,8 +28,10 @@ from fmrisynth.model.denoiser.backbone import (
     ConditionEncoder,
     Encoded,
     fold_anatomy,
+    make_frame_head,
 )
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
+from fmrisynth.model.layers import Positions, cosines
 
 __all__ = ["MonaiBackbone", "matched"]
 
@@ -49,12 +51,15 @@ class MonaiBackbone(nn.Module):
     Parameters
     ----------
     config : BackboneConfig
-        `widths`, `blocks`, `condition_width`, `frame_tokens` and `anatomy` are
-        used; the widths must be multiples of 16.
+        `widths`, `blocks`, `condition_width`, `frame_tokens`, `anatomy`, `positions`,
+        `normalised_condition` and `frame_components` are used; the widths must be
+        multiples of 16.
     vocabulary : Vocabulary
         Names of the condition.
     n_frames, channels : int
         T and C; a window enters as T·C channels.
+    grid : tuple of int
+        (X, Y, Z), padded to what the levels divide.
     anatomy_patch : int
         Factor between the model grid and the latent grid.
 
@@ -70,6 +75,7 @@ class MonaiBackbone(nn.Module):
         vocabulary: Vocabulary,
         n_frames: int,
         channels: int,
+        grid: tuple[int, int, int],
         anatomy_patch: int = 4,
     ) -> None:
         super().__init__()
@@ -80,13 +86,16 @@ class MonaiBackbone(nn.Module):
             )
         self.config, self.n_frames, self.patch = config, n_frames, anatomy_patch
         encoder = BackboneConfig(
-            condition_width=config.condition_width, frame_tokens=config.frame_tokens
+            condition_width=config.condition_width,
+            frame_tokens=config.frame_tokens,
+            normalised_condition=config.normalised_condition,
         )
         self.condition = ConditionEncoder(encoder, vocabulary, n_frames)
         anatomy = ANATOMY_CHANNELS * anatomy_patch**3 + 1 if config.anatomy else 0
-        self.network: nn.Module = _network_class()(
+        positions = Positions.WAVES if config.positions else 0
+        network = _network_class()(
             spatial_dims=3,
-            in_channels=n_frames * channels + anatomy,
+            in_channels=n_frames * channels + anatomy + positions,
             out_channels=n_frames * channels,
             num_res_blocks=config.blocks,
             channels=config.widths,
@@ -99,6 +108,12 @@ class MonaiBackbone(nn.Module):
             cross_attention_dim=config.condition_width,
             use_flash_attention=True,
         )
+        # the head is this wrapper's, so that features come out of the network
+        head = network.out
+        assert isinstance(head, nn.Sequential)
+        self.norm, self.head, network.out = head[:-1], head[-1], nn.Identity()
+        self.network: nn.Module = network
+        self.frame_head = make_frame_head(config, vocabulary, config.widths[0], channels, grid)
 
     def encode(self, condition: Condition) -> Encoded:
         """Encode the condition of B windows."""
@@ -116,8 +131,15 @@ class MonaiBackbone(nn.Module):
         h = rearrange(x, "b t c x y z -> b (t c) x y z")
         if encoded.anatomy is not None:
             h = torch.cat([h, encoded.anatomy.to(h)], dim=1)
+        if self.config.positions:
+            waves = cosines((h.shape[2], h.shape[3], h.shape[4]), Positions.WAVES, h.device)
+            h = torch.cat([h, waves.to(h).expand(len(h), -1, -1, -1, -1)], dim=1)
         h = self.network(h, theta * (TIME_STEPS / (math.pi / 2)), context)
-        return rearrange(h, "b (t c) x y z -> b t c x y z", t=self.n_frames)
+        features = self.norm(h)
+        out = rearrange(self.head(features), "b (t c) x y z -> b t c x y z", t=self.n_frames)
+        if self.frame_head is not None:
+            out = out + self.frame_head(encoded.frames, pooled, features)
+        return out
 
 
 def _network_class() -> Callable[..., nn.Module]:
@@ -145,7 +167,7 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
         Parameters wanted.
     **shape
         Further arguments of `MonaiBackbone`: `vocabulary`, `n_frames`,
-        `channels`, `anatomy_patch`.
+        `channels`, `grid`, `anatomy_patch`.
 
     Returns
     -------
@@ -159,7 +181,7 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
         MONAI is not installed, or its narrowest network is larger.
     """
     levels = len(config.widths)
-    config = replace(config, blocks=(BLOCKS,) * levels)
+    config = replace(config, blocks=(BLOCKS,) * levels, architecture="monai")
     ratio = np.arange(1, levels + 1)
     formula = _parameter_formula(config, shape)
     bases = np.geomspace(GROUPS, 4096, 2000)

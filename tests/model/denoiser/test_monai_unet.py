@@ -15,9 +15,16 @@ from fmrisynth.errors import UsageError
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
+from fmrisynth.model.layers import Positions
 
 WORDS = Vocabulary((("a", "x"), ("b", "y")), ("a", "b"), ("LR", "RL"), (), 5)
-SHAPE = {"vocabulary": WORDS, "n_frames": 4, "channels": 2, "anatomy_patch": 2}
+SHAPE = {
+    "vocabulary": WORDS,
+    "n_frames": 4,
+    "channels": 2,
+    "grid": (4, 4, 4),
+    "anatomy_patch": 2,
+}
 CONFIG = BackboneConfig(widths=(16, 32), blocks=(1, 1), condition_width=32)
 
 
@@ -67,11 +74,8 @@ def test_widths_that_do_not_fit_are_refused() -> None:
         MonaiBackbone(BackboneConfig(widths=(24, 32), blocks=(1, 1)), **SHAPE)
 
 
+@pytest.mark.usefixtures("monai")
 class TestNetwork:
-    @pytest.fixture(autouse=True)
-    def _monai(self) -> None:
-        pytest.importorskip("monai", minversion="1.4")
-
     def test_keeps_the_shape_of_a_window(self) -> None:
         x = torch.randn(2, 4, 2, 4, 4, 4)
         assert run(opened(), x, torch.tensor([0.1, 1.5]), condition_of()).shape == x.shape
@@ -110,6 +114,23 @@ class TestNetwork:
         found = sum(p.numel() for p in network.parameters())
         assert found / 1e6 == pytest.approx(millions, rel=0.01)
         assert list(config.widths) == sorted(set(config.widths))
+
+    @torch.no_grad()
+    def test_is_given_places(self) -> None:
+        network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
+        before, entrance = run(network, x, theta, condition_of()), network.network.conv_in.conv
+        entrance.weight[:, -Positions.WAVES :] = 0
+        assert (run(network, x, theta, condition_of()) - before).abs().max() > 1e-3
+        without = opened(replace(CONFIG, positions=False)).network.conv_in.conv
+        assert entrance.in_channels - without.in_channels == Positions.WAVES
+
+    def test_maps_of_the_frames_start_at_zero_and_learn_in_the_first_step(self) -> None:
+        network = MonaiBackbone(CONFIG, **SHAPE)
+        out = run(network, torch.randn(2, 4, 2, 4, 4, 4), torch.rand(2), condition_of())
+        assert not out.any()
+        out.sum().backward()
+        assert network.frame_head.maps.grad.abs().sum() > 0
+        assert MonaiBackbone(replace(CONFIG, frame_components=0), **SHAPE).frame_head is None
 
     def test_refuses_a_size_below_its_narrowest(self) -> None:
         with pytest.raises(UsageError, match="as small as"):
