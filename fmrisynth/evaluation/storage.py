@@ -1,4 +1,4 @@
-"""An evaluation on disk, so that its report can be made again without the runs.
+"""Store an evaluation on disk, so that its report can be made again without the runs.
 
 Everything lies in one file, ``evaluation.npz``: a tree of plain values as JSON,
 and the arrays that the tree refers to by number. Nothing in it is executed
