@@ -337,7 +337,7 @@ def test_a_single_participant_is_told_plainly(bids_factory, tmp_path):
     done = run("fmrisynth", root, out, "participant", *TINY, "--train-only")
     assert not images(out)
     card = (out / "model" / "README.md").read_text()
-    assert "nothing it makes can be checked against unseen people" in card
+    assert "nothing it generates can be checked against unseen participants" in card
     assert re.search(r"held.out", done.stderr)
     done = run("fmrisynth", root, out, "participant", *TINY)
     assert len(images(out)) == 2

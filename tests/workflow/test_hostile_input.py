@@ -495,7 +495,7 @@ def test_no_run_is_good(bids: Path, tmp_path: Path, call: Call) -> None:
         ('{"bold": 3}', 65, "'bold' must hold an object"),
         ('{"bold": {"colour": "red"}}', 64, "unknown entities in the filter: colour"),
         ('{"bold": {"task": "../.."}}', 18, "none has the participants"),
-        (None, 64, "there is no file"),
+        (None, 64, "there is no such file"),
     ],
 )
 def test_hostile_filter_files(
