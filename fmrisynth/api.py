@@ -137,6 +137,7 @@ def synthesise(
         n_samples=n_samples,
         seed=seed,
         sources=sources,
+        siblings=source.runs,
     )
     fabric = make_fabric(device, precision, seed)
     failed = write_synthetic_runs(plan, model, runs, fabric)

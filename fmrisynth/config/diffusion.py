@@ -8,7 +8,7 @@ __all__ = [
     "BackboneConfig",
     "DenoiserConfig",
     "DiffusionTraining",
-    "EvokedConfig",
+    "ResponseConfig",
     "ScheduleConfig",
 ]
 
@@ -154,42 +154,41 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
-class EvokedConfig:
-    """Configure the evoked-response pathway.
+class ResponseConfig:
+    """Configure the response model: the mean of the latents, given events and anatomy.
 
     Attributes
     ----------
-    enabled : bool
-        Whether the model has an evoked-response pathway.
+    kind : str
+        ``network``: the group GLM, shrunk, and a network that predicts individual differences
+        from the mean image. ``glm``: the group GLM alone. ``none``: no response model; the
+        denoiser learns the responses, as in the paper.
     rank : int
         Number J of spatial basis maps.
-    start : str
-        ``regression``: the pathway starts at the least-squares fit of the training latents,
-        truncated to `rank`. ``zero``: it starts at zero and learns by the diffusion loss
-        alone, which takes many more steps to reach the same maps.
-    learning_rate_factor : float
-        Learning rate of the pathway, relative to the backbone's.
+    width : int
+        Hidden channels of the network.
+    steps : int
+        Largest number of training steps of the network; participants who are left out choose.
     participant_rank : int
-        Largest number of components of the individual differences between participants'
-        responses; 0 gives every participant the same response.
+        Largest number of components of the individual differences that anatomy does not
+        predict; 0 gives all participants of one anatomy the same response.
     """
 
-    enabled: bool = True
+    kind: str = "network"
     rank: int = 16
-    start: str = "regression"
-    learning_rate_factor: float = 1.0
-    participant_rank: int = field(default=16, metadata={"formerly": "people"})
+    width: int = 16
+    steps: int = 200
+    participant_rank: int = 16
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
-        if self.start not in ("regression", "zero"):
-            raise ValueError(f"evoked.start is {self.start!r}; expected regression or zero")
-        if self.rank < 1:
-            raise ValueError(f"evoked.rank is {self.rank}; expected at least 1")
-        if self.participant_rank < 0:
-            raise ValueError(
-                f"evoked.participant_rank is {self.participant_rank}; expected 0 or more"
-            )
+        if self.kind not in ("network", "glm", "none"):
+            raise ValueError(f"response.kind is {self.kind!r}; expected network, glm or none")
+        for name, least in (("rank", 1), ("width", 1), ("steps", 0), ("participant_rank", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"response.{name} is {getattr(self, name)}; expected at least {least}"
+                )
 
 
 @dataclass(frozen=True)
@@ -215,8 +214,6 @@ class DenoiserConfig:
         networks; 0 gives every participant the same networks.
     backbone : BackboneConfig
         Architecture of the network.
-    evoked : EvokedConfig
-        Evoked-response pathway.
     """
 
     n_frames: int = 16
@@ -226,7 +223,6 @@ class DenoiserConfig:
     noise_participant_rank: int = field(default=32, metadata={"formerly": "noise_people"})
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    evoked: EvokedConfig = field(default_factory=EvokedConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
@@ -272,6 +268,16 @@ class DiffusionTraining:
     onset_share : float
         Share of the windows that start at an event's onset, in [0, 1]; the others start
         anywhere.
+    regression_share : float
+        Share of the training in which the denoiser regresses on the participants' fitted
+        responses before it turns to the diffusion targets, in [0, 1); it counts only where
+        there is no response model.
+    validation_share : float
+        Share of the training participants that the denoiser does not learn from, in [0, 1):
+        they choose its weights along the training, and its gate.
+    gate : bool
+        Whether the denoiser's share is scaled, angle by angle, by what the validation
+        participants support; a network that has learned nothing yet then does no harm.
     """
 
     learning_rate: float = 1e-3
@@ -286,9 +292,15 @@ class DiffusionTraining:
     condition_dropout: float = 0.05
     anatomy_dropout: float = 0.1
     onset_share: float = 0.5
+    regression_share: float = 0.5
+    validation_share: float = 0.2
+    gate: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an empty batch."""
+        """Refuse an empty batch and shares out of range."""
+        for name in ("regression_share", "validation_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, under 1")
         for name in ("batch_size", "micro_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:

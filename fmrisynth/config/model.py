@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
-from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining
+from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining, ResponseConfig
 
 __all__ = ["SAMPLER_NAMES", "ModelConfig", "PreprocessConfig", "SamplingConfig"]
 
@@ -58,12 +58,15 @@ class SamplingConfig:
         Number of denoising steps.
     guidance : float
         Amplitude of the evoked response, 1 being that of the training runs; without
-        the evoked-response pathway, the scale of classifier-free guidance.
+        a response model, the scale of classifier-free guidance.
     guidance_rescale : float
         Share of a guided output that is rescaled to the standard deviation of the
         unguided one, in [0, 1].
     stride : int
         Number of frames between the starts of two overlapping windows.
+    backbone : bool
+        Whether the network denoises; without it, runs are statistics alone: response model,
+        noise level and noise model.
     decoder_noise : bool
         Whether the variance that the autoencoder loses is added back as noise, up to the
         carrier's noise level; never applied to whole volumes (`preprocess.normalisation`).
@@ -74,6 +77,7 @@ class SamplingConfig:
     guidance: float = 1.0
     guidance_rescale: float = 0.0
     stride: int = 8
+    backbone: bool = True
     decoder_noise: bool = field(default=True, metadata={"formerly": "observation_noise"})
 
     def __post_init__(self) -> None:
@@ -106,6 +110,11 @@ class ModelConfig:
         Training of the VQ-GAN.
     autoencoder_steps : int
         Number of training steps of the autoencoder, at most.
+    noise_level : bool
+        Whether latents are divided by the noise level of their run before they are learned
+        from, and multiplied by it after sampling.
+    response : ResponseConfig
+        Response model.
     denoiser : DenoiserConfig
         Diffusion model.
     diffusion_training : DiffusionTraining
@@ -122,6 +131,8 @@ class ModelConfig:
     autoencoder: VQGANConfig = field(default_factory=VQGANConfig)
     autoencoder_training: AutoencoderTraining = field(default_factory=AutoencoderTraining)
     autoencoder_steps: int = 1000
+    noise_level: bool = True
+    response: ResponseConfig = field(default_factory=ResponseConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion_training: DiffusionTraining = field(default_factory=DiffusionTraining)
     diffusion_steps: int = 1000

@@ -1,19 +1,14 @@
-"""Standardise latents by the mean and standard deviation of the training runs.
+"""Standardise latents: zero mean, and unit variance for the noise of a typical training run.
 
 Legend: N frames, C latent channels, X Y Z latent grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 __all__ = ["LatentSpace"]
-
 
 MINIMUM_SCALE = 1e-4
 
@@ -45,18 +40,11 @@ class LatentSpace(nn.Module):
         return len(self.shift)
 
     @torch.no_grad()
-    def fit(self, latents: Sequence[np.ndarray]) -> Self:
-        """Estimate shift and scale from the raw latents (N, C, X, Y, Z) of the training runs."""
-        if not latents:
-            raise ValueError("the latents of at least one run are needed")
-        count = sum(len(z) for z in latents)
-        total = np.sum([np.sum(z, axis=0, dtype=np.float64) for z in latents], axis=0)
-        mean = (total / count).astype(np.float32)
-        squares = [np.square(z.astype(np.float32) - mean).sum(0, dtype=np.float64) for z in latents]
-        deviation = torch.from_numpy(np.sqrt(np.sum(squares, axis=0) / count)).float()
-        # latent voxels at the brain's edge vary little; do not amplify their noise
+    def set(self, mean: Tensor, deviation: Tensor) -> LatentSpace:
+        """Set the mean and the standard deviation (C, X, Y, Z) that latents are standardised by."""
+        # latent voxels at the brain's edge vary little; do not blow their noise up
         floor = 0.1 * deviation[:, self.mask].median(dim=1).values[:, None, None, None]
-        self.shift.copy_(torch.from_numpy(mean))
+        self.shift.copy_(mean)
         self.scale.copy_(deviation.maximum(floor).clamp(min=MINIMUM_SCALE))
         return self
 

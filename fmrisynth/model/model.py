@@ -31,6 +31,9 @@ from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
+from fmrisynth.model.noise_level import NoiseLevel
+from fmrisynth.model.response import Response
+from fmrisynth.model.skill import SKILL_NAME, Skill, write_skill
 from fmrisynth.model.weights import (
     hash_files,
     hash_json,
@@ -42,10 +45,27 @@ from fmrisynth.model.weights import (
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 
-__all__ = ["FORMAT", "PARTS", "Model", "ModelInfo", "make_denoiser", "read_info"]
+__all__ = [
+    "FORMAT",
+    "PARTS",
+    "Model",
+    "ModelInfo",
+    "make_denoiser",
+    "make_noise_level",
+    "make_response",
+    "read_info",
+]
 
 FORMAT = 3
-PARTS = ("autoencoder", "latent_space", "noise", "decoder_noise", "denoiser")
+PARTS = (
+    "autoencoder",
+    "noise_level",
+    "latent_space",
+    "response",
+    "noise",
+    "decoder_noise",
+    "denoiser",
+)
 """Attributes of `Model` that have a weights file of the same name."""
 
 
@@ -94,8 +114,12 @@ class Model:
         The model grid.
     autoencoder : VQGAN
         Volumes to latents and back.
+    noise_level : NoiseLevel
+        How loud a run's noise is, place by place.
     latent_space : LatentSpace
         Standardisation of latents.
+    response : Response
+        Mean of the standardised latents, given events and anatomy.
     noise : NoiseModel
         The diffusion's noise.
     decoder_noise : DecoderNoise
@@ -104,16 +128,21 @@ class Model:
         The diffusion network.
     records : mapping
         Files about the training, by the names that they get in the directory.
+    skill : tuple of Skill
+        Gains of the parts on held-out participants; skill.tsv in the directory.
     """
 
     info: ModelInfo
     grid: Grid
     autoencoder: VQGAN
+    noise_level: NoiseLevel
     latent_space: LatentSpace
+    response: Response
     noise: NoiseModel
     decoder_noise: DecoderNoise
     denoiser: Denoiser
     records: Mapping[str, Path] = field(default_factory=dict)
+    skill: tuple[Skill, ...] = ()
 
     def __post_init__(self) -> None:
         for part in self.parts().values():
@@ -128,7 +157,9 @@ class Model:
             info,
             grid,
             VQGAN(config.autoencoder),
+            make_noise_level(config, grid),
             LatentSpace(config.autoencoder.latent_channels, inside),
+            make_response(config, info.vocabulary, inside),
             make_noise(config, inside),
             DecoderNoise(grid.shape),
             make_denoiser(config, info.vocabulary, inside),
@@ -156,6 +187,8 @@ class Model:
         nib.save(mask, temporary / "mask.nii.gz")
         for name, path in self.records.items():
             shutil.copyfile(path, temporary / name)
+        if self.skill:
+            write_skill(temporary / SKILL_NAME, self.skill)
         write_json(temporary / "config.json", self._description(temporary))
         (temporary / "README.md").write_text(self._card(), encoding="utf-8")
         temporary.rename(directory)
@@ -234,6 +267,20 @@ def make_denoiser(config: ModelConfig, vocabulary: Vocabulary, mask: Tensor) -> 
     return Denoiser(
         config.denoiser, vocabulary, autoencoder.latent_channels, mask, autoencoder.factor
     )
+
+
+def make_response(config: ModelConfig, vocabulary: Vocabulary, mask: Tensor) -> Response:
+    """Make the response model that a configuration describes, not fitted yet."""
+    autoencoder, n_trial_types = config.autoencoder, len(vocabulary.trial_types)
+    return Response(
+        config.response, n_trial_types, autoencoder.latent_channels, mask, autoencoder.factor
+    )
+
+
+def make_noise_level(config: ModelConfig, grid: Grid) -> NoiseLevel:
+    """Make the noise level that a configuration describes, not fitted yet."""
+    edge = float(np.linalg.norm(grid.affine[:3, 0]))
+    return NoiseLevel(grid.mask, edge, config.autoencoder.factor, enabled=config.noise_level)
 
 
 def _weights(directory: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from fmrisynth.bids.images import load_bold
 from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.carrier import split
+from fmrisynth.preprocess.design import own_regressors
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.runtime.files import atomic_path
 from fmrisynth.runtime.workers import worker_pool
@@ -36,7 +37,7 @@ class RunData:
     mean : ndarray of shape (X, Y, Z), float32
         The carrier's mean relative to its median in the brain.
     noise_sd : ndarray of shape (X, Y, Z), float32
-        The residual's temporal standard deviation (%).
+        Temporal standard deviation (%) of the residual without evoked responses.
     """
 
     run: Run
@@ -47,13 +48,13 @@ class RunData:
 
 def run_key(run: Run, grid: Grid, config: PreprocessConfig) -> str:
     """Hash everything that a run's cached residual depends on."""
-    files = [run.bold] + ([run.mask] if run.mask else [])
+    files = [run.bold, run.events] + ([run.mask] if run.mask else [])
     content: dict[str, Any] = {
         "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files],
         "t_r": run.t_r,
         "grid": [grid.shape, grid.affine.tolist(), hashlib.sha256(grid.mask.tobytes()).hexdigest()],
         "config": asdict(config),
-        "format": 1,
+        "format": 2,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -93,7 +94,8 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:
     """Split a run and resample the parts onto the model grid; ``frames`` is the last entry."""
     bold = load_bold(run)
-    carrier, residual = split(bold, config.high_pass)
+    evoked = own_regressors(run, bold.data.shape[3], config.high_pass)
+    carrier, residual = split(bold, config.high_pass, evoked)
     median = np.median(carrier.mean[carrier.mask])
 
     def on_grid(data: np.ndarray) -> np.ndarray:

@@ -20,7 +20,15 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.images import Bold
 
-__all__ = ["Carrier", "drift_basis", "merge", "remove_drift", "removed_basis", "split"]
+__all__ = [
+    "Carrier",
+    "drift_basis",
+    "least_squares",
+    "merge",
+    "remove_drift",
+    "removed_basis",
+    "split",
+]
 
 RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, not signal
 
@@ -36,7 +44,7 @@ class Carrier:
     drift : ndarray of shape (K, X, Y, Z), float32
         Coefficients of the cosine basis (%).
     noise_sd : ndarray of shape (X, Y, Z), float32
-        Temporal standard deviation of the residual (%).
+        Temporal standard deviation (%) of the residual without evoked responses.
     mask : ndarray of shape (X, Y, Z), bool
         Brain voxels.
     affine : ndarray of shape (4, 4)
@@ -92,7 +100,9 @@ def remove_drift(series: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return flat.reshape(series.shape)
 
 
-def split(bold: Bold, high_pass: float) -> tuple[Carrier, np.ndarray]:
+def split(
+    bold: Bold, high_pass: float, evoked: np.ndarray | None = None
+) -> tuple[Carrier, np.ndarray]:
     """Split a run into its carrier and its residual.
 
     Parameters
@@ -101,6 +111,9 @@ def split(bold: Bold, high_pass: float) -> tuple[Carrier, np.ndarray]:
         The run.
     high_pass : float
         Highest drift frequency (Hz).
+    evoked : ndarray of shape (T, K) or None
+        Regressors of the run's responses without mean and drift; what they explain does
+        not count as noise.
 
     Returns
     -------
@@ -123,9 +136,43 @@ def split(bold: Bold, high_pass: float) -> tuple[Carrier, np.ndarray]:
     drift = np.zeros((len(coefficients), *brain.shape), np.float32)
     drift[:, brain] = coefficients
     noise_sd = np.zeros(brain.shape, np.float32)
-    noise_sd[brain] = series.std(axis=0)
+    noise_sd[brain] = _noise_sd(series, evoked)
     mean = np.where(brain, mean, 0).astype(np.float32)
     return Carrier(mean, drift, noise_sd, brain, bold.affine, bold.t_r), residual
+
+
+def least_squares(regressors: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, int]:
+    """Regress series on those regressors that are not zero.
+
+    Parameters
+    ----------
+    regressors : ndarray of shape (T, K)
+        May be linearly dependent.
+    series : ndarray of shape (T, P)
+        Time series.
+
+    Returns
+    -------
+    residual : ndarray of shape (T, P)
+        What the regressors leave.
+    used : int
+        Degrees of freedom that they took.
+    """
+    present = regressors[:, np.abs(regressors).sum(0) > 1e-6]
+    if not present.shape[1]:
+        return series, 0
+    basis, scale, _ = np.linalg.svd(present, full_matrices=False)
+    basis = basis[:, scale > 1e-6 * scale[0]].astype(series.dtype)
+    return series - basis @ (basis.T @ series), basis.shape[1]
+
+
+def _noise_sd(series: np.ndarray, evoked: np.ndarray | None) -> np.ndarray:
+    """Compute the standard deviation of what evoked responses leave of (T, P), (P,)."""
+    if evoked is None:
+        deviation: np.ndarray = series.std(axis=0)
+        return deviation
+    rest, used = least_squares(evoked, series)
+    return np.sqrt(np.square(rest).sum(0) / max(1, len(rest) - used))
 
 
 def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarray:

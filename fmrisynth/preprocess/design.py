@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 from nilearn.glm.first_level import compute_regressor
 
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.events import read_events
+from fmrisynth.errors import DataError
 from fmrisynth.preprocess.carrier import drift_basis, remove_drift
 
-__all__ = ["Design", "design_of"]
+__all__ = ["Design", "design_of", "own_regressors"]
 
 HRF_MODEL = "glover + derivative"
 
@@ -91,3 +94,31 @@ def design_of(
         hrf[:, column] = compute_regressor(condition, HRF_MODEL, frame_times)[0]
     basis = drift_basis(n_volumes, t_r, high_pass)
     return Design(share, hrf, remove_drift(hrf, basis).astype(np.float32), t_r)
+
+
+def own_regressors(run: Run, n_volumes: int, high_pass: float) -> np.ndarray | None:
+    """Compute the evoked regressors of a run from its own events, whatever trial types they have.
+
+    Parameters
+    ----------
+    run : Run
+        Its events and timing.
+    n_volumes : int
+        Frames T.
+    high_pass : float
+        Highest drift frequency (Hz).
+
+    Returns
+    -------
+    ndarray of shape (T, 2·V) or None
+        None where the events cannot be read.
+    """
+    try:
+        events = read_events(run.events, duration=run.duration)
+    except DataError:
+        return None
+    names = sorted(map(str, events["trial_type"].unique()))
+    design = design_of(
+        events, names, n_volumes, run.t_r, start_time=run.start_time, high_pass=high_pass
+    )
+    return design.evoked.reshape(n_volumes, -1)

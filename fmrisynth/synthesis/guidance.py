@@ -18,13 +18,12 @@ __all__ = ["GuidedVelocity"]
 class GuidedVelocity:
     """Compute the velocity of some windows under their condition, at any angle.
 
-    The encoded condition and the evoked mean do not change over the denoising steps
-    and are computed once.
+    The encoded condition does not change over the denoising steps and is computed once.
 
-    With the evoked-response pathway, the scale w is the amplitude of the evoked
-    mean and costs nothing. Without it, it is that of classifier-free guidance
-    (Ho & Salimans 2022, eq. 6 with their w being w − 1 here): the windows with
-    and without their condition go through the network in one batch.
+    A scale w other than 1 is that of classifier-free guidance (Ho & Salimans 2022, eq. 6
+    with their w being w − 1 here): the windows with and without their condition go through
+    the network in one batch. A response model knows the amplitude of responses as a number
+    and needs no guidance.
 
     Parameters
     ----------
@@ -38,9 +37,6 @@ class GuidedVelocity:
         Share φ of the guided output that is brought back to the standard
         deviation of the unguided one, window by window (Lin et al. 2024, eq.
         14–16): guidance beyond 1 otherwise raises the contrast.
-    participant_seed : int or None
-        Seed of the synthetic participant whose evoked response it is; None for the
-        mean response.
     """
 
     def __init__(
@@ -49,13 +45,9 @@ class GuidedVelocity:
         condition: Condition,
         guidance: float,
         rescale: float = 0.0,
-        participant_seed: int | None = None,
     ) -> None:
         self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
-        self.evoked: Tensor | None = None
-        if denoiser.evoked is not None:
-            self.evoked = denoiser.evoked(condition, participant_seed) * denoiser.mask
-        self.twice = self.evoked is None and guidance != 1
+        self.twice = guidance != 1
         both = collate([condition, condition.unconditional()]) if self.twice else condition
         self.encoded: Encoded = denoiser.encode(both)
 
@@ -66,10 +58,7 @@ class GuidedVelocity:
         out = self.denoiser.predict(
             torch.cat([x] * repeats), torch.cat([angles] * repeats), self.encoded
         )
-        if self.evoked is not None:
-            evoked = self.denoiser.evoked_share(angles) * self.evoked
-            given, guided = out + evoked, out + self.guidance * evoked
-        elif self.twice:
+        if self.twice:
             given, withheld = out.chunk(2)
             guided = withheld + self.guidance * (given - withheld)
         else:

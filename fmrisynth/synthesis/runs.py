@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -17,11 +18,12 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished, write_synthetic_run
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.images import Bold, load_bold
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.model import Model
+from fmrisynth.preprocess.carrier import Carrier
+from fmrisynth.synthesis.carriers import noise_sd_of, read_carrier
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
 __all__ = ["SynthesisPlan", "write_synthetic_runs"]
@@ -45,6 +47,9 @@ class SynthesisPlan:
         Seed of all noise; each run derives its own from it.
     sources : mapping
         Datasets that were read, by their names in DatasetLinks.
+    siblings : sequence of Run
+        All runs of the participants: a synthetic run is as noisy as the other runs of its
+        participant.
     """
 
     out: Path
@@ -52,6 +57,7 @@ class SynthesisPlan:
     n_samples: int
     seed: int
     sources: Mapping[str, Path]
+    siblings: Sequence[Run]
 
 
 @dataclass(frozen=True)
@@ -92,33 +98,78 @@ def write_synthetic_runs(
         return fabric.autocast()
 
     synthesiser = Synthesiser(model.to(fabric.device), plan.sampling, autocast)
+    high_pass = model.info.config.preprocess.high_pass
     failed: dict[Path, str] = {}
+    groups = _by_participant(jobs)
+    siblings = {p: [r for r in plan.siblings if r.participant == p] for p in groups}
     # one thread reads ahead and one writes behind: decompression and deflate release the GIL
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        tqdm(total=len(jobs), desc="Synthesis", unit="run") as bar,
+    ):
+        reading = {p: _read_ahead(reader, siblings[p], high_pass) for p in list(groups)[:1]}
         pending: list[Future[Any]] = []
-        ahead = reader.submit(load_bold, jobs[0].run) if jobs else None
-        for index, job in enumerate(tqdm(jobs, desc="Synthesis", unit="run")):
-            assert ahead is not None
-            current = ahead
-            if index + 1 < len(jobs):
-                ahead = reader.submit(load_bold, jobs[index + 1].run)
-            try:
-                data, mask = _synthesise(synthesiser, job, current.result(), plan.seed)
-            except (DataError, ModelError) as error:
-                log.warning("not synthesised: %s: %s", job.run.label, error)
-                failed[job.run.bold] = str(error)
-                continue
-            if pending:  # at most one run is written while the next is sampled
-                pending.pop().result()
-            pending.append(writer.submit(_write, plan, job, data, mask))
+        for number, (participant, mine) in enumerate(groups.items()):
+            for following in list(groups)[number + 1 : number + 2]:
+                reading[following] = _read_ahead(reader, siblings[following], high_pass)
+            carriers = _collect(reading.pop(participant), failed)
+            for job in mine:
+                bar.update()
+                if job.run.bold not in carriers:
+                    continue
+                try:
+                    data, mask = _synthesise(synthesiser, job, carriers, plan.seed)
+                except (DataError, ModelError) as error:
+                    log.warning("not synthesised: %s: %s", job.run.label, error)
+                    failed[job.run.bold] = str(error)
+                    continue
+                if pending:  # at most one run is written while the next is sampled
+                    pending.pop().result()
+                pending.append(writer.submit(_write, plan, job, data, mask))
         for future in pending:
             future.result()
-    return failed
+    wanted = {run.bold for run in runs}
+    return {path: reason for path, reason in failed.items() if path in wanted}
+
+
+def _by_participant(jobs: Sequence[_Job]) -> dict[str, list[_Job]]:
+    """Group the jobs by participant, in order."""
+    groups: dict[str, list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.run.participant, []).append(job)
+    return groups
+
+
+def _read_ahead(
+    reader: ThreadPoolExecutor, runs: Sequence[Run], high_pass: float
+) -> dict[Path, Future[Carrier]]:
+    """Start reading the carriers of a participant's runs."""
+    return {run.bold: reader.submit(read_carrier, run, high_pass) for run in runs}
+
+
+def _collect(
+    reading: Mapping[Path, Future[Carrier]], failed: dict[Path, str]
+) -> dict[Path, Carrier]:
+    """Wait for the carriers; those that cannot be read are named in `failed`."""
+    carriers = {}
+    for path, future in reading.items():
+        try:
+            carriers[path] = future.result()
+        except DataError as error:
+            log.warning("not read: %s: %s", path.name, error)
+            failed[path] = str(error)
+    return carriers
 
 
 def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
     """List the runs and samples that are not finished yet."""
     jobs = []
+    alone = {
+        participant
+        for participant, count in Counter(r.participant for r in plan.siblings).items()
+        if count < 2
+    }
     for run in runs:
         for sample in range(1, plan.n_samples + 1):
             provenance = {
@@ -127,6 +178,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
                 "RandomSeed": plan.seed,
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
+                "NoiseLevel": "own run" if run.participant in alone else "other runs",
             }
             finished = is_finished(
                 plan.out, run, sample=sample, n_samples=plan.n_samples,
@@ -138,14 +190,16 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
 
 
 def _synthesise(
-    synthesiser: Synthesiser, job: _Job, bold: Bold, seed: int
+    synthesiser: Synthesiser, job: _Job, carriers: Mapping[Path, Carrier], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Synthesise one run; returns its data and its mask."""
     run = job.run
     events = read_events(run.events, duration=run.duration)
-    data, carrier = synthesiser.synthesise(
+    carrier = carriers[run.bold]
+    data = synthesiser.synthesise(
         run,
-        bold,
+        carrier,
+        noise_sd_of(run.bold, carriers),
         events,
         run_seed(seed, run.label, job.sample),
         participant_seed(seed, run.participant),

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.images import Bold
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.model.codec import decode_run
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
@@ -27,7 +26,6 @@ from fmrisynth.preprocess.carrier import (
     drift_basis,
     merge,
     remove_drift,
-    split,
 )
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.guidance import GuidedVelocity
@@ -57,16 +55,18 @@ def _hashed(text: str) -> int:
 def sample_latents(
     model: Model,
     condition: RunCondition,
+    level: Tensor,
     sampling: SamplingConfig,
     generator: torch.Generator,
     participant: int,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Tensor:
-    """Draw a whole run's standardised latents from overlapping windows at once.
+    """Draw a whole run's standardised latents: noise at its level, plus the evoked response.
 
-    The noise is drawn for the whole run, so that every window has the noise that the
-    network was trained with; at every step the windows' velocities
-    are averaged with bell-shaped weights.
+    The diffusion starts at noise of the whole run, so that every window has the noise that
+    the network was trained with; at every step the velocities of overlapping windows are
+    averaged with bell-shaped weights. Without the backbone, that noise is all there is:
+    statistics alone.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ def sample_latents(
         The trained parts.
     condition : RunCondition
         Of a run of N frames.
+    level : Tensor of shape (X, Y, Z)
+        Noise level of the run on the latent grid.
     sampling : SamplingConfig
         Sampler, steps, guidance, stride.
     generator : torch.Generator
@@ -95,16 +97,11 @@ def sample_latents(
     device = model.latent_space.mask.device
     weights = torch.from_numpy(joining_weights(starts, total, length)).to(device)
     conditions = collate([condition.window(int(s), length) for s in starts]).to(device)
-
-    guidance = sampling.guidance
-    if model.denoiser.evoked is not None:
-        guidance /= float(model.decoder_noise.evoked_gain)
-
+    # the response model's amplitude is a number; without one, guidance is the network's
+    guidance = 1.0 if model.response.present else sampling.guidance
     parts = [slice(i, i + WINDOWS_AT_ONCE) for i in range(0, len(starts), WINDOWS_AT_ONCE)]
     guided = [
-        GuidedVelocity(
-            model.denoiser, conditions[part], guidance, sampling.guidance_rescale, participant
-        )
+        GuidedVelocity(model.denoiser, conditions[part], guidance, sampling.guidance_rescale)
         for part in parts
     ]
 
@@ -120,9 +117,17 @@ def sample_latents(
         with torch.autocast(device.type, enabled=False):
             return model.noise.sample_run(total, condition.t_r, generator, participant)
 
-    angles = sampling_angles(config.schedule, sampling.steps)
-    sampler = SAMPLERS[sampling.sampler]
-    return sampler(velocity, draw(), angles, draw, steps)[:n_volumes]
+    noise = draw()
+    if sampling.backbone:
+        angles = sampling_angles(config.schedule, sampling.steps)
+        noise = SAMPLERS[sampling.sampler](velocity, noise, angles, draw, steps)
+    noise = noise[:n_volumes] * level.to(device)
+    if not model.response.present:
+        return noise
+    amplitude = sampling.guidance / float(model.decoder_noise.evoked_gain)
+    evoked = torch.from_numpy(condition.design.evoked).to(device)
+    mean = model.response(evoked, condition.mean_image.to(device), participant)
+    return noise + amplitude * mean
 
 
 @dataclass
@@ -144,16 +149,24 @@ class Synthesiser:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def synthesise(
-        self, run: Run, bold: Bold, events: pd.DataFrame, seed: int, participant: int
-    ) -> tuple[np.ndarray, Carrier]:
-        """Synthesise one run of the same length, with the same events and the run's own carrier.
+        self,
+        run: Run,
+        carrier: Carrier,
+        noise_sd: np.ndarray,
+        events: pd.DataFrame,
+        seed: int,
+        participant: int,
+    ) -> np.ndarray:
+        """Synthesise one run of the same length, with the given events and the run's carrier.
 
         Parameters
         ----------
         run : Run
             Attributes and timing.
-        bold : Bold
-            The real run; only its carrier is used.
+        carrier : Carrier
+            Anatomy and drift of the real run.
+        noise_sd : ndarray of shape (X, Y, Z)
+            Temporal standard deviation (%) that the noise is to have, on the run's grid.
         events : pandas.DataFrame
             Events of the run, as `read_events` returns them.
         seed : int
@@ -163,26 +176,27 @@ class Synthesiser:
 
         Returns
         -------
-        bold : ndarray of shape (X, Y, Z, N)
-            float32 in the run's units, zero outside the brain.
-        carrier : Carrier
-            Its mask is the brain in which the run was synthesised.
+        ndarray of shape (X, Y, Z, N)
+            float32 in the run's units, zero outside the carrier's mask.
         """
-        info = self.model.info
+        info, grid = self.model.info, self.model.grid
         info.vocabulary.check(run.task, events, str(run.events))
         high_pass = info.config.preprocess.high_pass
-        carrier = split(bold, high_pass)[0]  # without a name, the residual's memory is free again
-        n_volumes = bold.data.shape[3]
         condition = RunCondition(
-            run, events, self.anatomy(carrier), info.vocabulary, n_volumes, high_pass
+            run, events, self.anatomy(carrier), info.vocabulary, run.n_volumes, high_pass
         )
+        on_grid = resample(noise_sd, carrier.affine, grid.affine, grid.shape)
+        level = self.model.noise_level.of_latents(on_grid)
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode(), self.autocast():
-            latents = sample_latents(self.model, condition, self.sampling, generator, participant)
+            latents = sample_latents(
+                self.model, condition, level, self.sampling, generator, participant
+            )
             decoded = self.decode(latents)
         if info.config.preprocess.removed_high_pass is None:
-            return self._whole_volumes(decoded, carrier), carrier
-        return merge(carrier, self._residual(decoded, carrier, generator), high_pass), carrier
+            return self._whole_volumes(decoded, carrier)
+        target = self._decoder_noise_sd(carrier, noise_sd, on_grid)
+        return merge(carrier, self._residual(decoded, carrier, target, generator), high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:
         """Resample a carrier's mean (relative to its median) and noise level to the model grid.
@@ -207,9 +221,13 @@ class Synthesiser:
         return np.moveaxis(decoded, 0, -1)
 
     def _residual(
-        self, decoded: np.ndarray, carrier: Carrier, generator: torch.Generator
+        self,
+        decoded: np.ndarray,
+        carrier: Carrier,
+        deviation: np.ndarray,
+        generator: torch.Generator,
     ) -> np.ndarray:
-        """Add decoder noise to the decoded residual, on the run's own grid, without drift."""
+        """Add decoder noise of a given SD (X, Y, Z) to the decoded residual, without drift."""
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
         signal = resample(decoded, grid.affine, carrier.affine, shape)
@@ -218,26 +236,43 @@ class Synthesiser:
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         if self.sampling.decoder_noise:
-            deviation = self._decoder_noise_sd(carrier)[brain]
             lag1 = float(self.model.decoder_noise.lag1)
             noise = _autoregressive(series.shape, lag1, generator)
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
-            series = series + noise * deviation * np.float32(inflation**0.5)
+            series = series + noise * deviation[brain] * np.float32(inflation**0.5)
         series = remove_drift(series, basis)
         residual = np.zeros((*shape, len(series)), np.float32)
         residual[brain] = series.T
         return residual
 
-    def _decoder_noise_sd(self, carrier: Carrier) -> np.ndarray:
-        """Compute the SD (%) by which the decoded part misses the carrier's noise level."""
+    def _decoder_noise_sd(
+        self, carrier: Carrier, noise_sd: np.ndarray, on_grid: np.ndarray
+    ) -> np.ndarray:
+        """Compute the SD (%) by which the decoded noise misses the noise the run is to have.
+
+        Parameters
+        ----------
+        carrier : Carrier
+            Grid and mask of the run.
+        noise_sd, on_grid : ndarray of shape (X, Y, Z)
+            Temporal standard deviation on the run's grid, and on the model grid.
+        """
         grid, noise = self.model.grid, self.model.decoder_noise
+        level = self.model.noise_level.of_voxels(on_grid)
         maps = torch.stack([noise.decoded_sd, noise.error_sd], dim=-1).cpu().numpy()
         shape = carrier.mask.shape
         decoded, error = np.moveaxis(
-            resample(maps, grid.affine, carrier.affine, (shape[0], shape[1], shape[2])), -1, 0
+            resample(
+                maps * level[..., None],
+                grid.affine,
+                carrier.affine,
+                (shape[0], shape[1], shape[2]),
+            ),
+            -1,
+            0,
         )
-        missing = np.square(carrier.noise_sd) - np.square(decoded)
+        missing = np.square(noise_sd) - np.square(decoded)
         return np.sqrt(np.maximum(missing, np.square(error / 2)))
 
     def _whole_volumes(self, decoded: np.ndarray, carrier: Carrier) -> np.ndarray:

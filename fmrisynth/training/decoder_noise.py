@@ -14,6 +14,8 @@ from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.codec import decode_run
 from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.noise.autocovariance import undo_highpass
+from fmrisynth.model.noise_level import NoiseLevel
+from fmrisynth.preprocess.carrier import least_squares
 from fmrisynth.training.prepare import TrainingData, sample_runs
 
 __all__ = ["ReconstructionSums", "fit_decoder_noise"]
@@ -28,6 +30,7 @@ def fit_decoder_noise(
     autoencoder: VQGAN,
     latents: Sequence[np.ndarray],
     data: TrainingData,
+    noise_level: NoiseLevel,
     seed: int,
     fabric: Fabric,
 ) -> DecoderNoise:
@@ -41,6 +44,8 @@ def fit_decoder_noise(
         Raw latents of each run.
     data : TrainingData
         The runs that the latents are of.
+    noise_level : NoiseLevel
+        Levels of the runs, which standard deviations are divided by.
     seed : int
         Seed of the choice of runs.
     fabric : lightning_fabric.Fabric
@@ -58,11 +63,13 @@ def fit_decoder_noise(
         raw = torch.from_numpy(np.asarray(latents[i], np.float32))
         with fabric.autocast():
             decoded = decode_run(autoencoder, raw, data.scale)[:, mask]
-        sums.add(frames, decoded, data.conditions[i].design.evoked[..., 0])
+        level = noise_level.of_voxels(data.runs[i].noise_sd)[mask]
+        evoked = data.conditions[i].design.evoked
+        sums.add(frames, decoded, evoked, level)
     noise = DecoderNoise(data.grid.shape)
     inside = torch.from_numpy(mask)
-    noise.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.decoded / sums.count)).float()
-    noise.error_sd[inside] = torch.from_numpy(np.sqrt(sums.error / sums.count)).float()
+    noise.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.decoded / sums.freedom)).float()
+    noise.error_sd[inside] = torch.from_numpy(np.sqrt(sums.error / sums.freedom)).float()
     noise.lag1.fill_(sums.lag1(data.removed_basis))
     noise.evoked_gain.fill_(sums.evoked_gain())
     log.info(
@@ -84,37 +91,45 @@ class ReconstructionSums:
     Attributes
     ----------
     decoded, error : ndarray of shape (V,)
-        Sums of squares at each voxel.
+        Sums of squares at each voxel, of what evoked responses leave.
     products : ndarray of shape (V,)
         Sum of products of the errors of neighbouring frames.
-    count : int
-        Number of frames.
+    freedom : int
+        Number of frames less that of the regressors.
     """
 
     def __init__(self, n_trial_types: int) -> None:
         self.decoded = self.error = self.products = np.zeros(1)
-        self.count = 0
+        self.freedom = 0
         # regressor products and regressor-signal products, in either half of each run
         self._moments = np.zeros((2, n_trial_types, n_trial_types))
         self._true = [np.zeros(1, np.float32)] * 2
         self._decoded = [np.zeros(1, np.float32)] * 2
 
-    def add(self, frames: np.ndarray, decoded: np.ndarray, regressors: np.ndarray) -> None:
+    def add(
+        self, frames: np.ndarray, decoded: np.ndarray, evoked: np.ndarray, level: np.ndarray
+    ) -> None:
         """Add one run.
 
         Parameters
         ----------
         frames, decoded : ndarray of shape (T, V)
             True and decoded series.
-        regressors : ndarray of shape (T, K)
-            Evoked regressors without mean and drift.
+        evoked : ndarray of shape (T, K, 2)
+            Regressors without mean and drift: HRF and derivative.
+        level : ndarray of shape (V,)
+            Noise level of the run.
         """
         error = frames - decoded
         error -= error.mean(0)
-        self.decoded = self.decoded + np.square(decoded).sum(0)
-        self.error = self.error + np.square(error).sum(0)
+        error /= level
+        rest, used = least_squares(evoked.reshape(len(evoked), -1), decoded / level)
+        self.decoded = self.decoded + np.square(rest).sum(0)
+        # errors hold little of the responses, and lose as many degrees of freedom
+        self.error = self.error + np.square(error).sum(0) * (1 - used / len(error))
         self.products = self.products + (error[1:] * error[:-1]).sum(0)
-        self.count += len(frames)
+        self.freedom += len(frames) - used
+        regressors = evoked[..., 0]
         middle = len(frames) // 2
         for half, part in enumerate((slice(None, middle), slice(middle, None))):
             x = regressors[part]

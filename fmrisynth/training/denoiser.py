@@ -5,6 +5,8 @@ Legend: B windows, T frames, C latent channels, X Y Z latent grid.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,45 +17,46 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from fmrisynth.config.diffusion import DiffusionTraining
+from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining
 from fmrisynth.errors import UsageError
 from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.denoiser.schedule import training_angles
-from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.model import make_denoiser
 from fmrisynth.model.noise.protocol import NoiseModel
-from fmrisynth.training.diffusion_loss import diffusion_loss
-from fmrisynth.training.evoked import fit_individual_responses, start_evoked
+from fmrisynth.training.diffusion_loss import Regression, diffusion_loss
 from fmrisynth.training.loop import Ema, cosine_warmup, run_learner, shard, step_generator
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import TrainingData
-from fmrisynth.training.windows import Windows
+from fmrisynth.training.skill import ValidationWindows, support, validation_gain
+from fmrisynth.training.windows import LatentRuns, Windows
 
 __all__ = ["DiffusionLearner", "fit_denoiser"]
 
+CHECKS = 10  # of the validation windows in a training
+REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
+
+log = logging.getLogger(__name__)
+
 
 def fit_denoiser(
-    latents: Sequence[np.ndarray],
-    latent_space: LatentSpace,
+    runs: LatentRuns,
     noise: NoiseModel,
     data: TrainingData,
     plan: TrainingPlan,
     folder: Path,
     fabric: Fabric,
 ) -> Denoiser:
-    """Train the denoiser, with its evoked-response pathway, on windows of the latents.
+    """Train the denoiser on windows of the latents, and set its gate.
 
     Parameters
     ----------
-    latents : sequence of ndarray of shape (N, C, X, Y, Z)
-        Raw latents of each run.
-    latent_space : LatentSpace
-        Standardisation, on the CPU.
+    runs : LatentRuns
+        Latents of the training runs, with what the denoiser need not learn.
     noise : NoiseModel
         The diffusion's noise, on the CPU, where windows are drawn.
     data : TrainingData
-        The runs that the latents are of.
+        Vocabulary and mask.
     plan : TrainingPlan
         Settings, seed, budget.
     folder : pathlib.Path
@@ -64,26 +67,48 @@ def fit_denoiser(
     Returns
     -------
     Denoiser
-        With averaged weights, on the CPU.
+        With averaged weights, those that did best on the validation participants, on the CPU.
     """
     config = plan.config
     torch.manual_seed(plan.seed)
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
-    windows = Windows(
-        latents,
-        data.conditions,
-        latent_space,
-        config.denoiser.n_frames,
-        config.diffusion_training.onset_share,
-    )
-    start_evoked(denoiser, windows)
+    learners, watched = _choose_validation(data.participants, config.diffusion_training, plan.seed)
+    length = config.denoiser.n_frames
+    validation = ValidationWindows(runs.of(watched), noise, length, plan.seed) if watched else None
+    windows = Windows(runs.of(learners), length, config.diffusion_training.onset_share)
     learner = DiffusionLearner(
-        fabric, denoiser, config.diffusion_training, windows, noise, plan.seed
+        fabric,
+        denoiser,
+        config.diffusion_training,
+        windows,
+        noise,
+        plan.seed,
+        regress=config.response.kind == "none",
+        validation=validation,
     )
     run_learner(learner, plan.diffusion_budget, fabric=fabric, directory=folder, title="Diffusion")
-    denoiser = learner.averaged.cpu()
-    fit_individual_responses(denoiser, windows, data.participants)
+    denoiser = learner.best.cpu()
+    if config.diffusion_training.gate and gated(config.denoiser) and validation is not None:
+        denoiser.gate.copy_(support(denoiser, validation))
+        log.info("gate by angle: %s", np.round(denoiser.gate.numpy(), 2).tolist())
     return denoiser
+
+
+def gated(config: DenoiserConfig) -> bool:
+    """Whether zero is what statistics alone say of the velocity, so that it can be scaled."""
+    return config.noise == "coloured"
+
+
+def _choose_validation(
+    participants: Sequence[str], training: DiffusionTraining, seed: int
+) -> tuple[list[str], list[str]]:
+    """Split the training participants into those to learn from and those to validate with."""
+    labels = sorted(set(participants))
+    count = round(len(labels) * training.validation_share)
+    if training.validation_share and len(labels) > 1:
+        count = min(max(1, count), len(labels) - 1)
+    shuffled = [labels[i] for i in np.random.default_rng([seed, 1]).permutation(len(labels))]
+    return sorted(shuffled[count:]), sorted(shuffled[:count])
 
 
 class DiffusionLearner:
@@ -103,6 +128,10 @@ class DiffusionLearner:
         The diffusion's noise, on the CPU.
     seed : int
         Seed of everything that is drawn.
+    regress : bool
+        Whether the training begins with regression on the participants' fitted responses.
+    validation : ValidationWindows or None
+        Windows that choose among the weights along the training; without them the last count.
     """
 
     def __init__(
@@ -113,18 +142,16 @@ class DiffusionLearner:
         windows: Windows,
         noise: NoiseModel,
         seed: int,
+        *,
+        regress: bool = False,
+        validation: ValidationWindows | None = None,
     ) -> None:
         self.fabric, self.training, self.windows = fabric, training, windows
-        self.noise, self.seed = noise, seed
+        self.noise, self.seed, self.validation = noise, seed, validation
         self.config = denoiser.config
-        factor = self.config.evoked.learning_rate_factor
-        evoked = [p for n, p in denoiser.named_parameters() if n.startswith("evoked.")]
-        others = [p for n, p in denoiser.named_parameters() if not n.startswith("evoked.")]
-        groups = [{"params": others, "factor": 1.0}]
-        if evoked:
-            groups.append({"params": evoked, "factor": factor})
+        self.regression_share = training.regression_share if regress else 0.0
         optimizer = torch.optim.AdamW(
-            groups,
+            denoiser.parameters(),
             training.learning_rate,
             training.betas,
             weight_decay=training.weight_decay,
@@ -135,6 +162,8 @@ class DiffusionLearner:
         self.model, self.optimizer = fabric.setup(denoiser, optimizer)
         # after setup, which moves the denoiser to its device
         self.ema, self.mask = Ema(denoiser, training.ema_decay), denoiser.mask
+        self._best: dict[str, Tensor] = {}
+        self._best_gain, self._gain, self._checked = -math.inf, math.nan, 0
 
     @property
     def averaged(self) -> Denoiser:
@@ -143,11 +172,31 @@ class DiffusionLearner:
         assert isinstance(module, Denoiser)
         return module
 
+    @property
+    def best(self) -> Denoiser:
+        """The denoiser with those averaged weights that did best on the validation windows."""
+        denoiser = self.averaged
+        self._check(denoiser)
+        if self._best:
+            denoiser.load_state_dict(self._best)
+        return denoiser
+
+    def _check(self, denoiser: Denoiser) -> float:
+        """Measure the gain on the validation windows, and keep the weights if it is the best."""
+        if self.validation is None:
+            return math.nan
+        with self.fabric.autocast():
+            gain = validation_gain(denoiser, self.validation)
+        if gain > self._best_gain:
+            self._best_gain = gain
+            self._best = {k: v.detach().cpu().clone() for k, v in denoiser.state_dict().items()}
+        return gain
+
     def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
         """Make one optimisation step."""
         rate = self.training.learning_rate * cosine_warmup(progress, self.training.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate
         mine = list(shard(self.training.batch_size, self.fabric))
         size = self.training.micro_batch or len(mine)
         pieces = [mine[i : i + size] for i in range(0, len(mine), size)]
@@ -155,7 +204,7 @@ class DiffusionLearner:
         self.optimizer.zero_grad(set_to_none=True)
         for number, piece in enumerate(pieces, start=1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(pieces)):
-                share = self._loss(step, piece) * (len(piece) / len(mine))
+                share = self._loss(step, piece, progress) * (len(piece) / len(mine))
                 self.fabric.backward(share)
             loss = loss + share.detach()
         norm = self.fabric.clip_gradients(
@@ -169,14 +218,34 @@ class DiffusionLearner:
         shown = self.fabric.all_reduce(loss, reduce_op="mean")
         assert isinstance(shown, Tensor)
         assert norm is not None  # it is for clipping by value
-        return {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
+        losses: dict[str, float | Tensor] = {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
+        if self.validation is None:
+            return losses
+        if progress >= self.regression_share and int(progress * CHECKS) > self._checked:
+            self._checked = int(progress * CHECKS)
+            self._gain = self._check(self.averaged)
+        return losses | {"validation_gain": self._gain}
 
-    def _loss(self, step: int, indices: Sequence[int]) -> Tensor:
+    def _regressing(self, progress: float) -> float:
+        """Share of the targets that are regression's: all at first, then less and less."""
+        if progress >= self.regression_share:
+            return 0.0
+        return min(1.0, 2 * (1 - progress / self.regression_share))
+
+    def _loss(self, step: int, indices: Sequence[int], progress: float) -> Tensor:
         """Compute the loss of some of the global batch's windows."""
-        latents, noise, theta, condition = self._batch(step, indices)
+        regressing = self._regressing(progress)
+        latents, noise, theta, condition, regression = self._batch(step, indices, regressing)
         try:
             return diffusion_loss(
-                self.model, self.config.prediction, latents, noise, theta, condition, self.mask
+                self.model,
+                self.config.prediction,
+                latents,
+                noise,
+                theta,
+                condition,
+                self.mask,
+                regression,
             )
         except torch._dynamo.exc.BackendCompilerFailed as error:
             raise UsageError(
@@ -184,32 +253,54 @@ class DiffusionLearner:
                 "compiler (for a GPU, Triton), or leave diffusion_training.compile at false."
             ) from None
 
-    def _batch(self, step: int, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Condition]:
-        """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions."""
-        drawn, noises, uniforms = [], [], []
+    def _batch(
+        self, step: int, indices: Sequence[int], regressing: float
+    ) -> tuple[Tensor, Tensor, Tensor, Condition, Regression | None]:
+        """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions, regression."""
+        drawn, noises, uniforms, means = [], [], [], []
+        runs, length = self.windows.runs, self.config.n_frames
         for index in indices:
             generator = step_generator(self.seed, step, index)
-            latents, condition = self.windows.draw(generator)
-            uniform = torch.rand(3, generator=generator)
+            run, start = self.windows.choose(generator)
+            uniform = torch.rand(4, generator=generator)
             # angles spread evenly over the global batch: the same mean, less variance
             uniform[0] = (index + uniform[0]) / self.training.batch_size
             condition = replace(
-                condition,
+                runs.conditions[run].window(start, length),
                 condition_mask=(uniform[1:2] >= self.training.condition_dropout).float(),
                 anatomy_mask=(uniform[2:3] >= self.training.anatomy_dropout).float(),
             )
-            drawn.append((latents, condition))
+            drawn.append((runs.noise(run, start, length), condition))
+            if regressing:
+                means.append(runs.response(run, start, length) * condition.condition_mask)
             # every window has a synthetic participant's noise, not that of its own participant
             participant_seed = int(torch.randint(2**62, (), generator=generator))
-            noises.append(
-                self.noise.sample_window(self.config.n_frames, generator, participant_seed)
-            )
-            uniforms.append(uniform[:1])
-        device = self.fabric.device
-        theta = training_angles(self.config.schedule, torch.cat(uniforms)).to(device)
-        latents = torch.cat([d[0] for d in drawn]).to(device)
+            noises.append(self.noise.sample_window(length, generator, participant_seed))
+            uniforms.append(uniform)
+        device, uniform = self.fabric.device, torch.stack(uniforms)
+        theta = training_angles(self.config.schedule, uniform[:, 0])
+        regression = None
+        if regressing:
+            theta, share = self._regression_angles(theta, uniform, regressing)
+            regression = Regression(torch.stack(means).to(device), share.to(device))
+        latents = torch.stack([d[0] for d in drawn]).to(device)
         noise = torch.stack(noises).to(device)
-        return latents, noise, theta, collate([d[1] for d in drawn]).to(device)
+        condition = collate([d[1] for d in drawn]).to(device)
+        return latents, noise, theta.to(device), condition, regression
+
+    def _regression_angles(
+        self, theta: Tensor, uniform: Tensor, regressing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Choose the angles of a batch, and the share of regression in each window's target.
+
+        With noise of the data's covariance and v the target is exact at every angle; else it is
+        near π/2 alone, where a share of the windows then goes.
+        """
+        if self.config.prediction == "v" and self.config.noise == "coloured":
+            return theta, torch.full_like(theta, regressing)
+        band = REGRESSION_BAND[0] + uniform[:, 0] * (REGRESSION_BAND[1] - REGRESSION_BAND[0])
+        chosen = uniform[:, 3] < regressing
+        return torch.where(chosen, band, theta), chosen.float()
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, averaged weights and the optimiser's state."""
@@ -217,6 +308,10 @@ class DiffusionLearner:
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "best": self._best,
+            "best_gain": self._best_gain,
+            "gain": self._gain,
+            "checked": self._checked,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -224,3 +319,5 @@ class DiffusionLearner:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._best, self._best_gain = state["best"], float(state["best_gain"])
+        self._gain, self._checked = float(state["gain"]), int(state["checked"])

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import fit_denoiser
+from fmrisynth.training.held_out import measure_held_out
+from fmrisynth.training.latent_space import fit_latent_space
 from fmrisynth.training.latents import encode_latents
 from fmrisynth.training.noise import fit_noise
+from fmrisynth.training.noise_level import fit_noise_level
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import prepare_training
 from fmrisynth.training.provenance import Stopwatch, training_provenance, training_records
+from fmrisynth.training.response import fit_response
+from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["learn_model"]
 
@@ -56,18 +61,38 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         autoencoder = fit_autoencoder(data, plan, start, folders.autoencoder, fabric)
     with timed("latents"):
         latents = encode_latents(autoencoder, data, folders.autoencoder, fabric)
-        latent_space = LatentSpace(plan.config.autoencoder.latent_channels, data.latent_mask)
-        latent_space.fit(latents)
+        noise_level = fit_noise_level(data)
+        levels = [noise_level.of_latents(run.noise_sd) for run in data.runs]
+        latent_space = fit_latent_space(latents, levels, data)
+    with timed("response"):
+        latent_runs = LatentRuns(latents, data.conditions, levels, data.participants, latent_space)
+        response, latent_runs = fit_response(latent_runs, data, plan, folders.diffusion)
     with timed("noise"):
-        noise = fit_noise(latents, latent_space, data, plan.seed, fabric.device)
+        noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
     with timed("decoder_noise"):
-        decoder_noise = fit_decoder_noise(autoencoder, latents, data, plan.seed, fabric)
+        decoder_noise = fit_decoder_noise(
+            autoencoder, latents, data, noise_level, plan.seed, fabric
+        )
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
-        denoiser = fit_denoiser(latents, latent_space, noise, data, plan, folders.diffusion, fabric)
+        denoiser = fit_denoiser(latent_runs, noise, data, plan, folders.diffusion, fabric)
     provenance = training_provenance(plan, data, folders, timed.seconds)
     info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, provenance)
     records = training_records(folders)
-    return Model(
-        info, data.grid, autoencoder, latent_space, noise, decoder_noise, denoiser, records
+    model = Model(
+        info,
+        data.grid,
+        autoencoder,
+        noise_level,
+        latent_space,
+        response,
+        noise,
+        decoder_noise,
+        denoiser,
+        records,
     )
+    with timed("skill"):
+        skill = measure_held_out(
+            model, runs, plan, work_dir, folders.autoencoder / "latents", fabric
+        )
+    return replace(model, skill=skill)

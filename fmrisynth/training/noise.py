@@ -1,18 +1,17 @@
-"""Fit the diffusion's noise model to the standardised latents."""
+"""Fit the diffusion's noise model to what responses and noise levels leave of the latents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["fit_noise"]
 
@@ -20,8 +19,7 @@ INDIVIDUAL_RUNS = 1024  # runs that individual differences are estimated from, a
 
 
 def fit_noise(
-    latents: Sequence[np.ndarray],
-    latent_space: LatentSpace,
+    runs: LatentRuns,
     data: TrainingData,
     seed: int,
     device: torch.device,
@@ -30,12 +28,10 @@ def fit_noise(
 
     Parameters
     ----------
-    latents : sequence of ndarray of shape (N, C, x, y, z)
-        Raw latents of each run.
-    latent_space : LatentSpace
-        Standardisation, on the CPU.
+    runs : LatentRuns
+        The training runs, with the participants' own responses.
     data : TrainingData
-        The runs that the latents are of.
+        Settings and mask.
     seed : int
         Seed of the choice of runs.
     device : torch.device
@@ -49,12 +45,11 @@ def fit_noise(
 
     def fields(chosen: Sequence[int], title: str) -> Iterator[Tensor]:
         for i in tqdm(chosen, desc=title, unit="run"):
-            raw = torch.from_numpy(np.asarray(latents[i], np.float32))
-            yield latent_space.standardise(raw).to(device)
+            yield runs.noise(i).to(device)
 
     noise = make_noise(data.config, data.latent_mask).to(device)
-    noise.fit(fields(sample_runs(len(latents), seed), "Noise"), data.removed_basis)
-    chosen = sample_runs(len(latents), seed, INDIVIDUAL_RUNS)
+    noise.fit(fields(sample_runs(len(runs), seed), "Noise"), data.removed_basis)
+    chosen = sample_runs(len(runs), seed, INDIVIDUAL_RUNS)
     noise.fit_individual_differences(
         fields(chosen, "Individual networks"), [data.participants[i] for i in chosen]
     )

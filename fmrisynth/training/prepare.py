@@ -31,7 +31,16 @@ from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.training.plan import TrainingPlan
 
-__all__ = ["STATISTICS_RUNS", "TrainingData", "prepare_training", "progress_bar", "sample_runs"]
+__all__ = [
+    "STATISTICS_RUNS",
+    "TrainingData",
+    "condition_of",
+    "prepare_runs_on_grid",
+    "prepare_training",
+    "progress_bar",
+    "read_events_of",
+    "sample_runs",
+]
 
 GRID_MASKS = 64  # masks that decide the grid, at most
 STATISTICS_RUNS = 48  # runs that noise is estimated from, at most
@@ -130,10 +139,10 @@ def prepare_training(
     split = choose_split((r.participant for r in runs), config.held_out_share, plan.seed)
     training = [r for r in runs if split.role(r.participant) == "training"]
     log.info("training on %d participants, %d held out", len(split.training), len(split.held_out))
-    events_by_run = _read_events(training)
+    events_by_run = read_events_of(training)
     training = [r for r in training if r.bold in events_by_run]
     grid = _choose_grid(training, config)
-    data = _prepare_runs(training, grid, plan, work_dir, fabric)
+    data = prepare_runs_on_grid(training, grid, plan, work_dir, fabric)
     training = [d.run for d in data]
     events = [events_by_run[r.bold] for r in training]
     vocabulary = Vocabulary.of(training, events)
@@ -141,7 +150,7 @@ def prepare_training(
         config,
         tuple(data),
         tuple(
-            _condition(*pair, vocabulary, config.preprocess)
+            condition_of(*pair, vocabulary, config.preprocess)
             for pair in zip(data, events, strict=True)
         ),
         grid,
@@ -163,7 +172,7 @@ def progress_bar(title: str, total: int) -> Callable[[Iterable[Any]], Iterable[A
     return lambda items: tqdm(items, desc=title, total=total, unit="run")
 
 
-def _read_events(runs: Sequence[Run]) -> dict[Path, pd.DataFrame]:
+def read_events_of(runs: Sequence[Run]) -> dict[Path, pd.DataFrame]:
     """Read the events of the runs, by image; runs with unusable events are left out."""
     events_by_run, problems = {}, []
     for run in runs:
@@ -198,7 +207,7 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     return grid
 
 
-def _prepare_runs(
+def prepare_runs_on_grid(
     runs: Sequence[Run], grid: Grid, plan: TrainingPlan, work_dir: Path, fabric: Fabric
 ) -> list[RunData]:
     """Bring the runs onto the grid; leave out those that cannot be used."""
@@ -236,9 +245,9 @@ def _prepare_runs(
     return long_enough
 
 
-def _condition(
+def condition_of(
     data: RunData, events: pd.DataFrame, vocabulary: Vocabulary, config: PreprocessConfig
 ) -> RunCondition:
-    """Describe a training run to the denoiser."""
+    """Describe a run to the denoiser."""
     anatomy = np.stack([data.mean, data.noise_sd])
     return RunCondition(data.run, events, anatomy, vocabulary, len(data.frames), config.high_pass)

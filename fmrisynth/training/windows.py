@@ -1,58 +1,142 @@
-"""Draw the windows of the training runs that the denoiser learns from.
+"""Serve the training runs as standardised latents, whole or in windows.
 
-Legend: N frames of a run, T frames of a window, C latent channels, X Y Z latent grid.
+Legend: N frames of a run, T frames of a window, C latent channels, x y z latent grid, P latent
+voxels of the brain, K regressors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fmrisynth.model.denoiser.conditioning import Condition, RunCondition
+from fmrisynth.model.denoiser.conditioning import RunCondition
 from fmrisynth.model.latent_space import LatentSpace
 
-__all__ = ["Windows"]
+__all__ = ["LatentRuns", "Windows"]
+
+
+@dataclass(frozen=True)
+class LatentRuns:
+    """Hold the latents of some runs with all that is known of each.
+
+    Attributes
+    ----------
+    latents : sequence of ndarray of shape (N, C, x, y, z)
+        Raw latents, memory-mapped.
+    conditions : sequence of RunCondition
+        Events and anatomy.
+    levels : sequence of Tensor of shape (x, y, z)
+        Noise levels.
+    participants : sequence of str
+        Participant label of each run.
+    latent_space : LatentSpace
+        Standardisation, on the CPU.
+    responses : mapping of str to ndarray of shape (K, C·P)
+        Participants' own responses; empty where nothing is known of them.
+    removed : bool
+        Whether `noise` is free of the responses: a response model knows them. False for a
+        denoiser that has to learn them.
+    """
+
+    latents: Sequence[np.ndarray]
+    conditions: Sequence[RunCondition]
+    levels: Sequence[Tensor]
+    participants: Sequence[str]
+    latent_space: LatentSpace
+    responses: Mapping[str, np.ndarray] = field(default_factory=dict)
+    removed: bool = True
+
+    def __len__(self) -> int:
+        """Count the runs."""
+        return len(self.latents)
+
+    @property
+    def mask(self) -> Tensor:
+        """Latent voxels that hold brain, (x, y, z) bool."""
+        return self.latent_space.mask
+
+    @property
+    def n_values(self) -> int:
+        """Latent values of a frame inside the brain, C·P."""
+        return self.latent_space.channels * int(self.mask.sum())
+
+    def regressors(self, index: int) -> np.ndarray:
+        """Regressors of a run without mean and drift, (N, K) float32."""
+        evoked = self.conditions[index].design.evoked
+        return evoked.reshape(len(evoked), -1)
+
+    def standardised(self, index: int) -> np.ndarray:
+        """Standardise the latents of a run, (N, C·P) float32."""
+        z = self._standardise(self.latents[index])
+        return z[..., self.mask].flatten(1).numpy()
+
+    def noise(self, index: int, start: int = 0, length: int | None = None) -> Tensor:
+        """Take the response, if it is removed, and the level out of a run's latents.
+
+        Returns
+        -------
+        Tensor of shape (T, C, x, y, z)
+            float32.
+        """
+        stop = len(self.latents[index]) if length is None else start + length
+        z = self._standardise(self.latents[index][start:stop])
+        own = self.responses.get(self.participants[index])
+        if self.removed and own is not None:
+            mean = torch.from_numpy(self.regressors(index)[start:stop] @ own)
+            z[..., self.mask] -= mean.view(len(z), self.latent_space.channels, -1)
+        return z / self.levels[index]
+
+    def response(self, index: int, start: int, length: int) -> Tensor:
+        """Return the fitted response of a window in units of the noise, (T, C, x, y, z)."""
+        own = self.responses[self.participants[index]]
+        field = torch.zeros(length, self.latent_space.channels, *self.mask.shape)
+        mean = torch.from_numpy(self.regressors(index)[start : start + length] @ own)
+        field[..., self.mask] = mean.view(length, self.latent_space.channels, -1)
+        return field / self.levels[index]
+
+    def _standardise(self, raw: np.ndarray) -> Tensor:
+        return self.latent_space.standardise(torch.from_numpy(np.asarray(raw, np.float32)))
+
+    def of(self, participants: Sequence[str]) -> LatentRuns:
+        """Return the runs of some participants."""
+        chosen = [i for i, label in enumerate(self.participants) if label in participants]
+        return LatentRuns(
+            [self.latents[i] for i in chosen],
+            [self.conditions[i] for i in chosen],
+            [self.levels[i] for i in chosen],
+            [self.participants[i] for i in chosen],
+            self.latent_space,
+            self.responses,
+            self.removed,
+        )
 
 
 class Windows:
-    """Draw windows of the training runs at random.
+    """Draw windows of runs at random.
 
     Parameters
     ----------
-    latents : sequence of ndarray of shape (N, C, X, Y, Z)
-        Raw latents of each run, memory-mapped; no run is shorter than a window.
-    conditions : sequence of RunCondition
-        One per run.
-    latent_space : LatentSpace
-        Standardisation.
+    runs : LatentRuns
+        The runs; none is shorter than a window.
     length : int
-        Frames of a window.
+        Frames T of a window.
     onset_share : float
         Share of windows that start at an event's onset.
     """
 
-    def __init__(
-        self,
-        latents: Sequence[np.ndarray],
-        conditions: Sequence[RunCondition],
-        latent_space: LatentSpace,
-        length: int,
-        onset_share: float,
-    ) -> None:
-        self.latents, self.conditions, self.latent_space = latents, conditions, latent_space
-        self.length, self.onset_share = length, onset_share
+    def __init__(self, runs: LatentRuns, length: int, onset_share: float) -> None:
+        self.runs, self.length, self.onset_share = runs, length, onset_share
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Condition]:
-        """Draw the standardised latents (1, T, C, X, Y, Z) of one window, and its condition."""
+    def choose(self, generator: torch.Generator) -> tuple[int, int]:
+        """Draw the run and the first frame of a window."""
         uniform = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-        run = int(uniform[0] * len(self.latents))
-        condition, last = self.conditions[run], len(self.latents[run]) - self.length
+        run = int(uniform[0] * len(self.runs))
+        condition, last = self.runs.conditions[run], len(self.runs.latents[run]) - self.length
         start = int(uniform[1] * (last + 1))
         if uniform[2] < self.onset_share and len(condition.onsets):
             start = min(int(condition.onsets[int(uniform[1] * len(condition.onsets))]), last)
-        raw = np.asarray(self.latents[run][start : start + self.length], np.float32)
-        latents = self.latent_space.standardise(torch.from_numpy(raw))
-        return latents[None], condition.window(start, self.length)
+        return run, start

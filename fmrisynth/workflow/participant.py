@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.anatomy import copy_anatomy
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.dataset_files import write_dataset_files, write_participants
 from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
@@ -54,7 +54,7 @@ def run_participant(settings: Settings) -> None:
             remove_work_files(settings)
         return
     _check_designs(selected, designed, model.info)
-    failed = _synthesise(model, designed, settings, sources, fabric)
+    failed = _synthesise(model, designed, dataset, settings, sources, fabric)
     if fabric.is_global_zero:
         _complete_output(settings, selected, model.info)
         remove_work_files(settings)
@@ -71,6 +71,7 @@ def _check_designs(selected: Sequence[Run], designed: Sequence[Run], info: Model
 def _synthesise(
     model: Model,
     runs: Sequence[Run],
+    dataset: Dataset,
     settings: Settings,
     sources: Mapping[str, Path],
     fabric: Fabric,
@@ -82,6 +83,7 @@ def _synthesise(
         n_samples=settings.n_samples,
         seed=settings.seed,
         sources=sources,
+        siblings=dataset.runs,
     )
     failed = write_synthetic_runs(plan, model, runs, fabric)
     fabric.barrier()

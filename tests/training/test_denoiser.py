@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fmrisynth.training.evoked import start_evoked
 from lightning_fabric import Fabric
 from support.states import assert_same
 from support.tiny_model import (
@@ -23,7 +24,6 @@ from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.training.denoiser import DiffusionLearner
-from fmrisynth.training.evoked import start_evoked
 from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner, step_generator
 from fmrisynth.training.windows import Windows
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from fmrisynth.training.evoked import fit_individual_responses, start_evoked
 from support.tiny_model import DENOISER, LATENT, N_FRAMES, VOCABULARY, blocks, run_condition
 
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
-from fmrisynth.training.evoked import fit_individual_responses, start_evoked
 from fmrisynth.training.windows import Windows
 
 

@@ -233,6 +233,11 @@ class RunCondition:
         self._features = features.reshape(n_volumes, -1)
         self.n_volumes = n_volumes
 
+    @property
+    def mean_image(self) -> Tensor:
+        """The carrier's mean, relative to its median, (X, Y, Z)."""
+        return self._anatomy[0, 0]
+
     def window(self, start: int, length: int) -> Condition:
         """Cut the condition of one window, as a batch of one."""
         first = start - self._longest

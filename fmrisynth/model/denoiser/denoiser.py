@@ -1,14 +1,16 @@
-"""Predict the velocity of noisy latents by a backbone and an evoked-response pathway.
+"""Predict the velocity of noisy latent windows: backbone, masks and gate in one object.
 
 x_θ = cos θ · x_0 + sin θ · ε,  v = cos θ · ε − sin θ · x_0.
 
-If x_0 is an evoked mean m plus Gaussian noise of the same covariance as ε, the
-exact velocity is −sin θ · m: the backbone need only learn the departure from a "GLM plus
-coloured noise" model.
+Latents come without evoked response and noise level (`fmrisynth.model.response`,
+`fmrisynth.model.noise_level`). If what is left is Gaussian with the covariance of ε, the exact
+velocity is 0: the backbone need only learn what those statistics leave out, and its gate, one
+factor for each band of angles, says how much of what it learned holds for new participants.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,92 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig
 from fmrisynth.model.denoiser.backbone import Backbone, Encoded
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
-from fmrisynth.model.individual_differences import draw_difference
 
-RIDGE = 1e-2  # of the regressors' mean square
+__all__ = ["GATE_BANDS", "Denoiser"]
 
-__all__ = ["Denoiser", "EvokedResponse"]
-
-
-class EvokedResponse(nn.Module):
-    """Compute evoked responses by a GLM of low rank in latent space.
-
-    mean(t) = Σ_v Σ_d regressor(t, v, d) Σ_j coefficient(v, d, j) · map_j, with d the HRF
-    and its derivative. The coefficients of the HRF differ between participants (see
-    `fmrisynth.model.individual_differences`); training fits those of the mean response.
-    """
-
-    differences: Tensor
-
-    def __init__(
-        self,
-        config: EvokedConfig,
-        n_trial_types: int,
-        channels: int,
-        shape: tuple[int, int, int],
-    ) -> None:
-        super().__init__()
-        self.maps = nn.Parameter(torch.zeros(config.rank, channels, *shape))
-        self.coefficients = nn.Parameter(torch.randn(n_trial_types, 2, config.rank))
-        self.register_buffer(
-            "differences", torch.zeros(config.participant_rank, n_trial_types, config.rank)
-        )
-
-    @torch.no_grad()
-    def start(self, moments: Tensor, products: Tensor, mask: Tensor) -> None:
-        """Start at the least-squares fit of rank J (reduced-rank regression, Izenman 1975).
-
-        Parameters
-        ----------
-        moments : Tensor of shape (V·2, V·2), float64
-            Sum over frames of regressor times regressor.
-        products : Tensor of shape (V·2, C·P), float64
-            Sum of regressor times latent, at P voxels.
-        mask : Tensor of shape (X, Y, Z), bool
-            The P voxels.
-        """
-        ridge = RIDGE * moments.diagonal().mean() * torch.eye(len(moments), dtype=moments.dtype)
-        factor = torch.linalg.cholesky(moments + ridge)  # the fit is L⁻ᵀ L⁻¹ Xᵀ Z
-        whitened = torch.linalg.solve_triangular(factor, products, upper=False)
-        left, values, right = torch.linalg.svd(whitened, full_matrices=False)
-        rank = min(len(self.maps), len(values))
-        left, values, right = left[:, :rank], values[:rank], right[:rank]
-        coefficients = torch.linalg.solve_triangular(factor.T, left, upper=True)
-        # share the scale so that coefficients are of order one
-        size = coefficients.square().mean(0).sqrt().clamp(min=1e-12)
-        self.coefficients.zero_()
-        self.coefficients[..., :rank] = (coefficients / size).view(-1, 2, rank).float()
-        self.maps.zero_()
-        maps = (right * (values * size * len(self.maps) ** 0.5)[:, None]).float()
-        self.maps[:rank, :, mask] = maps.view(rank, self.maps.shape[1], -1)
-
-    def draw_coefficients(self, participant_seed: int) -> Tensor:
-        """Draw the coefficients (V, 2, J) of one synthetic participant."""
-        individual = self.coefficients.clone()
-        # the seed itself is that of the participant's networks (`ModalNoise`)
-        individual[:, 0] += draw_difference(self.differences, participant_seed + 1)
-        return individual
-
-    def forward(self, condition: Condition, participant_seed: int | None = None) -> Tensor:
-        """Compute the evoked mean (B, T, C, X, Y, Z) of a batch of windows.
-
-        Parameters
-        ----------
-        condition : Condition
-            Of the B windows.
-        participant_seed : int or None
-            Seed of a synthetic participant; None for the mean response.
-        """
-        coefficients: Tensor = self.coefficients
-        if participant_seed is not None:
-            coefficients = self.draw_coefficients(participant_seed)
-        weights = torch.einsum("btvd,vdj->btj", condition.evoked, coefficients)
-        weights = weights * condition.condition_mask[:, None, None] / len(self.maps) ** 0.5
-        return torch.einsum("btj,jcxyz->btcxyz", weights, self.maps)
+GATE_BANDS = 8  # of equal width, from 0 to π/2
+EPSILON_ERROR = 0.05  # error of an ε-prediction, which sets how far x_0 can be told from it
 
 
 class Denoiser(nn.Module):
@@ -122,6 +47,7 @@ class Denoiser(nn.Module):
     """
 
     mask: Tensor
+    gate: Tensor
 
     def __init__(
         self,
@@ -145,12 +71,8 @@ class Denoiser(nn.Module):
             grid=tuple(n + p for n, p in zip(shape, self.padding, strict=True)),
             anatomy_patch=patch,
         )
-        self.evoked: EvokedResponse | None = None
-        if config.evoked.enabled:
-            self.evoked = EvokedResponse(
-                config.evoked, len(vocabulary.trial_types), channels, shape
-            )
         self.register_buffer("mask", mask.bool(), persistent=False)
+        self.register_buffer("gate", torch.ones(GATE_BANDS))
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
         """Predict v or ε, whichever the loss compares.
@@ -169,8 +91,7 @@ class Denoiser(nn.Module):
         Tensor of shape (B, T, C, X, Y, Z), float32
             Zero outside the brain.
         """
-        out = self.predict(x, theta, self.encode(condition))
-        return out if self.evoked is None else out + self.evoked_output(condition, theta)
+        return self.predict(x, theta, self.encode(condition))
 
     def encode(self, condition: Condition) -> Encoded:
         """Encode the condition for the backbone, the same at every angle."""
@@ -183,24 +104,24 @@ class Denoiser(nn.Module):
         out = self.backbone(h, theta, encoded).float()
         return out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]] * self.mask
 
-    def evoked_output(self, condition: Condition, theta: Tensor) -> Tensor:
-        """Compute the evoked pathway's part of the output of `forward`."""
-        assert self.evoked is not None
-        return self.evoked_share(theta) * self.evoked(condition) * self.mask
-
     def as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
-        """Turn the network's output into v, which is (ε − sin θ · x) / cos θ for ε-prediction."""
-        if self.config.prediction == "v":
-            return out
-        cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
-        return (out - sin * x) / cos.clamp(min=1e-3)
+        """Turn the network's output into the velocity, scaled by the gate.
 
-    def evoked_share(self, theta: Tensor) -> Tensor:
-        """Weight the evoked mean in the output by −sin θ in v and −sin θ cos θ in ε."""
-        share = -theta.sin()
+        From ε follows x_0 = (x − sin θ · ε) / cos θ, with an error that grows without bound
+        towards pure noise, where ε says nothing of x_0. It is shrunk by the share of it that
+        is signal if the network is off by `EPSILON_ERROR`.
+        """
         if self.config.prediction == "epsilon":
-            share = share * theta.cos()
-        return _per_item(share)
+            cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
+            x_0 = (x - sin * out) * cos / (cos**2 + EPSILON_ERROR**2)
+            out = cos * out - sin * x_0
+        return out * _per_item(self.gate_at(theta))
+
+    def gate_at(self, theta: Tensor) -> Tensor:
+        """Interpolate the gate between the middles of its bands, (B,)."""
+        place = (theta / (math.pi / 2) * GATE_BANDS - 0.5).clamp(0, GATE_BANDS - 1)
+        low = place.floor().long().clamp(max=GATE_BANDS - 2)
+        return torch.lerp(self.gate[low], self.gate[low + 1], place - low)
 
     def _padded(self, condition: Condition) -> Condition:
         """Return the condition with its anatomy padded like the latents."""

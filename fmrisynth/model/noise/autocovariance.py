@@ -18,6 +18,7 @@ __all__ = [
     "extended_autocovariance",
     "factors_in_time",
     "fit_autocovariance",
+    "shrink_autocovariance",
     "undo_highpass",
 ]
 
@@ -93,14 +94,14 @@ def undo_highpass(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
     remover = np.eye(length) - basis @ basis.T
     estimate = lags.copy()
     for _ in range(FILTER_ITERATIONS):
-        covariance = toeplitz(extended_autocovariance(_shrunk(estimate), length))
+        covariance = toeplitz(extended_autocovariance(shrink_autocovariance(estimate), length))
         implied = remover @ covariance @ remover
         means = [np.trace(implied, offset) / (length - offset) for offset in range(order + 1)]
         estimate = estimate + (lags - np.array(means))
-    return _shrunk(estimate)
+    return shrink_autocovariance(estimate)
 
 
-def _shrunk(lags: np.ndarray) -> np.ndarray:
+def shrink_autocovariance(lags: np.ndarray) -> np.ndarray:
     """Shrink an autocovariance towards white noise until it is positive definite."""
     out = lags.copy()
     while np.linalg.eigvalsh(toeplitz(out))[0] < MINIMUM_EIGENVALUE * out[0]:
@@ -128,4 +129,6 @@ def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
     """
     scaled = (lags / lags[:, :1].clamp(min=1e-12)).double().cpu().numpy()
     scaled[:, 0] = 1.0
-    return torch.from_numpy(np.stack([undo_highpass(_shrunk(row), basis) for row in scaled]))
+    return torch.from_numpy(
+        np.stack([undo_highpass(shrink_autocovariance(row), basis) for row in scaled])
+    )

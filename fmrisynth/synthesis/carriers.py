@@ -1,0 +1,72 @@
+"""Read the carriers of a participant's runs, and how loud each run is to be.
+
+A synthetic run is as noisy as the participant's other runs are: the noise of the run that it
+imitates would make it agree with that run by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.images import load_bold
+from fmrisynth.preprocess.carrier import Carrier, split
+from fmrisynth.preprocess.design import own_regressors
+from fmrisynth.preprocess.grid import resample
+
+__all__ = ["noise_sd_of", "read_carrier"]
+
+
+def read_carrier(run: Run, high_pass: float) -> Carrier:
+    """Read a run and keep its carrier alone, which is a few volumes in size.
+
+    Parameters
+    ----------
+    run : Run
+        The run, with its own events.
+    high_pass : float
+        Highest drift frequency, Hz.
+
+    Raises
+    ------
+    DataError
+        The run cannot be read.
+    """
+    bold = load_bold(run)
+    return split(bold, high_pass, own_regressors(run, bold.data.shape[3], high_pass))[0]
+
+
+def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:
+    """Average the noise of a participant's other runs on the grid of one of them.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        Image of the run.
+    carriers : mapping of pathlib.Path to Carrier
+        Of the participant's runs, this one included.
+
+    Returns
+    -------
+    ndarray of shape (X, Y, Z)
+        Temporal standard deviation, %; of the run itself where there is no other.
+    """
+    own = carriers[run]
+    shape = (own.mask.shape[0], own.mask.shape[1], own.mask.shape[2])
+    maps = []
+    for path, carrier in carriers.items():
+        if path == run:
+            continue
+        same = carrier.mask.shape == shape and np.allclose(carrier.affine, own.affine)
+        sd = carrier.noise_sd
+        maps.append(sd if same else resample(sd, carrier.affine, own.affine, shape))
+    if not maps:
+        return own.noise_sd
+    stacked = np.stack(maps)
+    known = (stacked > 0).sum(0)
+    mean = stacked.sum(0) / np.maximum(known, 1)
+    # the other runs' brains may be smaller
+    return np.where(own.mask, np.where(known > 0, mean, own.noise_sd), 0).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Measure a model's skill on the participants that it has never seen.
+
+Their responses and their noise are unknown: the response model predicts from events and mean
+image, and a run's noise level is that of the participant's other runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.model.codec import encode_run
+from fmrisynth.model.model import Model
+from fmrisynth.model.skill import Skill
+from fmrisynth.preprocess.cache import RunData, run_key
+from fmrisynth.training.latents import cached_latents
+from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.training.prepare import condition_of, prepare_runs_on_grid, read_events_of
+from fmrisynth.training.skill import ValidationWindows, measure_skill
+from fmrisynth.training.windows import LatentRuns
+
+__all__ = ["measure_held_out"]
+
+MAXIMUM_RUNS = 6  # of a participant, which say enough
+
+log = logging.getLogger(__name__)
+
+
+def measure_held_out(
+    model: Model,
+    runs: Sequence[Run],
+    plan: TrainingPlan,
+    work_dir: Path,
+    latents_dir: Path,
+    fabric: Fabric,
+) -> tuple[Skill, ...]:
+    """Measure the gain of every part on the held-out participants.
+
+    Parameters
+    ----------
+    model : Model
+        The trained parts.
+    runs : sequence of Run
+        All runs of the dataset.
+    plan : TrainingPlan
+        Seed and processes.
+    work_dir, latents_dir : pathlib.Path
+        Caches of residuals and of the autoencoder's latents.
+    fabric : lightning_fabric.Fabric
+        Device and precision.
+
+    Returns
+    -------
+    tuple of Skill
+        Empty where nobody was held out.
+    """
+    config, info = model.info.config, model.info
+    held_out = _some_runs([r for r in runs if info.split.role(r.participant) == "held_out"])
+    events = read_events_of(held_out) if held_out else {}
+    held_out = [r for r in held_out if r.bold in events]
+    data = prepare_runs_on_grid(held_out, model.grid, plan, work_dir, fabric) if held_out else []
+    if not data:
+        log.info("no participant was held out that skill could be measured on")
+        return ()
+    conditions = [
+        condition_of(d, events[d.run.bold], info.vocabulary, config.preprocess) for d in data
+    ]
+    keys = [run_key(d.run, model.grid, config.preprocess) for d in data]
+
+    def encode(index: int) -> np.ndarray:
+        with fabric.autocast():
+            return encode_run(model.autoencoder, data[index].frames, info.scale)
+
+    latents = cached_latents(keys, encode, latents_dir)
+    levels = [model.noise_level.of_latents(sd) for sd in _other_runs_sd(data)]
+    latent_runs = LatentRuns(
+        latents, conditions, levels, [d.run.participant for d in data], model.latent_space
+    )
+    with torch.no_grad():
+        means = [
+            model.response(torch.from_numpy(c.design.evoked), torch.from_numpy(d.mean).float())
+            for c, d in zip(conditions, data, strict=True)
+        ]
+    length = config.denoiser.n_frames
+    windows = ValidationWindows(latent_runs, model.noise.cpu(), length, plan.seed)
+    denoiser = model.denoiser.to(fabric.device)
+    with fabric.autocast():
+        skill = measure_skill(denoiser, windows, means)
+    denoiser.cpu()
+    for row in skill:
+        log.info(
+            "skill at %.2f: %s %+.4f (%.4f to %.4f)",
+            row.theta, row.part, row.gain, row.ci_low, row.ci_high,
+        )  # fmt: skip
+    return tuple(skill)
+
+
+def _some_runs(runs: Sequence[Run]) -> list[Run]:
+    """Keep some runs of each participant, spread over those there are."""
+    by_participant: dict[str, list[Run]] = {}
+    for run in runs:
+        by_participant.setdefault(run.participant, []).append(run)
+    return [
+        mine[i]
+        for mine in by_participant.values()
+        for i in np.unique(np.linspace(0, len(mine) - 1, MAXIMUM_RUNS).round().astype(int))
+    ]
+
+
+def _other_runs_sd(data: Sequence[RunData]) -> list[np.ndarray]:
+    """Take each run's noise from the participant's other runs; from itself where it is alone."""
+    deviations = []
+    for index, run in enumerate(data):
+        others = [
+            d.noise_sd
+            for i, d in enumerate(data)
+            if i != index and d.run.participant == run.run.participant
+        ]
+        deviations.append(np.mean(others, axis=0) if others else run.noise_sd)
+    return deviations

@@ -1,0 +1,314 @@
+"""Fit the response model: a shrunk group GLM, and a network for individual differences.
+
+Both are fitted to sufficient statistics (`fmrisynth.training.response_statistics`), so that
+every frame of every participant counts in every step. What is shrunk, and for how long and
+how far the network is trained, is decided by participants who were left out.
+
+Legend: K regressors, J maps, D = C·P latent values, S participants.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmrisynth.config.diffusion import ResponseConfig
+from fmrisynth.model.individual_differences import individual_components
+from fmrisynth.model.model import make_response
+from fmrisynth.model.response import Response
+from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.training.prepare import TrainingData
+from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
+from fmrisynth.training.windows import LatentRuns
+
+__all__ = ["fit_response", "own_responses"]
+
+FOLDS = 8  # of the participants left out together
+RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
+OWN_RIDGE = 1e-1  # the same, for the fit of one participant
+MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
+LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10
+ANATOMY_FLOOR = 1e-3
+
+log = logging.getLogger(__name__)
+
+
+def fit_response(
+    runs: LatentRuns, data: TrainingData, plan: TrainingPlan, folder: Path
+) -> tuple[Response, LatentRuns]:
+    """Fit the response model, and every training participant's own response.
+
+    Parameters
+    ----------
+    runs : LatentRuns
+        The training runs.
+    data : TrainingData
+        Mean images, mask, vocabulary.
+    plan : TrainingPlan
+        Settings and seed.
+    folder : pathlib.Path
+        Gets the statistics, which may be larger than memory.
+
+    Returns
+    -------
+    response : Response
+        On the CPU.
+    runs : LatentRuns
+        With the participants' own responses, shrunk towards the model's prediction. Noise
+        model and denoiser learn from what they leave, or they would take individual
+        responses for noise. A denoiser without a response model has to learn them; its
+        regression phase needs them all the same.
+    """
+    config = plan.config.response
+    folder.mkdir(parents=True, exist_ok=True)
+    statistics = collect_statistics(runs, data, plan.seed, folder / "responses.npy")
+    present = config.kind != "none"
+    fitted = _fit(config if present else replace(config, kind="glm"), statistics, data, plan.seed)
+    own = own_responses(fitted, statistics, data)
+    response = fitted if present else make_response(plan.config, data.vocabulary, data.latent_mask)
+    return response, replace(runs, responses=own, removed=present)
+
+
+def _fit(
+    config: ResponseConfig, statistics: ResponseStatistics, data: TrainingData, seed: int
+) -> Response:
+    """Fit group response, individual network and remaining differences, on the CPU."""
+    mask, settings = data.latent_mask, data.config.autoencoder
+    response = Response(
+        config, len(data.vocabulary.trial_types), settings.latent_channels, mask, settings.factor
+    )
+    everyone = range(len(statistics.participants))
+    coefficients, maps = _reduced_rank(*statistics.total(everyone), config.rank)
+    share = _reliable_share(statistics, config.rank)
+    rank = len(maps)
+    size = np.maximum(np.sqrt(np.square(coefficients).mean(0)), 1e-12)
+    response.coefficients[..., :rank] = torch.from_numpy(
+        (coefficients / size).reshape(-1, 2, rank)
+    ).float()
+    scaled = torch.from_numpy(maps * (share[:rank] * size)[:, None]).float()
+    response.maps[:rank, :, mask] = scaled.view(rank, settings.latent_channels, -1)
+    log.info("components of the group response are shrunk to %s", np.round(share, 2).tolist())
+    if response.individual is not None and len(everyone) >= MINIMUM_PARTICIPANTS:
+        _fit_individual(response, statistics, data, config.steps, seed)
+    _fit_differences(response, statistics, mask)
+    return response
+
+
+def _reduced_rank(
+    moments: np.ndarray, products: np.ndarray, rank: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a GLM of rank J (reduced-rank regression, Izenman 1975).
+
+    Returns
+    -------
+    coefficients : ndarray of shape (K, J)
+    maps : ndarray of shape (J, D)
+    """
+    ridge = RIDGE * moments.diagonal().mean() * np.eye(len(moments))
+    factor = np.linalg.cholesky(moments + ridge)  # the fit is L⁻ᵀ L⁻¹ Xᵀ Z
+    left, values, right = np.linalg.svd(np.linalg.solve(factor, products), full_matrices=False)
+    rank = min(rank, len(values))
+    return np.linalg.solve(factor.T, left[:, :rank]), values[:rank, None] * right[:rank]
+
+
+def _folds(count: int) -> list[list[int]]:
+    """Split participants, by number, into groups that are left out together."""
+    n_folds = min(FOLDS, count)
+    return [list(range(count))[k::n_folds] for k in range(n_folds)]
+
+
+def _reliable_share(statistics: ResponseStatistics, rank: int) -> np.ndarray:
+    """Find the factor on each component that predicts left-out participants best, (J,) in [0, 1].
+
+    For component j of the others' fit, with β_j = coefficients × map, the error of left-out
+    participants is least at <β_j, XᵀZ> / <β_j, XᵀX β_j>.
+    """
+    count = len(statistics.participants)
+    if count < 2:
+        return np.ones(rank)
+    gain, power = np.zeros(rank), np.full(rank, 1e-12)
+    for out in _folds(count):
+        others = [i for i in range(count) if i not in out]
+        if not others:
+            continue
+        coefficients, maps = _reduced_rank(*statistics.total(others), rank)
+        moments, products = statistics.total(out)
+        for j in range(len(maps)):
+            gain[j] += coefficients[:, j] @ products @ maps[j]
+            power[j] += (coefficients[:, j] @ moments @ coefficients[:, j]) * (maps[j] @ maps[j])
+    return np.clip(gain / power, 0, 1)
+
+
+class _Reduced:
+    """Statistics of the participants in the space of the group maps' coefficients.
+
+    Attributes
+    ----------
+    moments : Tensor of shape (S, J, J)
+    targets : Tensor of shape (S, J, C, P)
+        What is left of the products once the group response is taken out.
+    """
+
+    def __init__(self, response: Response, statistics: ResponseStatistics) -> None:
+        mask = response.individual.mask  # type: ignore[union-attr]
+        coefficients = response.coefficients.flatten(0, 1).double().numpy()  # K J
+        maps = response.maps[..., mask]  # J C P
+        total = torch.from_numpy(statistics.moments.sum(1))
+        self.moments = torch.from_numpy(
+            np.einsum("kj,skl,lm->sjm", coefficients, total.numpy(), coefficients)
+        ).float()
+        products = [
+            torch.from_numpy(coefficients.T @ statistics.products[s].sum(0, dtype=np.float64))
+            for s in range(len(self.moments))
+        ]
+        reduced = torch.stack(products).float().unflatten(2, maps.shape[1:])
+        self.targets = reduced - torch.einsum("sjm,mcp->sjcp", self.moments, maps)
+
+    def parts(self, deviation: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return <h, target> and <h, M h> of deviations h (S', J, C, P), per participant."""
+        index = list(chosen)
+        power = torch.einsum("sjm,smcp->sjcp", self.moments[index], deviation)
+        gain = (deviation * self.targets[index]).sum((1, 2, 3))
+        return gain, (deviation * power).sum((1, 2, 3))
+
+
+def _fit_individual(
+    response: Response, statistics: ResponseStatistics, data: TrainingData, steps: int, seed: int
+) -> None:
+    """Train the network of individual differences; steps and amplitude by left-out participants."""
+    network = response.individual
+    assert network is not None
+    means = _mean_images(statistics.participants, data)
+    folded = network.fold(means)
+    network.anatomy_mean.copy_(folded.mean(0))
+    spread = folded.std(0)[:, network.mask]
+    network.anatomy_sd.fill_(max(float(spread.mean()), ANATOMY_FLOOR))
+    features, reduced = network.standardise(means), _Reduced(response, statistics)
+    count = len(features)
+    gains, powers = np.zeros(1), np.zeros(1)
+    for out in _folds(count):
+        others = [i for i in range(count) if i not in out]
+        course = _train(response, features, reduced, others, steps, seed, watched=out)
+        gains, powers = gains + course[0], powers + course[1]
+    amplitude = (gains / np.maximum(powers, 1e-12)).clip(0, 1)
+    reduction = 2 * amplitude * gains - amplitude**2 * powers
+    best = int(np.argmax(reduction))
+    _train(response, features, reduced, range(count), best * WATCH_EVERY, seed)
+    network.amplitude.fill_(float(amplitude[best]) if best > 0 else 0.0)
+    log.info(
+        "individual responses from anatomy: %d steps, amplitude %.2f",
+        best * WATCH_EVERY,
+        float(network.amplitude),
+    )
+
+
+def _train(
+    response: Response,
+    features: Tensor,
+    reduced: _Reduced,
+    learners: Sequence[int],
+    steps: int,
+    seed: int,
+    watched: Sequence[int] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train the network on all statistics of some participants at once, from its start.
+
+    Returns
+    -------
+    gains, powers : ndarray of shape (steps // WATCH_EVERY + 1,)
+        <h, target> and <h, M h> of the watched participants along the way.
+    """
+    network, index = response.individual, list(learners)
+    assert network is not None
+    mask = network.mask
+    network.start(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    scale = reduced.moments[index].diagonal(dim1=1, dim2=2).sum() * response.maps.square().mean()
+    scale = scale * mask.numel() + 1e-12
+    course = []
+    for step in range(steps + 1):
+        if watched and step % WATCH_EVERY == 0:
+            with torch.no_grad():
+                deviation = network(features[list(watched)], response.maps)[..., mask]
+                parts = reduced.parts(deviation, watched)
+            course.append([float(part.sum()) for part in parts])
+        if step == steps:
+            break
+        gain, power = reduced.parts(network(features[index], response.maps)[..., mask], index)
+        loss = (power - 2 * gain).sum() / scale
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    table = np.array(course).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
+    """Average the mean images over the runs of each participant, (S, X, Y, Z)."""
+    images: dict[str, list[np.ndarray]] = {}
+    for run in data.runs:
+        images.setdefault(run.run.participant, []).append(run.mean)
+    return torch.from_numpy(np.stack([np.mean(images[p], axis=0) for p in participants])).float()
+
+
+def _fit_differences(response: Response, statistics: ResponseStatistics, mask: Tensor) -> None:
+    """Estimate how coefficients differ between participants beyond chance."""
+    if not len(response.differences):
+        return
+    onto_maps = np.linalg.pinv(response.maps[..., mask].flatten(1).double().numpy())  # D J
+    mean = response.coefficients.flatten(0, 1).double().numpy()  # K J
+    halves = []
+    for moments, products in zip(statistics.moments, statistics.products, strict=True):
+        rest = [p @ onto_maps - m @ mean for m, p in zip(moments, products, strict=True)]
+        own = [_own_fit(m, r)[0::2] for m, r in zip(moments, rest, strict=True)]  # V J
+        halves.append(np.stack(own))
+    first, second = torch.from_numpy(np.stack(halves)).unbind(1)  # S V J
+    group = torch.arange(first.shape[2]).expand(first.shape[1:])
+    components = individual_components(first, second, group, len(response.differences))
+    response.differences.copy_(components)
+
+
+def _own_fit(moments: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Fit one participant's coefficients to XᵀZ by ridge regression."""
+    ridge = OWN_RIDGE * max(moments.diagonal().mean(), 1e-12) * np.eye(len(moments))
+    return np.linalg.solve(moments + ridge, rest)
+
+
+def own_responses(
+    response: Response, statistics: ResponseStatistics, data: TrainingData
+) -> dict[str, np.ndarray]:
+    """Estimate each training participant's own response, shrunk towards the model's prediction.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (K, D)
+        float32 coefficients of the regressors, by participant.
+    """
+    mask = data.latent_mask
+    coefficients = response.coefficients.flatten(0, 1)  # K J
+    means = _mean_images(statistics.participants, data)
+    predicted, fits = [], []
+    for s in range(len(statistics.participants)):
+        with torch.no_grad():
+            maps = response.maps_of(means[s])[..., mask].flatten(1)
+        prediction = (coefficients @ maps).double().numpy()
+        halves = [
+            _own_fit(moments, products - moments @ prediction).astype(np.float32)
+            for moments, products in zip(statistics.moments[s], statistics.products[s], strict=True)
+        ]
+        predicted.append(prediction.astype(np.float32))
+        fits.append(np.stack(halves))
+    agreement = sum(np.vdot(f[0], f[1]) for f in fits)
+    size = sum(np.square(f.mean(0)).sum() for f in fits)
+    share = float(np.clip(agreement / max(size, 1e-12), 0, 1))
+    log.info("%.2f of the variance of participants' own responses is reliable", share)
+    return {
+        label: prediction + share * fit.mean(0)
+        for label, prediction, fit in zip(statistics.participants, predicted, fits, strict=True)
+    }

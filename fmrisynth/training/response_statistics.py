@@ -1,0 +1,133 @@
+"""Reduce the training runs to what a linear response model needs: sufficient statistics.
+
+The squared error of a response β over all frames of a participant is, up to a constant,
+tr (β − β̂)ᵀ XᵀV⁻¹X (β − β̂): XᵀV⁻¹X and XᵀV⁻¹Z hold all that the frames say of β.
+
+Legend: N frames, K regressors (V trial types × HRF and derivative), C channels, P latent voxels
+of the brain, D = C·P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from scipy.linalg import toeplitz
+from tqdm import tqdm
+
+from fmrisynth.model.individual_differences import split_halves
+from fmrisynth.model.noise.autocovariance import extended_autocovariance, shrink_autocovariance
+from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.windows import LatentRuns
+
+__all__ = ["ResponseStatistics", "collect_statistics", "residual_autocovariance"]
+
+ORDER = 8  # lags of the residuals' autocovariance
+
+
+@dataclass(frozen=True)
+class ResponseStatistics:
+    """Hold the sufficient statistics of every training participant.
+
+    Attributes
+    ----------
+    participants : tuple of str
+        Labels, sorted.
+    moments : ndarray of shape (S, 2, K, K)
+        XᵀV⁻¹X / level² of S participants, in either half of the participant's data.
+    products : ndarray of shape (S, 2, K, D), float32
+        XᵀV⁻¹Z / level², memory-mapped.
+    """
+
+    participants: tuple[str, ...]
+    moments: np.ndarray
+    products: np.ndarray
+
+    def total(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Add up the statistics of some participants, (K, K) and (K, D) float64."""
+        products = np.zeros(self.products.shape[2:])
+        for index in chosen:
+            products += self.products[index].sum(0, dtype=np.float64)
+        return self.moments[list(chosen)].sum((0, 1)), products
+
+
+def residual_autocovariance(runs: LatentRuns, seed: int) -> np.ndarray:
+    """Estimate the autocovariance of what the GLM leaves, pooled over latents, (ORDER + 1,)."""
+    lags = np.zeros(ORDER + 1)
+    for index in sample_runs(len(runs), seed):
+        z = runs.standardised(index)
+        rest = least_squares(runs.regressors(index), z)[0]
+        lags += [np.vdot(rest[lag:], rest[: len(rest) - lag]) for lag in range(ORDER + 1)]
+    return shrink_autocovariance(lags / lags[0])
+
+
+def collect_statistics(
+    runs: LatentRuns, data: TrainingData, seed: int, path: Path
+) -> ResponseStatistics:
+    """Pass once over the training runs.
+
+    Parameters
+    ----------
+    runs : LatentRuns
+        Standardised latents with their noise levels.
+    data : TrainingData
+        Participants of the runs.
+    seed : int
+        Seed of the choice of runs that the autocovariance is estimated from.
+    path : pathlib.Path
+        File of the memory-mapped products.
+    """
+    lags = residual_autocovariance(runs, seed)
+
+    @lru_cache(maxsize=4)
+    def whitener(n_frames: int) -> np.ndarray:
+        covariance = toeplitz(extended_autocovariance(lags, n_frames))
+        return np.linalg.inv(np.linalg.cholesky(covariance))
+
+    labels = tuple(sorted(set(data.participants)))
+    n_regressors = 2 * len(data.vocabulary.trial_types)
+    shape = (len(labels), 2, n_regressors, n_regressors)
+    moments = np.zeros(shape)
+    size = runs.n_values
+    products = open_memmap(path, "w+", np.float32, (len(labels), 2, n_regressors, size))
+    parts = _halves(data)
+    for index in tqdm(range(len(runs)), desc="Responses", unit="run"):
+        who = labels.index(data.participants[index])
+        white = whitener(len(runs.latents[index]))
+        weight = float(np.mean(np.square(runs.levels[index].numpy()[runs.mask.numpy()])))
+        x = white @ runs.regressors(index)
+        z = white @ runs.standardised(index)
+        for half, frames in parts[index]:
+            chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
+            moments[who, half] += x[chosen].T @ x[chosen] / weight
+            products[who, half] += (x[chosen].T @ z[chosen] / weight).astype(np.float32)
+    return ResponseStatistics(labels, moments, products)
+
+
+def _halves(data: TrainingData) -> list[list[tuple[int, int | None]]]:
+    """Assign each run to a half of its participant's data, or its frames to both halves.
+
+    Runs of one task alternate; the only run of a task is cut in two.
+
+    Returns
+    -------
+    list of list of (half, part)
+        Part of the run's frames: 0 or 1, or None for all.
+    """
+    runs: dict[tuple[str, str], list[int]] = {}
+    for index, run in enumerate(data.runs):
+        runs.setdefault((run.run.participant, run.run.task), []).append(index)
+    parts: list[list[tuple[int, int | None]]] = [[] for _ in data.runs]
+    for indices in runs.values():
+        if len(indices) == 1:
+            parts[indices[0]] = [(0, 0), (1, 1)]
+            continue
+        for half, chosen in enumerate(split_halves(indices)):
+            for index in chosen:
+                parts[index] = [(half, None)]
+    return parts

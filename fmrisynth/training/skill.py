@@ -1,0 +1,232 @@
+"""Measure what each part of a model adds to the prediction of participants it has not seen.
+
+A loss curve does not show whether a network has learned anything of use: its target is noise of
+a hundred times the variance. Here every part is judged on the same noisy windows (paired), so
+that a ten-thousandth of the loss can be told from nothing. With u = x_0 / level the latents of a
+run, R the response model's mean and ε of the noise model,
+
+    u_θ = cos θ · u + sin θ · ε,  v = cos θ · ε − sin θ · u,
+
+a model that believes in a mean m and a noise level s predicts, for noise of covariance s²·C,
+
+    v̂ = −sin θ · m + k · (u_θ − cos θ · m),  k = cos θ sin θ (1 − s²) / (s² cos²θ + sin²θ).
+
+"nothing" believes in m = 0 and in the level of a typical run, s = 1 / level.
+
+Legend: B windows, T frames, C latent channels, x y z latent grid, A angles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+from tqdm import tqdm
+
+from fmrisynth.model.denoiser.conditioning import Condition, collate
+from fmrisynth.model.denoiser.denoiser import GATE_BANDS, Denoiser
+from fmrisynth.model.noise.protocol import NoiseModel
+from fmrisynth.model.skill import Skill
+from fmrisynth.training.loop import step_generator
+from fmrisynth.training.windows import LatentRuns, Windows
+
+__all__ = ["ANGLES", "ValidationWindows", "measure_skill", "support", "validation_gain"]
+
+ANGLES = (0.25, 0.6, 0.95, 1.3, math.pi / 2)
+WINDOWS_PER_PARTICIPANT = 24
+TOGETHER = 8  # windows in one pass of the network
+VALIDATION_STREAM, SKILL_STREAM = 2**31 - 1, 2**31 - 2  # of random numbers, apart from steps
+
+
+Batch = tuple[Tensor, Tensor, Condition, list[tuple[int, int]]]
+
+
+class ValidationWindows:
+    """Draw the same windows and noise at every call, participant by participant.
+
+    Parameters
+    ----------
+    runs : LatentRuns
+        Runs of participants that the network does not learn from.
+    noise : NoiseModel
+        The diffusion's noise, on the CPU.
+    length : int
+        Frames T.
+    seed : int
+        Seed of the choice of windows and of the noise.
+    """
+
+    def __init__(self, runs: LatentRuns, noise: NoiseModel, length: int, seed: int) -> None:
+        self.runs, self.noise, self.length, self.seed = runs, noise, length, seed
+        self.participants = sorted(set(runs.participants))
+
+    def batches(
+        self, number: int
+    ) -> Iterator[Batch]:
+        """Yield x_0, ε, conditions, and (run, first frame) of one participant's windows."""
+        runs = self.runs.of([self.participants[number]])
+        windows = Windows(runs, self.length, onset_share=0.5)
+        for first in range(0, WINDOWS_PER_PARTICIPANT, TOGETHER):
+            latents, noises, conditions, places = [], [], [], []
+            for index in range(first, first + TOGETHER):
+                generator = step_generator(self.seed, VALIDATION_STREAM - number, index)
+                run, start = windows.choose(generator)
+                latents.append(runs.noise(run, start, self.length))
+                conditions.append(runs.conditions[run].window(start, self.length))
+                places.append((run, start))
+                participant = int(torch.randint(2**62, (), generator=generator))
+                noises.append(self.noise.sample_window(self.length, generator, participant))
+            yield torch.stack(latents), torch.stack(noises), collate(conditions), places
+
+
+def _mean_square(values: Tensor, mask: Tensor) -> float:
+    """Average the square over everything inside the brain."""
+    return float(values.square()[..., mask].mean())
+
+
+@torch.no_grad()
+def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
+    """Find the share of the velocity that validation participants support, band by band.
+
+    The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. From <v, v̂> its standard error over
+    participants is taken away (over windows, where there are fewer than three participants),
+    so that what may be chance counts for nothing.
+
+    Returns
+    -------
+    Tensor of shape (GATE_BANDS,)
+        In [0, 1].
+    """
+    device, width = denoiser.mask.device, math.pi / 2 / GATE_BANDS
+    gate, before = torch.zeros(GATE_BANDS), denoiser.gate.clone()
+    denoiser.gate.fill_(1.0)
+    bands: list[list[tuple[int, float, float]]] = [[] for _ in range(GATE_BANDS)]
+    for number in range(len(validation.participants)):
+        for latents, noise, condition, _ in validation.batches(number):
+            x, e, c = latents.to(device), noise.to(device), condition.to(device)
+            encoded = denoiser.encode(c)
+            for band in range(GATE_BANDS):
+                theta = torch.full((len(x),), (band + 0.5) * width, device=device)
+                cos, sin = math.cos(float(theta[0])), math.sin(float(theta[0]))
+                noisy = cos * x + sin * e
+                out = denoiser.as_velocity(noisy, theta, denoiser.predict(noisy, theta, encoded))
+                target = cos * e - sin * x
+                products = (target * out * denoiser.mask).flatten(1).sum(1)
+                powers = out.square().flatten(1).sum(1)
+                bands[band] += [
+                    (number, float(p), float(q)) for p, q in zip(products, powers, strict=True)
+                ]
+    for band, rows in enumerate(bands):
+        table = np.array(rows)
+        groups = table[:, 0] if len(validation.participants) > 2 else np.arange(len(table))
+        means = np.array([table[groups == g, 1].mean() for g in np.unique(groups)])
+        power = table[:, 2].mean()
+        error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
+        if power > 0:
+            gate[band] = float(np.clip((means.mean() - error) / power, 0, 1))
+    denoiser.gate.copy_(before)
+    return gate.to(device)
+
+
+@torch.no_grad()
+def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
+    """Average over the angles the loss that the network takes away, each with its best gate."""
+    device, total = denoiser.mask.device, 0.0
+    sums = np.zeros((len(ANGLES), 2))
+    for number in range(len(validation.participants)):
+        for latents, noise, condition, _ in validation.batches(number):
+            x, e, c = latents.to(device), noise.to(device), condition.to(device)
+            encoded = denoiser.encode(c)
+            for row, angle in enumerate(ANGLES):
+                theta = torch.full((len(x),), angle, device=device)
+                noisy = math.cos(angle) * x + math.sin(angle) * e
+                out = denoiser.as_velocity(noisy, theta, denoiser.predict(noisy, theta, encoded))
+                target = math.cos(angle) * e - math.sin(angle) * x
+                sums[row] += [
+                    float((target * out)[..., denoiser.mask].mean()),
+                    float(out.square()[..., denoiser.mask].mean()),
+                ]
+    for product, power in sums:
+        share = min(max(product / max(power, 1e-12), 0.0), 1.0)
+        total += 2 * share * product - share**2 * power
+    return total / len(ANGLES) / max(1, len(validation.participants))
+
+
+@torch.no_grad()
+def measure_skill(
+    denoiser: Denoiser, windows: ValidationWindows, means: Sequence[Tensor], title: str = "Skill"
+) -> list[Skill]:
+    """Measure the gain of noise level, response model and network on unseen participants.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        With its gate.
+    windows : ValidationWindows
+        Of those participants; their `runs` hold no responses, which nobody knows of them.
+    means : sequence of Tensor of shape (N, C, x, y, z)
+        The response model's prediction for each run, in units of the standardised latents.
+    title : str
+        Name of the progress bar.
+
+    Returns
+    -------
+    list of Skill
+        By angle and part; of the network over noise level and response, of these over nothing.
+    """
+    mask, device = denoiser.mask, denoiser.mask.device
+    index_of: dict[str, list[int]] = {label: [] for label in windows.participants}
+    for index, label in enumerate(windows.runs.participants):
+        index_of[label].append(index)
+    losses = np.zeros((len(windows.participants), len(ANGLES), 5))
+    for number, label in enumerate(tqdm(windows.participants, desc=title, unit="participant")):
+        count = 0
+        for latents, noise, condition, places in windows.batches(number):
+            level = torch.stack([windows.runs.levels[index_of[label][r]] for r, _ in places])
+            level = level[:, None, None].to(device)
+            mean = (
+                torch.stack(
+                    [means[index_of[label][r]][s : s + windows.length] for r, s in places]
+                ).to(device)
+                / level
+            )
+            u, e = latents.to(device), noise.to(device)
+            encoded = denoiser.encode(condition.to(device))
+            for row, angle in enumerate(ANGLES):
+                cos, sin = math.cos(angle), math.sin(angle)
+                noisy, target = cos * u + sin * e, cos * e - sin * u
+                spread = level**-2
+                k = cos * sin * (1 - spread) / (spread * cos**2 + sin**2)
+                theta = torch.full((len(u),), angle, device=device)
+                residual = noisy - cos * mean
+                network = denoiser.as_velocity(
+                    residual, theta, denoiser.predict(residual, theta, encoded)
+                )
+                zero = torch.zeros_like(u)
+                predictions = (
+                    k * noisy, zero, -sin * mean + k * residual, -sin * mean,
+                    -sin * mean + network,
+                )  # fmt: skip
+                losses[number, row] += [_mean_square(target - p, mask) for p in predictions]
+            count += 1
+        losses[number] /= max(count, 1)
+    parts = (("noise level", 0, 1), ("response", 0, 2), ("noise level + response", 0, 3),
+             ("backbone", 3, 4))  # fmt: skip
+    return [
+        _skill(angle, part, losses[:, row, base] - losses[:, row, column])
+        for row, angle in enumerate(ANGLES)
+        for part, base, column in parts
+    ]
+
+
+def _skill(theta: float, part: str, gains: np.ndarray) -> Skill:
+    """Average the participants' gains, with a t-interval."""
+    mean, half = float(gains.mean()), math.nan
+    if len(gains) > 1:
+        quantile = float(student.ppf(0.975, len(gains) - 1))
+        half = quantile * float(gains.std(ddof=1)) / len(gains) ** 0.5
+    return Skill(theta, part, mean, mean - half, mean + half)
