@@ -218,7 +218,11 @@ class DiffusionLearner:
         shown = self.fabric.all_reduce(loss, reduce_op="mean")
         assert isinstance(shown, Tensor)
         assert norm is not None  # it is for clipping by value
-        losses: dict[str, float | Tensor] = {"loss": shown, "gradient_norm": norm, "learning_rate": rate}
+        losses: dict[str, float | Tensor] = {
+            "loss": shown,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+        }
         if self.validation is None:
             return losses
         if progress >= self.regression_share and int(progress * CHECKS) > self._checked:

@@ -64,9 +64,7 @@ class ValidationWindows:
         self.runs, self.noise, self.length, self.seed = runs, noise, length, seed
         self.participants = sorted(set(runs.participants))
 
-    def batches(
-        self, number: int
-    ) -> Iterator[Batch]:
+    def batches(self, number: int) -> Iterator[Batch]:
         """Yield x_0, ε, conditions, and (run, first frame) of one participant's windows."""
         runs = self.runs.of([self.participants[number]])
         windows = Windows(runs, self.length, onset_share=0.5)
