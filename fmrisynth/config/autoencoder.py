@@ -42,11 +42,17 @@ class VQGANConfig:
         Whether a linear encoder and decoder are added to the convolutional ones. They start
         as the principal components of the data (`VQGAN.set_linear_path`), and
         the network learns the remainder. False in the network of Kim et al.
+    convolutional : bool
+        Whether there are convolutional encoder and decoder at all. False leaves the linear
+        path, fitted to the data in one pass: principal components of blocks of voxels.
     quantizer : {"ema", "gradient", "none"}
         How the codebook learns: ``ema`` by a moving average of the latents assigned to each
         code, ``gradient`` by gradient descent; ``none`` leaves the codebook out.
     commitment_weight : float
         Weight of the loss term that keeps latents near their codes.
+    decode_codes : bool
+        Whether latents are replaced by their codes before they are decoded, as a decoder
+        that was trained on codes alone needs it.
     """
 
     in_channels: int = 1
@@ -59,8 +65,10 @@ class VQGANConfig:
     norm_groups: int = 32
     patch: int = 1
     linear_path: bool = False
+    convolutional: bool = True
     quantizer: Literal["ema", "gradient", "none"] = "ema"
     commitment_weight: float = 0.25
+    decode_codes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))  # JSON gives a list
@@ -71,6 +79,14 @@ class VQGANConfig:
             )
         if self.quantizer not in ("ema", "gradient", "none"):
             raise UsageError(f"quantizer={self.quantizer!r}; expected 'ema', 'gradient' or 'none'.")
+        if not self.convolutional and not (self.linear_path and self.quantizer == "none"):
+            raise UsageError(
+                f"convolutional=false with linear_path={self.linear_path} and "
+                f"quantizer={self.quantizer!r}; expected linear_path=true and quantizer=none: "
+                "principal components are all there is."
+            )
+        if self.decode_codes and self.quantizer == "none":
+            raise UsageError("decode_codes=true with quantizer=none; expected a codebook.")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -9,6 +9,8 @@ agree with the paper's within 1 %, with either method.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
 from fmrisynth.config.codec import override
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, DiffusionTraining
@@ -17,20 +19,20 @@ from fmrisynth.errors import UsageError
 
 __all__ = ["PAPER_METHOD", "PRESETS", "SIZES", "preset_notice", "read_preset", "with_paper_method"]
 
+# principal components of blocks: with a demonstration's steps, convolutions add .0005 to the
+# explained variance of .555
+BLOCKS = VQGANConfig(
+    latent_channels=4,
+    multipliers=(1,),
+    patch=4,
+    linear_path=True,
+    convolutional=False,
+    quantizer="none",
+)
+
 DEMO = ModelConfig(
-    autoencoder=VQGANConfig(
-        latent_channels=4,
-        codebook_size=512,
-        base_width=16,
-        multipliers=(1, 2),
-        norm_groups=8,
-        patch=2,
-        linear_path=True,
-    ),
-    autoencoder_training=AutoencoderTraining(
-        batch_size=4, learning_rate=5e-3, adversarial=AdversarialConfig(weight=0.0)
-    ),
-    autoencoder_steps=300,
+    autoencoder=BLOCKS,
+    autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
     denoiser=DenoiserConfig(backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2))),
     diffusion_training=DiffusionTraining(batch_size=16),
     diffusion_steps=240,
@@ -38,13 +40,8 @@ DEMO = ModelConfig(
 
 # about 11M parameters: the form of `demo`, for hours on a workstation
 SMALL = ModelConfig(
-    autoencoder=VQGANConfig(
-        codebook_size=2048, base_width=32, multipliers=(1, 2), patch=2, linear_path=True
-    ),
-    autoencoder_training=AutoencoderTraining(
-        batch_size=16, learning_rate=2e-3, adversarial=AdversarialConfig(weight=0.0)
-    ),
-    autoencoder_steps=3000,
+    autoencoder=replace(BLOCKS, latent_channels=8),
+    autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
     denoiser=DenoiserConfig(backbone=BackboneConfig(widths=(128, 320), blocks=(1, 2))),
     diffusion_training=DiffusionTraining(learning_rate=5e-4, ema_decay=0.999),
     diffusion_steps=10_000,
@@ -68,6 +65,7 @@ PAPER_METHOD: dict[str, str] = {
     "preprocess.normalisation": "volume",
     "autoencoder_training.reconstruction": "l1",
     "autoencoder_training.quantise_share": "1",
+    "autoencoder.decode_codes": "true",
     "denoiser.prediction": "epsilon",
     "denoiser.noise": "white",
     "denoiser.schedule.kind": "scaled_linear",

@@ -66,7 +66,7 @@ def decode_run(autoencoder: VQGAN, latents: Tensor, scale: float) -> np.ndarray:
     """
     device = next(autoencoder.parameters()).device
     pieces = [
-        autoencoder.decode(piece.to(device))[:, 0].float().cpu()
+        autoencoder.decode(autoencoder.codes(piece.to(device)))[:, 0].float().cpu()
         for piece in latents.split(VOLUMES_AT_ONCE)
     ]
     return torch.cat(pieces).numpy() * np.float32(scale)

@@ -30,6 +30,7 @@ from fmrisynth.training.prepare import TrainingData
 
 __all__ = ["AutoencoderLearner", "Volumes", "fit_autoencoder", "principal_blocks"]
 
+LINEAR_VOLUMES = 256  # that principal components of blocks are computed from
 STARTING_VOLUMES = 32  # from which the codebook and the linear path are started
 CANDIDATES = 64  # latent vectors of each volume that dead codes may be put on
 
@@ -71,11 +72,14 @@ def fit_autoencoder(
     VQGAN
         With averaged weights, on the device.
     """
+    volumes = Frames([*data.runs], data.scale)
+    if not plan.config.autoencoder.convolutional:
+        return _fit_linear(plan.config.autoencoder, volumes, data)
     learner = AutoencoderLearner(
         fabric,
         plan.config.autoencoder,
         plan.config.autoencoder_training,
-        Frames([*data.runs], data.scale),
+        volumes,
         data.grid.mask,
         seed=plan.seed,
         initial_state=initial_state,
@@ -84,6 +88,18 @@ def fit_autoencoder(
         learner, plan.autoencoder_budget, fabric=fabric, directory=folder, title="Autoencoder"
     )
     return learner.averaged
+
+
+def _fit_linear(config: VQGANConfig, volumes: Volumes, data: TrainingData) -> VQGAN:
+    """Fit the autoencoder without convolutions: the principal components of blocks."""
+    net = VQGAN(config)
+    count = min(len(volumes), LINEAR_VOLUMES)
+    spread = np.linspace(0, len(volumes) - 1, count).astype(int)
+    x = torch.from_numpy(volumes.frames(spread))[:, None]
+    net.set_linear_path(
+        *principal_blocks(x, data.latent_mask, config.factor, config.latent_channels)
+    )
+    return channels_last(net).eval().requires_grad_(False)
 
 
 def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ Legend: B batch, C channels, X Y Z voxels, x y z latent voxels.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -194,8 +194,9 @@ class VQGAN(nn.Module):
         super().__init__()
         self.config = config
         channels, block = config.latent_channels, config.in_channels * config.factor**3
-        self.encoder = Encoder(config)
-        self.quant_conv = _conv(channels, channels, kernel=1)
+        if config.convolutional:
+            self.encoder = Encoder(config)
+            self.quant_conv = _conv(channels, channels, kernel=1)
         if config.quantizer != "none":
             self.quantize = VectorQuantizer(
                 config.codebook_size,
@@ -203,11 +204,14 @@ class VQGAN(nn.Module):
                 commitment_weight=config.commitment_weight,
                 learn_by_gradient=config.quantizer == "gradient",
             )
-        self.post_quant_conv = _conv(channels, channels, kernel=1)
-        self.decoder = Decoder(config)
+        if config.convolutional:
+            self.post_quant_conv = _conv(channels, channels, kernel=1)
+            self.decoder = Decoder(config)
         if config.linear_path:
-            self.linear_encoder = nn.Conv3d(block, channels, 3, padding=1, bias=False)
-            self.linear_decoder = nn.Conv3d(channels, block, 3, padding=1, bias=False)
+            kernel = 3 if config.convolutional else 1
+            shape: dict[str, Any] = {"padding": kernel // 2, "bias": False}
+            self.linear_encoder = nn.Conv3d(block, channels, kernel, **shape)
+            self.linear_decoder = nn.Conv3d(channels, block, kernel, **shape)
 
     @torch.no_grad()
     def set_linear_path(self, components: Tensor, scale: Tensor) -> None:
@@ -228,7 +232,10 @@ class VQGAN(nn.Module):
             (self.linear_decoder, (components * scale[:, None]).T),
         ):
             conv.weight.zero_()
-            conv.weight[:, :, 1, 1, 1] = weight
+            middle = conv.kernel_size[0] // 2
+            conv.weight[:, :, middle, middle, middle] = weight
+        if not self.config.convolutional:
+            return
         for conv in (self.encoder.conv_out, self.decoder.conv_out):
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(cast(Tensor, conv.bias))
@@ -256,14 +263,26 @@ class VQGAN(nn.Module):
             raise ValueError(
                 f"Volume {tuple(x.shape[2:])} is no multiple of {factor} on each axis."
             )
-        z = self.quant_conv(self.encoder(fold(x, self.config.patch)))
+        if not self.config.convolutional:
+            linear: Tensor = self.linear_encoder(fold(x, factor))
+            return linear
+        z: Tensor = self.quant_conv(self.encoder(fold(x, self.config.patch)))
         if self.config.linear_path:
             z = z + self.linear_encoder(fold(x, factor))
         return z
 
+    def codes(self, z: Tensor) -> Tensor:
+        """Replace latents by their codes, where the decoder expects codes alone."""
+        if not self.config.decode_codes:
+            return z
+        quantised: Tensor = self.quantize(z, None).z_q
+        return quantised
+
     def decode(self, z: Tensor) -> Tensor:
         """Decode continuous or quantised latents, (B, C, x, y, z) → (B, 1, X, Y, Z)."""
         z = z.contiguous(memory_format=torch.channels_last_3d)
+        if not self.config.convolutional:
+            return unfold(self.linear_decoder(z), self.config.factor)
         x = unfold(self.decoder(self.post_quant_conv(z)), self.config.patch)
         if self.config.linear_path:
             x = x + unfold(self.linear_decoder(z), self.config.factor)
