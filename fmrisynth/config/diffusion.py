@@ -177,7 +177,7 @@ class ResponseConfig:
     kind: str = "network"
     rank: int = 16
     width: int = 16
-    steps: int = 200
+    steps: int = 120
     participant_rank: int = 16
 
     def __post_init__(self) -> None:

@@ -99,7 +99,8 @@ def _fit_linear(config: VQGANConfig, volumes: Volumes, data: TrainingData) -> VQ
     net.set_linear_path(
         *principal_blocks(x, data.latent_mask, config.factor, config.latent_channels)
     )
-    return channels_last(net).eval().requires_grad_(False)
+    channels_last(net)
+    return net.eval().requires_grad_(False)
 
 
 def principal_blocks(x: Tensor, inside: Tensor, factor: int, count: int) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["fit_response", "own_responses"]
 
-FOLDS = 8  # of the participants left out together
+FOLDS = 4  # of the participants left out together
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
 OWN_RIDGE = 1e-1  # the same, for the fit of one participant
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences

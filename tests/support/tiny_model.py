@@ -1,4 +1,4 @@
-"""Build a small seeded model without training, whose evoked maps are known."""
+"""Build a small seeded model without training, whose responses are known."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import Bold
 from fmrisynth.config.autoencoder import VQGANConfig
-from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, ResponseConfig
 from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, Vocabulary, collate
-from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.response import Response
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
 
@@ -35,7 +35,9 @@ VOCABULARY = Vocabulary(
     10,
 )
 BACKBONE = BackboneConfig(widths=(8, 16), blocks=(1, 1), condition_width=16, head_width=8)
-DENOISER = DenoiserConfig(n_frames=N_FRAMES, backbone=BACKBONE, evoked=EvokedConfig(rank=4))
+DENOISER = DenoiserConfig(n_frames=N_FRAMES, backbone=BACKBONE)
+RESPONSE = ResponseConfig(rank=4, width=4)
+NO_RESPONSE = replace(RESPONSE, kind="none")
 PEAK = 2.0  # % signal change of each condition where it is active
 
 
@@ -135,11 +137,16 @@ def smooth_fields(mask: torch.Tensor, count: int, length: int, lag1: float = 0.6
     return fields
 
 
-def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) -> Model:
-    """A whole model: means of 2³ blocks as latents, evoked maps as `regions` says.
+def make_model(
+    denoiser: DenoiserConfig = DENOISER,
+    response: ResponseConfig = RESPONSE,
+    *,
+    wildness: float = 0.0,
+) -> Model:
+    """A whole model: means of 2³ blocks as latents, responses as `regions` says.
 
     `wildness` is how far the backbone's weights are moved from their start, at
-    which it predicts nothing but the evoked mean.
+    which it predicts nothing.
     """
     torch.manual_seed(0)
     config = ModelConfig(
@@ -154,6 +161,7 @@ def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) ->
             quantizer="none",
         ),
         denoiser=denoiser,
+        response=response,
         sampling=SamplingConfig(sampler="euler", steps=6, stride=4),
     )
     info = ModelInfo(config, VOCABULARY, Split(("01", "02"), ("03",)), 1.0, None, {"seed": 0})
@@ -161,26 +169,24 @@ def make_model(denoiser: DenoiserConfig = DENOISER, *, wildness: float = 0.0) ->
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
     # an empty basis: no drift was removed from these fields
     model.noise.fit(smooth_fields(model.latent_space.mask, 4, 40), np.zeros((40, 0)))
-    _set_evoked(model.denoiser)
+    if model.response.present:
+        set_responses(model.response)
     if wildness:
         perturb(model.denoiser.backbone, wildness)
     inside = torch.from_numpy(ball())
+    model.noise_level.typical_sd[inside] = 1.0
     model.decoder_noise.decoded_sd[inside] = 1.0
     model.decoder_noise.error_sd[inside] = 0.2
     return model
 
 
-@torch.no_grad()
-def _set_evoked(denoiser: Denoiser) -> None:
+def set_responses(response: Response) -> None:
     """One map per trial type, its response without the derivative."""
-    if denoiser.evoked is None:
-        return
-    denoiser.evoked.maps.zero_()
-    denoiser.evoked.coefficients.zero_()
+    response.maps.zero_()
+    response.coefficients.zero_()
     for index, (_, name) in enumerate(VOCABULARY.trial_types):
-        denoiser.evoked.maps[index, 0] = torch.from_numpy(regions()[name]).float()
-        # the maps are divided by the square root of their number
-        denoiser.evoked.coefficients[index, 0, index] = PEAK * len(denoiser.evoked.maps) ** 0.5
+        response.maps[index, 0] = torch.from_numpy(regions()[name]).float()
+        response.coefficients[index, 0, index] = PEAK
 
 
 def with_backbone(**changes: Any) -> DenoiserConfig:

@@ -8,8 +8,11 @@ import torch
 from support.tiny_model import (
     DENOISER,
     HIGH_PASS,
+    LATENT,
     N_FRAMES,
+    NO_RESPONSE,
     PEAK,
+    RESPONSE,
     SHAPE,
     VOCABULARY,
     affine_of,
@@ -25,7 +28,6 @@ from support.tiny_model import (
 )
 
 from fmrisynth.bids.images import Bold
-from fmrisynth.config.diffusion import EvokedConfig
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import ModelError
 from fmrisynth.model.noise.protocol import NoiseModel
@@ -36,7 +38,7 @@ from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_s
 from fmrisynth.synthesis.windows import window_starts
 
 EVENTS = blocks("hand", "foot", "hand")
-NO_EVOKED = replace(DENOISER, evoked=EvokedConfig(enabled=False))
+LEVEL = torch.ones(LATENT)  # as noisy as a typical run
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +52,23 @@ def wild():
     return make_model(wildness=0.1)
 
 
-def synthesise(model, events=EVENTS, *, seed=1, n_volumes=40, bold=None, sampling=None, **run):
+def synthesise(
+    model,
+    events=EVENTS,
+    *,
+    seed=1,
+    n_volumes=40,
+    bold=None,
+    sampling=None,
+    noise_sd=None,
+    **run,
+):
     bold = make_bold(n_volumes) if bold is None else bold
     run = make_run(n_volumes=bold.data.shape[3], t_r=bold.t_r, **run)
     maker = Synthesiser(model, sampling or model.info.config.sampling)
-    return maker.synthesise(run, bold, events, seed, participant=0)
+    carrier, _ = split(bold, HIGH_PASS)
+    noise_sd = carrier.noise_sd if noise_sd is None else noise_sd
+    return maker.synthesise(run, carrier, noise_sd, events, seed, participant=0), carrier
 
 
 def percent(made, carrier):
@@ -234,8 +248,8 @@ class Autoregressive(NoiseModel):
         return self.sample_run(n_frames, 2.0, generator)
 
 
-def slow_model(evoked, signal, noise):
-    model = make_model(replace(DENOISER if evoked else NO_EVOKED, noise="white"))
+def slow_model(responds, signal, noise):
+    model = make_model(replace(DENOISER, noise="white"), RESPONSE if responds else NO_RESPONSE)
     model.denoiser.backbone = ExactGaussian(signal, noise)
     model.noise = Autoregressive(model.latent_space.mask, noise)
     return model
@@ -251,7 +265,9 @@ def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
     model = make_model(replace(DENOISER, noise=noise, noise_modes=4))
     condition = run_condition(EVENTS, n_volumes=80)
     generator = torch.Generator().manual_seed(0)
-    latents = sample_latents(model, condition, SamplingConfig(steps=4, stride=4), generator, 0)
+    latents = sample_latents(
+        model, condition, LEVEL, SamplingConfig(steps=4, stride=4), generator, 0
+    )
     basis = torch.from_numpy(removed_basis(80, condition.t_r, HIGH_PASS)).float()
     drift = basis.T @ latents[..., model.latent_space.mask].flatten(1)
     assert (float(drift.abs().mean()) < 1e-3) == free
@@ -261,7 +277,7 @@ def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
 def test_runs_of_a_participant_share_its_response():
     """Two runs of one participant and one of another, each with its own noise."""
     model = make_model(DENOISER)
-    differences = model.denoiser.evoked.differences  # components Q, trial types V, maps J
+    differences = model.response.differences  # components Q, trial types V, maps J
     differences.normal_(0, PEAK / 2, generator=torch.Generator().manual_seed(0))
     sampling = SamplingConfig(steps=4, stride=4)
     condition = run_condition(blocks("hand", "hand", "hand"), n_volumes=60)
@@ -269,7 +285,7 @@ def test_runs_of_a_participant_share_its_response():
 
     def effect(seed, participant):
         latents = sample_latents(
-            model, condition, sampling, torch.Generator().manual_seed(seed), participant
+            model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), participant
         )
         series = latents[:, 0].flatten(1).numpy()
         return (course @ series) / (course @ course)
@@ -284,10 +300,10 @@ def test_runs_of_a_participant_share_its_response():
 @torch.no_grad()
 @AUTOCORRELATIONS
 @pytest.mark.parametrize("stride", [2, 4])
-@pytest.mark.parametrize("evoked", [True, False])
-def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
+@pytest.mark.parametrize("responds", [True, False])
+def test_a_run_of_three_windows_has_no_seams(responds, stride, signal, noise):
     """Frame-to-frame differences at window joints lie within the spread of the others."""
-    model = slow_model(evoked, signal, noise)
+    model = slow_model(responds, signal, noise)
     n_volumes, sampling = 3 * N_FRAMES, SamplingConfig(steps=15, stride=stride)
     at_joints = joints(n_volumes, stride)
     condition = run_condition(EVENTS, n_volumes=n_volumes)
@@ -295,8 +311,8 @@ def test_a_run_of_three_windows_has_no_seams(evoked, stride, signal, noise):
     found, cut = [], []
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        found.append(differences(sample_latents(model, condition, sampling, generator, 0)))
-        pieces = [sample_latents(model, alone, sampling, generator, 0) for _ in range(3)]
+        found.append(differences(sample_latents(model, condition, LEVEL, sampling, generator, 0)))
+        pieces = [sample_latents(model, alone, LEVEL, sampling, generator, 0) for _ in range(3)]
         cut.append(differences(torch.cat(pieces)))
     for row in found:
         others = row[~at_joints]
@@ -318,7 +334,7 @@ def test_a_long_run_has_the_variance_and_autocorrelation_of_its_windows(stride, 
     condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)
     drawn = torch.stack(
         [
-            sample_latents(model, condition, sampling, torch.Generator().manual_seed(seed), 0)
+            sample_latents(model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), 0)
             for seed in range(8)
         ]
     )[..., model.latent_space.mask][:, :, 0]  # draws, frames, voxels
@@ -404,8 +420,8 @@ def test_every_sampler_gives_the_response(model, name):
 
 
 def test_the_backbone_alone_responds_to_events():
-    """Without the pathway other events change a run, as far as guidance lets them in."""
-    model = make_model(NO_EVOKED, wildness=0.2)
+    """Without a response model other events change a run, as far as guidance lets them in."""
+    model = make_model(DENOISER, NO_RESPONSE, wildness=0.2)
     change = {}
     for guidance in (0.0, 1.0, 2.0):
         sampling = replace(model.info.config.sampling, guidance=guidance)
