@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fmrisynth.baselines import BASELINES
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset, Run
+from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
+from fmrisynth.model.model import Model
+from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
+from fmrisynth.workflow.settings import Settings
+from fmrisynth.workflow.words import STATISTICS_ONLY
 
-__all__ = ["write_baselines"]
+__all__ = ["write_baselines", "write_statistics_only"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +63,40 @@ def write_baselines(
             training, imitated = _readable(training), _readable(imitated)
             written[name] = BASELINES[name](training, imitated, *arguments)
     return written
+
+
+def write_statistics_only(
+    settings: Settings, dataset: Dataset, imitated: Sequence[Run], scratch: Path
+) -> tuple[Run, ...]:
+    """Write synthetic runs of the model with its network switched off.
+
+    All else is as in the output that is evaluated, so that a comparison of the two shows
+    what the network adds.
+
+    Parameters
+    ----------
+    settings : Settings
+        Model, sampling, seed, device.
+    dataset : Dataset
+        Other runs of the participants, which give the noise levels.
+    imitated : sequence of Run
+        Real runs whose design is followed.
+    scratch : pathlib.Path
+        Folder in which the runs are written; finished ones are kept.
+    """
+    model = Model.load(settings.model_path)
+    plan = SynthesisPlan(
+        out=scratch / STATISTICS_ONLY,
+        sampling=replace(settings.sampling(model.info.config.sampling), backbone=False),
+        n_samples=1,
+        seed=settings.seed,
+        sources={},
+        siblings=dataset.runs,
+    )
+    fabric = make_fabric(settings.device, settings.precision, settings.seed)
+    for path, reason in write_synthetic_runs(plan, model, imitated, fabric).items():
+        log.warning("%s: %s: %s", STATISTICS_ONLY, path.name, reason)
+    return find_synthetic_runs(plan.out)
 
 
 def _readable(runs: Sequence[Run]) -> list[Run]:

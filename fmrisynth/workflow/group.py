@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fmrisynth import __version__
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.evaluation.evaluate import evaluate
@@ -23,12 +23,13 @@ from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
 from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
-from fmrisynth.workflow.baselines import write_baselines
+from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
 from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
+from fmrisynth.workflow.words import STATISTICS_ONLY
 
 __all__ = ["run_group"]
 
@@ -41,8 +42,10 @@ class _Inputs:
 
     Attributes
     ----------
+    dataset : Dataset
+        The dataset, of which some participants may have been asked for.
     real, synthetic : sequence of Run
-        Runs of the dataset, and finished runs of this output.
+        Their runs, and finished runs of this output.
     info : ModelInfo
         Model that wrote the synthetic runs, with the split of the participants.
     nprocs : int
@@ -51,6 +54,7 @@ class _Inputs:
         Files that could not be used, with the reason; every stage adds its own.
     """
 
+    dataset: Dataset
     real: Sequence[Run]
     synthetic: Sequence[Run]
     info: ModelInfo
@@ -89,7 +93,7 @@ def _find_inputs(settings: Settings) -> _Inputs:
     )
     problems = dict(dataset.skipped)
     synthetic = find_own_runs(settings.output_dir, problems)
-    return _Inputs(real, synthetic, info, nprocs, problems)
+    return _Inputs(dataset, real, synthetic, info, nprocs, problems)
 
 
 def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
@@ -104,11 +108,16 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         (MODEL_NAME, *settings.baselines),
         inputs.problems,
     )
-    baselines = write_baselines(
-        settings.baselines,
+    scratch, imitated = settings.work_path / "group", held_out or training
+    baselines: dict[str, tuple[Run, ...]] = {}
+    if STATISTICS_ONLY in settings.baselines:
+        runs = write_statistics_only(settings, inputs.dataset, imitated, scratch)
+        baselines[STATISTICS_ONLY] = runs
+    baselines |= write_baselines(
+        [name for name in settings.baselines if name != STATISTICS_ONLY],
         training,
-        held_out or training,
-        settings.work_path / "group",
+        imitated,
+        scratch,
         inputs.info.config.preprocess.high_pass,
         settings.seed,
     )

@@ -98,8 +98,8 @@ class Settings:
     skip_bad_runs : bool
         Exit with 0 although some runs could not be used.
     guidance : float or None
-        Amplitude of the evoked response, 1 being as learned. Without the evoked-response pathway,
-        it is the scale of classifier-free guidance.
+        Amplitude of the evoked response, 1 being as learned. Without a response model, it is the
+        scale of classifier-free guidance.
     sampler : str or None
         Sampling algorithm.
     sampling_steps : int or None
@@ -107,8 +107,8 @@ class Settings:
     seed : int
         Seed of the split, the training and the synthetic noise.
     baselines : tuple of str
-        Simulators to compare with: `group-glm`, `fmrisim` or `none`. `fmrisim` needs the extra of
-        that name.
+        Generators to compare with: `statistics-only` (the model without its network),
+        `group-glm`, `fmrisim` or `none`. `fmrisim` needs the extra of that name.
     compare : mapping of str to pathlib.Path
         Other outputs of fmrisynth, as further rows of the table. They must come from the same
         dataset with the same split.

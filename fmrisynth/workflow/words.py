@@ -14,6 +14,7 @@ from fmrisynth.config.presets import preset_notice, read_preset
 __all__ = [
     "BASELINE_NAMES",
     "DEFAULT_BASELINES",
+    "STATISTICS_ONLY",
     "read_assignments",
     "read_baselines",
     "read_events_tables",
@@ -24,9 +25,11 @@ __all__ = [
     "read_seconds",
 ]
 
-BASELINE_NAMES = ("group-glm", "fmrisim")
-"""Names of the table `fmrisynth.baselines.BASELINES`, which a test holds against them."""
-DEFAULT_BASELINES = ("group-glm",)
+STATISTICS_ONLY = "statistics-only"
+"""The model itself without its network: response model, noise level and noise model."""
+BASELINE_NAMES = (STATISTICS_ONLY, "group-glm", "fmrisim")
+"""The same, and the names of `fmrisynth.baselines.BASELINES`; a test compares them."""
+DEFAULT_BASELINES = (STATISTICS_ONLY, "group-glm")
 NO_BASELINE = "none"
 
 GB = {"K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3}
