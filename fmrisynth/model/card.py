@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fmrisynth import __version__
 from fmrisynth.model.denoiser.conditioning import Vocabulary
+from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.splits import Split
 
 __all__ = ["model_card"]
@@ -19,6 +20,7 @@ def model_card(
     space: str | None,
     shape: tuple[int, int, int],
     parameters: Mapping[str, int],
+    skill: Sequence[Skill],
 ) -> str:
     """Write the card of a model.
 
@@ -36,6 +38,8 @@ def model_card(
         Shape of the model grid.
     parameters : mapping of str to int
         Number of parameters of each part.
+    skill : sequence of Skill
+        Gains of the parts on held-out participants; may be empty.
     """
     held_out = ", ".join(split.held_out) or (
         "none, so nothing it generates can be checked against unseen participants"
@@ -50,16 +54,17 @@ Generates synthetic task fMRI. What it writes is not measured data.
   and never seen: {held_out}
 - autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
 - space {space or "as the input"}, grid {" × ".join(map(str, shape))}
-{_training(provenance)}
+{_training(provenance)}{_skill(skill)}
 ## Conditions it knows
 
 {trial_types}
 
 ## Limits
 
-It can only be trusted for what the group report of its output shows. The evoked-response pathway
-is close to a low-rank general linear model learned inside the network. Weights trained on
-participants' data can reveal something of them: share the model only where the data may be shared.
+It can only be trusted for what the group report of its output shows. The response model is
+a low-rank general linear model, which a small network adapts to a participant's anatomy. Weights
+trained on participants' data can reveal something of them: share the model only where the data
+may be shared.
 """
 
 
@@ -74,3 +79,27 @@ def _training(provenance: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in provenance.get("versions", {}).items())
     lines = [*table, *([f"Versions: {versions}.", ""] if versions else [])]
     return "\n".join(["", "## Training", "", *lines]) if lines else ""
+
+
+def _skill(skill: Sequence[Skill]) -> str:
+    """Write the section about what each part adds to the prediction of unseen participants."""
+    if not skill:
+        return ""
+    rows = [
+        f"| {row.theta:.2f} | {row.part} | {row.gain:+.4f} "
+        f"| {row.ci_low:+.4f} to {row.ci_high:+.4f} |"
+        for row in skill
+    ]
+    return "\n".join(
+        [
+            "",
+            "## Skill on held-out participants",
+            "",
+            "Loss of v that a part takes away, of about 1 (the backbone: on top of the others).",
+            "",
+            "| angle | part | gain | 95 % |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )

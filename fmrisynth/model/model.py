@@ -198,7 +198,13 @@ class Model:
         info = self.info
         sizes = {n: sum(p.numel() for p in m.parameters()) for n, m in self.parts().items()}
         return model_card(
-            info.provenance, info.split, info.vocabulary, info.space, self.grid.shape, sizes
+            info.provenance,
+            info.split,
+            info.vocabulary,
+            info.space,
+            self.grid.shape,
+            sizes,
+            self.skill,
         )
 
     def _description(self, directory: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fmrisynth.runtime.files import write_bytes
 
-__all__ = ["SKILL_NAME", "Skill", "write_skill"]
+__all__ = ["SKILL_NAME", "Skill", "read_skill", "write_skill"]
 
 SKILL_NAME = "skill.tsv"
 
@@ -50,3 +50,21 @@ def write_skill(path: Path, skill: Sequence[Skill]) -> None:
         ]
         table.writerow([f"{row.theta:.4f}", row.part, *numbers])
     write_bytes(path, stream.getvalue().encode())
+
+
+def read_skill(path: Path) -> tuple[Skill, ...]:
+    """Read skill.tsv; empty where there is none."""
+    if not path.is_file():
+        return ()
+    with open(path, newline="", encoding="utf-8") as stream:
+        return tuple(
+            Skill(
+                float(row["theta"]),
+                row["part"],
+                *(
+                    math.nan if row[name] == "n/a" else float(row[name])
+                    for name in ("gain", "ci_low", "ci_high")
+                ),
+            )
+            for row in csv.DictReader(stream, delimiter="\t")
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def write_group_report(evaluation: Evaluation, target: Path, context: Mapping[st
         and ``dataset`` (str), ``settings`` and ``versions`` (mappings of
         names to values), ``notices`` (sequence of str, shown on top),
         ``figures`` (mapping of titles to PNG files, e.g. the model's training
-        curves).
+        curves), ``skill`` (rows with theta, part, gain, ci_low and ci_high: what each
+        part of the model adds to the prediction of held-out participants).
     """
     write_page(render_group_report(evaluation, context), target)
 
@@ -99,6 +100,8 @@ def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> s
             tested=evaluation.generators[0],
             section_tables=section_tables(evaluation),
             curves=curves,
+            skill=_skill_table(context.get("skill", ())),
+            network_adds=_network_adds(context.get("skill", ())),
             methods=paragraphs,
             references=references(paragraphs),
             table=_table(evaluation),
@@ -109,6 +112,19 @@ def render_group_report(evaluation: Evaluation, context: Mapping[str, Any]) -> s
             **_drawings(evaluation),
         )
     )
+
+
+def _skill_table(skill: Sequence[Any]) -> dict[str, list[Any]]:
+    """Arrange the rows of a model's skill by part, in the order of the angles."""
+    table: dict[str, list[Any]] = {}
+    for row in skill:
+        table.setdefault(row.part, []).append(row)
+    return table
+
+
+def _network_adds(skill: Sequence[Any]) -> list[float]:
+    """List the angles at which the network's gain excludes zero."""
+    return [row.theta for row in skill if row.part == "backbone" and row.ci_low > 0]
 
 
 def _verdicts(evaluation: Evaluation) -> dict[str, Any]:

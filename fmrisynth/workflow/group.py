@@ -21,6 +21,7 @@ from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
 from fmrisynth.model.model import ModelInfo, read_info
+from fmrisynth.model.skill import SKILL_NAME, read_skill
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
@@ -200,5 +201,6 @@ def _context(settings: Settings, info: ModelInfo, problems: Mapping[Path, str]) 
         "settings": {f"model: {name}": value for name, value in info.provenance.items()},
         "versions": _versions(),
         "notices": notices,
+        "skill": read_skill(settings.model_path / SKILL_NAME),
         "figures": {title: path for title, path in curves.items() if path.is_file()},
     }
