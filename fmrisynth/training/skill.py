@@ -77,7 +77,8 @@ class ValidationWindows:
                 conditions.append(runs.conditions[run].window(start, self.length))
                 places.append((run, start))
                 participant = int(torch.randint(2**62, (), generator=generator))
-                noises.append(self.noise.sample_window(self.length, generator, participant))
+                with torch.autocast("cpu", enabled=False):  # spectra need all of float32
+                    noises.append(self.noise.sample_window(self.length, generator, participant))
             yield torch.stack(latents), torch.stack(noises), collate(conditions), places
 
 

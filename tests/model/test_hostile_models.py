@@ -243,7 +243,7 @@ def test_a_pickle_in_place_of_a_training_state(
         "--max-steps", 1, "--set", "denoiser.backbone.widths=[16, 32]",
     )  # fmt: skip
     assert call(*words)[0] == 0
-    state = next((tmp_path / "work").glob("autoencoder-*/state.pt"))
+    state = next((tmp_path / "work").glob("diffusion-*/state.pt"))
     shutil.rmtree(tmp_path / "out" / "model")
     state.write_bytes(torch_dump(Payload(tmp_path / "witness")))
     code, text = call(*words)

@@ -8,13 +8,32 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny_model import DENOISER, blocks, make_bold, make_model, make_run
+from support.tiny_model import (
+    DENOISER,
+    HIGH_PASS,
+    NO_RESPONSE,
+    RESPONSE,
+    blocks,
+    make_bold,
+    make_model,
+    make_run,
+)
 
 from fmrisynth.errors import ModelError
 from fmrisynth.model.model import Model, read_info
+from fmrisynth.model.skill import Skill
+from fmrisynth.preprocess.carrier import split
 from fmrisynth.synthesis.synthesiser import Synthesiser
 
-WEIGHTS = ("autoencoder", "latent_space", "noise", "denoiser", "decoder_noise")
+WEIGHTS = (
+    "autoencoder",
+    "noise_level",
+    "latent_space",
+    "response",
+    "noise",
+    "decoder_noise",
+    "denoiser",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +51,10 @@ def copied(saved, tmp_path):
 def synthesis(model, seed=1):
     maker = Synthesiser(model, model.info.config.sampling)
     events = blocks("hand", "foot")
-    return maker.synthesise(make_run(n_volumes=20), make_bold(20), events, seed, participant=0)[0]
+    carrier, _ = split(make_bold(20), HIGH_PASS)
+    return maker.synthesise(
+        make_run(n_volumes=20), carrier, carrier.noise_sd, events, seed, participant=0
+    )
 
 
 def change_json(directory, change):
@@ -50,10 +72,12 @@ def refused(directory, *words):
 
 
 @pytest.mark.parametrize("noise", ["coloured", "white"])
-@pytest.mark.parametrize("evoked", [True, False])
-def test_a_loaded_model_makes_the_same(tmp_path, noise, evoked):
-    config = replace(DENOISER, noise=noise, evoked=replace(DENOISER.evoked, enabled=evoked))
-    model = make_model(config, wildness=0.05)
+@pytest.mark.parametrize(
+    "response", [RESPONSE, replace(RESPONSE, kind="glm"), NO_RESPONSE], ids=lambda r: r.kind
+)
+def test_a_loaded_model_makes_the_same(tmp_path, noise, response):
+    model = make_model(replace(DENOISER, noise=noise), response, wildness=0.05)
+    model.denoiser.gate.copy_(torch.linspace(1, 0.5, len(model.denoiser.gate)))
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     assert np.array_equal(synthesis(model), synthesis(loaded))
@@ -76,6 +100,21 @@ def test_the_directory_is_whole_and_nothing_lies_beside_it(saved):
     for word in ("not measured data", "motor: hand", "2 participants; 1 were held out", "03"):
         assert word in card
     assert str(saved.parent) not in (saved / "config.json").read_text()
+
+
+def test_the_directory_has_the_skill_that_was_measured(tmp_path):
+    model = make_model()
+    model.skill = (
+        Skill(0.25, "response", 0.125, 0.1, 0.15),
+        Skill(1.3, "backbone", -0.5, float("nan"), float("nan")),
+    )
+    model.save(tmp_path / "model")
+    lines = (tmp_path / "model" / "skill.tsv").read_text().splitlines()
+    assert [line.split("\t") for line in lines] == [
+        ["theta", "part", "gain", "ci_low", "ci_high"],
+        ["0.2500", "response", "0.125000", "0.100000", "0.150000"],
+        ["1.3000", "backbone", "-0.500000", "n/a", "n/a"],
+    ]
 
 
 def test_the_card_says_when_no_participant_was_held_out(tmp_path):

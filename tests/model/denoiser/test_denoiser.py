@@ -1,4 +1,4 @@
-"""The denoiser: conditions reach its output, its start is the exact Gaussian velocity, masks."""
+"""The denoiser: conditions reach its output, it starts at zero, gate, guidance, masks."""
 
 from dataclasses import fields, replace
 
@@ -20,17 +20,17 @@ from support.tiny_model import (
     with_backbone,
 )
 
-from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, ScheduleConfig
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
-from fmrisynth.model.denoiser.denoiser import Denoiser, EvokedResponse
+from fmrisynth.model.denoiser.denoiser import EPSILON_ERROR, GATE_BANDS, Denoiser
+from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.synthesis.guidance import GuidedVelocity
-from fmrisynth.synthesis.sampler import euler
-from fmrisynth.training.diffusion_loss import diffusion_loss
+from fmrisynth.synthesis.sampler import SAMPLERS, euler
+from fmrisynth.training.diffusion_loss import Regression, diffusion_loss
 
 CHANNELS = 2
 MASK = torch.ones(LATENT, dtype=torch.bool)
 MASK[0] = MASK[:, :, -2:] = False
-NO_EVOKED = EvokedConfig(enabled=False)
 
 
 def make(config=DENOISER, mask=MASK, *, seed=0, wild=0.3, patch=2):
@@ -72,7 +72,7 @@ ARCHITECTURES = [
 
 @pytest.mark.parametrize("form", ARCHITECTURES, ids=lambda f: "-".join(map(str, f.values())))
 def test_the_backbone_listens_to_its_condition(form):
-    denoiser = make(replace(with_backbone(**form), evoked=NO_EVOKED))
+    denoiser = make(with_backbone(**form))
     window = condition()
     plain = output(denoiser, window)
     scale = size(plain)
@@ -105,13 +105,13 @@ def test_cross_attention_looks_at_the_history(architecture):
     earlier = replace(window, frames=frames)
     for cross in (True, False):
         config = with_backbone(architecture=architecture, cross_attention=cross)
-        denoiser = make(replace(config, evoked=NO_EVOKED))
+        denoiser = make(config)
         change = size(output(denoiser, earlier) - output(denoiser, window))
         assert (change > 1e-5) == cross
 
 
 def test_tokens_that_are_not_valid_do_not_count():
-    denoiser = make(replace(with_backbone(architecture="transformer"), evoked=NO_EVOKED))
+    denoiser = make(with_backbone(architecture="transformer"))
     window = condition(start=0)
     frames = window.frames.clone()
     frames[~window.valid] = 5.0
@@ -153,27 +153,17 @@ def test_unknown_settings_are_refused(change):
         replace(DENOISER, **change)
 
 
-def test_an_unknown_start_is_refused():
-    with pytest.raises(ValueError, match="regression or zero"):
-        EvokedConfig(start="one")
+# The start, the gate, and what the network's output means
 
 
-# The start
-
-
-def test_the_start_is_the_exact_velocity_of_a_gaussian():
-    """Before training v = −sin θ · evoked mean, whatever comes in."""
-    denoiser = make(wild=0)
-    perturb(denoiser.evoked, 1.0)
-    window = condition()
-    expected = denoiser.evoked(window) * MASK
-    assert size(expected) > 0.01
+@pytest.mark.parametrize("architecture", ["hybrid", "cnn", "transformer"])
+def test_the_start_is_the_exact_velocity_of_a_gaussian(architecture):
+    """Before training v = 0, whatever comes in: what the statistics alone say."""
+    denoiser, window = make(with_backbone(architecture=architecture), wild=0), condition()
     for theta in (0.2, 1.0, 1.5):
         for x in (noisy(), noisy(seed=1) * 3):
-            found = output(denoiser, window, x, theta)
-            torch.testing.assert_close(found, -np.sin(theta) * expected, atol=1e-6, rtol=1e-5)
-            velocity = GuidedVelocity(denoiser, window, 1.0)(x, theta).detach()
-            torch.testing.assert_close(velocity, found)
+            assert not output(denoiser, window, x, theta).any()
+            assert not GuidedVelocity(denoiser, window, 1.0)(x, theta).any()
 
 
 class Exactly(torch.nn.Module):
@@ -191,19 +181,79 @@ class Exactly(torch.nn.Module):
         return self.function(x, theta.view(-1, 1, 1, 1, 1, 1))
 
 
+@torch.no_grad()
 def test_velocities_of_v_and_epsilon_prediction_agree():
-    """For unit Gaussian noise about a mean: v = −sin θ · m, ε = sin θ · x − sin θ cos θ · m."""
-    by_v = make(wild=0)
-    perturb(by_v.evoked, 1.0)
-    by_epsilon = make(replace(DENOISER, prediction="epsilon"), wild=0)
-    by_epsilon.evoked.load_state_dict(by_v.evoked.state_dict())
-    by_epsilon.backbone = Exactly(lambda x, theta: theta.sin() * x)
+    """ε = sin θ · x + cos θ · v, but for the share of x_0 that an inexact ε cannot tell."""
+    by_v, by_epsilon = make(), make(replace(DENOISER, prediction="epsilon"))
+    by_v.backbone = Exactly(lambda x, theta: (0.3 * x - 0.2) * MASK)
+    by_epsilon.backbone = Exactly(
+        lambda x, theta: (theta.sin() * x + theta.cos() * (0.3 * x - 0.2)) * MASK
+    )
     x, window = noisy(), condition()
     for theta in (0.1, 0.8, 1.5):
-        for guidance in (1.0, 1.7):
-            one = GuidedVelocity(by_v, window, guidance)(x, theta)
-            other = GuidedVelocity(by_epsilon, window, guidance)(x, theta)
-            torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+        cos, sin = np.cos(theta), np.sin(theta)
+        one = GuidedVelocity(by_v, window, 1.0)(x, theta)
+        other = GuidedVelocity(by_epsilon, window, 1.0)(x, theta)
+        unknown = EPSILON_ERROR**2 / (cos**2 + EPSILON_ERROR**2)  # nothing but near pure noise
+        assert (unknown < 0.01) == (theta < 1)
+        expected = one + unknown * sin * (cos * x - sin * one)
+        torch.testing.assert_close(other, expected, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "steps"), [("euler", 20), ("ddim", 80)])
+def test_an_inexact_epsilon_does_not_blow_samples_up(name, steps):
+    """A network that is off by 2 % gives samples of the right standard deviation.
+
+    Data and noise are Gaussians of one covariance, for which E[ε | x] = sin θ · x. Divided by
+    cos θ alone, the error of the first step would be as large as the sample.
+    """
+    denoiser = make(replace(DENOISER, prediction="epsilon"))
+    generator = torch.Generator().manual_seed(0)
+    denoiser.backbone = Exactly(
+        lambda x, theta: theta.sin() * x + 0.02 * torch.randn(x.shape, generator=generator)
+    )
+    x = noisy(10)
+    velocity = GuidedVelocity(denoiser, collate([condition()] * 10), 1.0)
+    sample = SAMPLERS[name](velocity, x, sampling_angles(ScheduleConfig(), steps), None)
+    before, after = (float(f[..., MASK].std()) for f in (x, sample))
+    assert after == pytest.approx(before, rel=0.05)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_the_gate_scales_the_velocity(prediction):
+    """Between the middles of its bands the gate is a straight line, beyond them constant."""
+    denoiser, x, window = make(replace(DENOISER, prediction=prediction)), noisy(), condition()
+    width = np.pi / 2 / GATE_BANDS
+    middles = (torch.arange(GATE_BANDS) + 0.5) * width
+    gate = torch.linspace(0, 1, GATE_BANDS) ** 2
+
+    def velocity(theta):
+        return GuidedVelocity(denoiser, window, 1.0)(x, theta)
+
+    for theta, expected in (
+        (0.0, gate[0]),
+        (float(middles[2]), gate[2]),
+        (float(middles[4] + width / 4), gate[4] + (gate[5] - gate[4]) / 4),
+        (float(middles[-1] + width / 4), gate[-1]),
+        (np.pi / 2 - 0.05, gate[-1]),
+    ):
+        denoiser.gate.fill_(1.0)
+        whole = velocity(theta)
+        denoiser.gate.copy_(gate)
+        torch.testing.assert_close(velocity(theta), expected * whole, atol=1e-5, rtol=1e-4)
+        assert size(whole) > 0.01
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_a_gate_of_zero_leaves_the_noise(prediction):
+    denoiser, x, window = make(replace(DENOISER, prediction=prediction)), noisy(), condition()
+    velocity, angles = GuidedVelocity(denoiser, window, 1.0), sampling_angles(ScheduleConfig(), 5)
+    assert size(euler(velocity, x, angles, None) - x) > 0.01
+    denoiser.gate.zero_()
+    assert torch.equal(euler(velocity, x, angles, None), x)
 
 
 @torch.no_grad()
@@ -239,23 +289,67 @@ def test_the_loss_is_a_mean_over_the_brain():
         assert float(loss) == pytest.approx(error**2, abs=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_regression_replaces_the_target(prediction):
+    """A share of 1 makes the loss zero for what regression says, and for nothing else."""
+    x0, noise, window = noisy(3, seed=2), noisy(3, seed=3), condition()
+    mean, theta = 0.2 * noisy(3, seed=4), torch.tensor([0.4, 1.3, 1.5])
+    cos, sin = (f.view(-1, 1, 1, 1, 1, 1) for f in (theta.cos(), theta.sin()))
+    share = torch.ones(3)
+
+    def exactly(x, _theta, _condition):
+        return -sin * mean if prediction == "v" else (x - cos * mean) / sin
+
+    def loss(function, share):
+        regression = Regression(mean, share)
+        return float(
+            diffusion_loss(function, prediction, x0, noise, theta, window, MASK, regression)
+        )
+
+    assert loss(exactly, share) == pytest.approx(0, abs=1e-10)
+    # an error of one counts 1 for v, and for ε the error of the v that follows from it
+    expected = 1.0 if prediction == "v" else float((cos.clamp(min=0.05) ** -2).mean())
+    off = loss(lambda *given: exactly(*given) + 1.0 * MASK, share)
+    assert off == pytest.approx(expected, rel=1e-4)
+    # without a share it is the diffusion's loss
+    plain = diffusion_loss(exactly, prediction, x0, noise, theta, window, MASK)
+    assert loss(exactly, torch.zeros(3)) == pytest.approx(float(plain), rel=1e-5)
+    assert float(plain) > 0.1
+
+
+@torch.no_grad()
+def test_regression_and_diffusion_have_the_same_optimum():
+    """Between them targets are mixed: their expectation does not change."""
+    generator = torch.Generator().manual_seed(0)
+    mean, window = 0.5, condition()
+    x0 = mean + torch.randn(400, 2, CHANNELS, *LATENT, generator=generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    theta = torch.full((400,), 1.1)
+    least = []
+    for share in (0.0, 0.5, 1.0):
+        regression = Regression(torch.full_like(x0, mean), torch.full((400,), share))
+        losses = [
+            float(
+                diffusion_loss(
+                    lambda x, t, c, b=b: b * torch.ones_like(x),
+                    "v", x0, noise, theta, window, MASK, regression,
+                )
+            )
+            for b in (-1.0, 0.0, 1.0)
+        ]  # fmt: skip
+        # the losses of constants lie on a parabola
+        least.append((losses[0] - losses[2]) / (2 * (losses[0] + losses[2] - 2 * losses[1])))
+    assert least == pytest.approx([-np.sin(1.1) * mean] * 3, abs=0.01)
+
+
 # Guidance
 
 
 @torch.no_grad()
-def test_guidance_scales_the_evoked_mean():
-    denoiser, x, window = make(), noisy(), condition()
-    zero, one, two = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (0.0, 1.0, 2.0))
-    torch.testing.assert_close(one - zero, -np.sin(0.7) * denoiser.evoked(window) * MASK)
-    torch.testing.assert_close(two - one, one - zero, atol=1e-5, rtol=1e-4)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("evoked", [True, False])
-def test_rescaling_brings_the_spread_back(evoked):
+def test_rescaling_brings_the_spread_back():
     """At φ = 1 the guided output has the unguided one's spread, its direction stays."""
-    config = DENOISER if evoked else replace(DENOISER, evoked=NO_EVOKED)
-    denoiser, x, window = make(config), noisy(3), collate([condition()] * 3)
+    denoiser, x, window = make(), noisy(3), collate([condition()] * 3)
     one = GuidedVelocity(denoiser, window, 1.0, 1.0)(x, 0.7)
     wild = GuidedVelocity(denoiser, window, 30.0)(x, 0.7)
     tame, half = (GuidedVelocity(denoiser, window, 30.0, r)(x, 0.7) for r in (1.0, 0.5))
@@ -273,7 +367,7 @@ def test_rescaling_brings_the_spread_back(evoked):
 @torch.no_grad()
 def test_classifier_free_guidance_of_gaussians_scales_the_mean():
     """Of N(m, 1) given and N(0, 1) not, a scale of w makes N(w · m, 1)."""
-    denoiser = make(replace(DENOISER, evoked=NO_EVOKED))
+    denoiser = make()
     mean = 1.5
 
     class Known(torch.nn.Module):
@@ -297,71 +391,12 @@ def test_classifier_free_guidance_of_gaussians_scales_the_mean():
 
 
 @torch.no_grad()
-def test_without_the_pathway_guidance_is_classifier_free():
-    denoiser, x, window = make(replace(DENOISER, evoked=NO_EVOKED)), noisy(), condition()
+def test_guidance_is_classifier_free():
+    denoiser, x, window = make(), noisy(), condition()
     none = GuidedVelocity(denoiser, window.unconditional(), 1.0)(x, 0.7)
     one, three = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (1.0, 3.0))
     torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-4, rtol=1e-3)
     assert size(three - one) > 1e-4
-
-
-# The evoked-response pathway
-
-
-def regression_problem(rank, n=200):
-    """Latents of known low-rank response: Z = X B M."""
-    rng = np.random.default_rng(0)
-    places = int(MASK.sum())
-    design = rng.standard_normal((n, 4, 2))
-    coefficients = rng.standard_normal((8, rank))
-    maps = rng.standard_normal((rank, CHANNELS * places))
-    return design, coefficients @ maps
-
-
-@pytest.mark.parametrize("rank", [1, 3])
-def test_the_start_reproduces_a_known_regression(rank):
-    design, effects = regression_problem(rank)
-    flat = torch.from_numpy(design.reshape(len(design), 8))
-    latents = flat @ torch.from_numpy(effects)
-    response = EvokedResponse(EvokedConfig(rank=4), 4, CHANNELS, LATENT)
-    response.start(flat.T @ flat, flat.T @ latents, MASK)
-    window = condition()
-    evoked = torch.from_numpy(design[:N_FRAMES]).float()[None]
-    found = response(replace(window, evoked=evoked)).detach()
-    expected = latents[:N_FRAMES].view(N_FRAMES, CHANNELS, -1).float()
-    assert size(found[0][..., MASK] - expected) < 0.03 * size(expected)  # the ridge takes 1 %
-    assert (found[..., ~MASK] == 0).all()
-
-
-def test_the_start_is_the_best_fit_of_its_rank():
-    """With noise and too small a rank: no worse than the truncated least-squares fit."""
-    design, effects = regression_problem(6)
-    rng = np.random.default_rng(1)
-    flat = torch.from_numpy(design.reshape(len(design), 8))
-    latents = flat @ torch.from_numpy(effects)
-    latents = latents + torch.from_numpy(rng.standard_normal(latents.shape))
-    response = EvokedResponse(EvokedConfig(rank=2), 4, CHANNELS, LATENT)
-    response.start(flat.T @ flat, flat.T @ latents, MASK)
-    evoked = torch.from_numpy(design).float()[None]
-    found = response(replace(condition(), evoked=evoked)).detach()[0][..., MASK].flatten(1).double()
-    fit = flat @ torch.linalg.lstsq(flat, latents).solution
-    left, values, right = torch.linalg.svd(fit, full_matrices=False)
-    best = left[:, :2] * values[:2] @ right[:2]
-    assert size(latents - found) < 1.01 * size(latents - best)
-
-
-def test_no_events_evoke_nothing():
-    response = EvokedResponse(EvokedConfig(rank=4), 4, CHANNELS, LATENT)
-    perturb(response, 1.0)
-    window = condition()
-    assert (response(replace(window, evoked=torch.zeros_like(window.evoked))) == 0).all()
-    assert (response(window.unconditional()) == 0).all()
-    assert size(response(window)) > 0.01
-
-
-def test_the_pathway_can_be_absent():
-    denoiser = make(replace(DENOISER, evoked=NO_EVOKED))
-    assert not any(name.startswith("evoked") for name, _ in denoiser.named_parameters())
 
 
 # Shapes and masks

@@ -138,7 +138,7 @@ class TestNetwork:
 
     def test_is_one_option_of_the_same_configuration(self) -> None:
         """As large as the hybrid of the same settings, and trained by the same denoiser."""
-        hybrid = override(PRESETS["scaled-38m"], {"denoiser.evoked.enabled": "false"}).denoiser
+        hybrid = PRESETS["scaled-38m"].denoiser
         chosen = replace(hybrid, backbone=replace(hybrid.backbone, architecture="monai"))
         counts = []
         for config in (hybrid, chosen):
