@@ -1,0 +1,108 @@
+"""The noise level: ratios to a typical run that are smooth, and one where nothing is known."""
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import SHAPE, ball
+
+from fmrisynth.model.noise_level import NoiseLevel
+
+SIZE, FACTOR = 4.0, 2
+BRAIN = ball()
+
+
+def typical_sd(seed=0):
+    """Standard deviation of a typical run, with vessels, %."""
+    rng = np.random.default_rng(seed)
+    return (rng.uniform(0.5, 2, SHAPE) * (1 + 4 * (rng.random(SHAPE) > 0.95)) * BRAIN).astype("f4")
+
+
+def level_of(typical, **options):
+    level = NoiseLevel(BRAIN, SIZE, FACTOR, **options)
+    return level.fit([typical])
+
+
+def test_the_typical_run_has_the_level_one():
+    typical = typical_sd()
+    level = level_of(typical)
+    np.testing.assert_allclose(level.of_voxels(typical), 1, atol=1e-5)
+    np.testing.assert_allclose(level.of_latents(typical), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.25])
+def test_a_run_twice_as_loud_has_the_level_two_everywhere(factor):
+    """Up to the brain's edge, and in vessels as elsewhere."""
+    typical = typical_sd()
+    level = level_of(typical)
+    np.testing.assert_allclose(level.of_voxels(factor * typical)[BRAIN], factor, rtol=1e-4)
+    latent = level.of_latents(factor * typical).numpy()
+    blocks = BRAIN.reshape(8, 2, 8, 2, 8, 2).any((1, 3, 5))
+    np.testing.assert_allclose(latent[blocks], factor, rtol=1e-4)
+    assert (latent[~blocks] == 1).all()
+
+
+def test_the_typical_level_is_the_median_over_runs():
+    sds = [typical_sd() * factor for factor in (0.5, 1.0, 7.0)]
+    np.testing.assert_allclose(NoiseLevel(BRAIN, SIZE, FACTOR).fit(sds).typical_sd, sds[1])
+
+
+def test_a_smooth_map_of_levels_is_recovered():
+    """A slope from left to right comes back, noise in single voxels does not."""
+    typical, rng = typical_sd(), np.random.default_rng(1)
+    slope = 0.25 * np.linspace(-1, 1, SHAPE[0])[:, None, None]
+    noisy = np.exp(slope + 0.3 * rng.standard_normal(SHAPE)) * typical
+    found = np.log(level_of(typical).of_voxels(noisy))
+    inner = np.zeros(SHAPE, bool)
+    inner[4:12, 4:12, 4:12] = True
+    assert np.abs(found - slope)[inner].max() < 0.1
+    assert np.corrcoef(found[inner], np.broadcast_to(slope, SHAPE)[inner])[0, 1] > 0.95
+
+
+def test_what_lies_outside_of_the_brain_has_no_say():
+    typical = typical_sd()
+    level, loud = level_of(typical), 1.5 * typical
+    expected = level.of_voxels(loud)
+    for outside in (0.0, 50.0):
+        np.testing.assert_array_equal(level.of_voxels(np.where(BRAIN, loud, outside)), expected)
+    assert (expected[~BRAIN] == 1).all()
+
+
+def test_voxels_that_a_run_does_not_cover_take_their_neighbours_level():
+    typical = typical_sd()
+    cut = 3 * typical
+    cut[:, :, 8:] = 0  # half of the brain was not measured
+    found = level_of(typical).of_voxels(cut)
+    np.testing.assert_allclose(found[BRAIN], 3, rtol=1e-3)
+
+
+def test_a_run_without_a_voxel_in_common_has_the_level_one():
+    level = level_of(typical_sd())
+    assert (level.of_voxels(np.zeros(SHAPE, "f4")) == 1).all()
+
+
+def test_levels_beyond_reason_are_limited():
+    typical = typical_sd()
+    level = level_of(typical)
+    assert level.of_voxels(1e6 * typical).max() == pytest.approx(8)
+    assert level.of_voxels(1e-6 * typical).min() == pytest.approx(1 / 8)
+
+
+def test_where_it_is_disabled_every_run_has_the_level_one():
+    typical = typical_sd()
+    level = level_of(typical, enabled=False)
+    assert (level.of_voxels(5 * typical) == 1).all()
+    assert (level.of_latents(5 * typical) == 1).all()
+
+
+def test_the_level_of_a_latent_voxel_is_the_geometric_mean_of_its_voxels():
+    typical, rng = typical_sd(), np.random.default_rng(2)
+    level = level_of(typical)
+    sd = np.exp(rng.standard_normal((4, 4, 4)).repeat(4, 0).repeat(4, 1).repeat(4, 2)) * typical
+    voxels = level.of_voxels(sd)
+    latents = level.of_latents(sd)
+    assert latents.dtype == torch.float32
+    for place in ((3, 4, 4), (1, 4, 4), (2, 2, 2)):
+        here = tuple(slice(FACTOR * i, FACTOR * (i + 1)) for i in place)
+        inside = np.log(voxels[here][BRAIN[here]])
+        assert float(latents[place]) == pytest.approx(np.exp(inside.mean()), rel=1e-5)
+        assert inside.std() > 0
