@@ -33,7 +33,7 @@ from fmrisynth.training.windows import LatentRuns, Windows
 
 __all__ = ["DiffusionLearner", "fit_denoiser"]
 
-CHECKS = 10  # of the validation windows in a training
+CHECKS = 6  # of the validation windows in a training
 REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
 
 log = logging.getLogger(__name__)

@@ -37,9 +37,10 @@ from fmrisynth.training.windows import LatentRuns, Windows
 __all__ = ["ANGLES", "ValidationWindows", "measure_skill", "support", "validation_gain"]
 
 ANGLES = (0.25, 0.6, 0.95, 1.3, math.pi / 2)
-WINDOWS_PER_PARTICIPANT = 24
+WATCHED_ANGLES = (0.6, 1.1)  # where most is to be learned, along a training
+WINDOWS_PER_PARTICIPANT = 16
 TOGETHER = 8  # windows in one pass of the network
-VALIDATION_STREAM, SKILL_STREAM = 2**31 - 1, 2**31 - 2  # of random numbers, apart from steps
+VALIDATION_STREAM = 2**31 - 1  # of random numbers, apart from those of training steps
 
 
 Batch = tuple[Tensor, Tensor, Condition, list[tuple[int, int]]]
@@ -133,14 +134,14 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
 
 @torch.no_grad()
 def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
-    """Average over the angles the loss that the network takes away, each with its best gate."""
+    """Average over angles the loss that the network takes away, each with its best gate."""
     device, total = denoiser.mask.device, 0.0
-    sums = np.zeros((len(ANGLES), 2))
+    sums, count = np.zeros((len(WATCHED_ANGLES), 2)), 0
     for number in range(len(validation.participants)):
         for latents, noise, condition, _ in validation.batches(number):
             x, e, c = latents.to(device), noise.to(device), condition.to(device)
-            encoded = denoiser.encode(c)
-            for row, angle in enumerate(ANGLES):
+            encoded, count = denoiser.encode(c), count + 1
+            for row, angle in enumerate(WATCHED_ANGLES):
                 theta = torch.full((len(x),), angle, device=device)
                 noisy = math.cos(angle) * x + math.sin(angle) * e
                 out = denoiser.as_velocity(noisy, theta, denoiser.predict(noisy, theta, encoded))
@@ -149,10 +150,10 @@ def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
                     float((target * out)[..., denoiser.mask].mean()),
                     float(out.square()[..., denoiser.mask].mean()),
                 ]
-    for product, power in sums:
+    for product, power in sums / max(count, 1):
         share = min(max(product / max(power, 1e-12), 0.0), 1.0)
         total += 2 * share * product - share**2 * power
-    return total / len(ANGLES) / max(1, len(validation.participants))
+    return total / len(WATCHED_ANGLES)
 
 
 @torch.no_grad()
