@@ -153,7 +153,7 @@ def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
     for product, power in sums / max(count, 1):
         share = min(max(product / max(power, 1e-12), 0.0), 1.0)
         total += 2 * share * product - share**2 * power
-    return total / len(WATCHED_ANGLES)
+    return float(total) / len(WATCHED_ANGLES)  # a training state holds plain numbers
 
 
 @torch.no_grad()
