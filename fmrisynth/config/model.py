@@ -111,8 +111,8 @@ class ModelConfig:
     autoencoder_steps : int
         Number of training steps of the autoencoder, at most.
     noise_level : bool
-        Whether latents are divided by the noise level of their run before they are learned
-        from, and multiplied by it after sampling.
+        Whether latents are divided by the noise level of their run, and by the intensity of
+        each frame, before they are learned from, and multiplied by both after sampling.
     response : ResponseConfig
         Response model.
     denoiser : DenoiserConfig

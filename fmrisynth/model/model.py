@@ -28,6 +28,7 @@ from fmrisynth.model.card import model_card
 from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
@@ -63,6 +64,7 @@ PARTS = (
     "latent_space",
     "response",
     "noise",
+    "intensity",
     "decoder_noise",
     "denoiser",
 )
@@ -122,6 +124,8 @@ class Model:
         Mean of the standardised latents, given events and anatomy.
     noise : NoiseModel
         The diffusion's noise.
+    intensity : FrameIntensity
+        How the noise's intensity changes from frame to frame.
     decoder_noise : DecoderNoise
         Statistics of the autoencoder's reconstruction error.
     denoiser : Denoiser
@@ -139,6 +143,7 @@ class Model:
     latent_space: LatentSpace
     response: Response
     noise: NoiseModel
+    intensity: FrameIntensity
     decoder_noise: DecoderNoise
     denoiser: Denoiser
     records: Mapping[str, Path] = field(default_factory=dict)
@@ -161,6 +166,7 @@ class Model:
             LatentSpace(config.autoencoder.latent_channels, inside),
             make_response(config, info.vocabulary, inside),
             make_noise(config, inside),
+            FrameIntensity(),
             DecoderNoise(grid.shape),
             make_denoiser(config, info.vocabulary, inside),
         )

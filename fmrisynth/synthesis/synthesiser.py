@@ -56,6 +56,7 @@ def sample_latents(
     model: Model,
     condition: RunCondition,
     level: Tensor,
+    intensity: Tensor,
     sampling: SamplingConfig,
     generator: torch.Generator,
     participant: int,
@@ -76,6 +77,8 @@ def sample_latents(
         Of a run of N frames.
     level : Tensor of shape (X, Y, Z)
         Noise level of the run on the latent grid.
+    intensity : Tensor of shape (N,)
+        Intensity of the noise in each frame.
     sampling : SamplingConfig
         Sampler, steps, guidance, stride.
     generator : torch.Generator
@@ -122,6 +125,7 @@ def sample_latents(
         angles = sampling_angles(config.schedule, sampling.steps)
         noise = SAMPLERS[sampling.sampler](velocity, noise, angles, draw, steps)
     noise = noise[:n_volumes] * level.to(device)
+    noise = noise * intensity.to(device)[:, None, None, None, None]
     if not model.response.present:
         return noise
     amplitude = sampling.guidance / float(model.decoder_noise.evoked_gain)
@@ -188,15 +192,17 @@ class Synthesiser:
         on_grid = resample(noise_sd, carrier.affine, grid.affine, grid.shape)
         level = self.model.noise_level.of_latents(on_grid)
         generator = torch.Generator().manual_seed(seed)
+        intensity = self.model.intensity.sample(run.n_volumes, generator)
         with torch.inference_mode(), self.autocast():
             latents = sample_latents(
-                self.model, condition, level, self.sampling, generator, participant
+                self.model, condition, level, intensity, self.sampling, generator, participant
             )
             decoded = self.decode(latents)
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
-        target = self._decoder_noise_sd(carrier, noise_sd, on_grid)
-        return merge(carrier, self._residual(decoded, carrier, target, generator), high_pass)
+        deviation = self._decoder_noise_sd(carrier, noise_sd, on_grid)
+        residual = self._residual(decoded, carrier, deviation, intensity, generator)
+        return merge(carrier, residual, high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:
         """Resample a carrier's mean (relative to its median) and noise level to the model grid.
@@ -225,9 +231,24 @@ class Synthesiser:
         decoded: np.ndarray,
         carrier: Carrier,
         deviation: np.ndarray,
+        intensity: Tensor,
         generator: torch.Generator,
     ) -> np.ndarray:
-        """Add decoder noise of a given SD (X, Y, Z) to the decoded residual, without drift."""
+        """Add decoder noise to the decoded residual, and take out drift.
+
+        Parameters
+        ----------
+        decoded : ndarray of shape (X', Y', Z', N)
+            On the model grid, %.
+        carrier : Carrier
+            Grid and mask of the run.
+        deviation : ndarray of shape (X, Y, Z)
+            Standard deviation of the decoder noise, %.
+        intensity : Tensor of shape (N,)
+            Intensity of the noise in each frame.
+        generator : torch.Generator
+            Of the decoder noise.
+        """
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
         signal = resample(decoded, grid.affine, carrier.affine, shape)
@@ -238,6 +259,7 @@ class Synthesiser:
         if self.sampling.decoder_noise:
             lag1 = float(self.model.decoder_noise.lag1)
             noise = _autoregressive(series.shape, lag1, generator)
+            noise *= intensity.numpy()[:, None]
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
             series = series + noise * deviation[brain] * np.float32(inflation**0.5)

@@ -9,11 +9,13 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
+from fmrisynth.training.intensity import fit_intensity
 from fmrisynth.training.latent_space import fit_latent_space
 from fmrisynth.training.latents import encode_latents
 from fmrisynth.training.noise import fit_noise
@@ -69,6 +71,10 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         response, latent_runs = fit_response(latent_runs, data, plan, folders.diffusion)
     with timed("noise"):
         noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
+        intensity = FrameIntensity()
+        if plan.config.noise_level:
+            intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
+            noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
             autoencoder, latents, data, noise_level, plan.seed, fabric
@@ -87,6 +93,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         latent_space,
         response,
         noise,
+        intensity,
         decoder_noise,
         denoiser,
         records,

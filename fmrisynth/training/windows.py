@@ -40,6 +40,8 @@ class LatentRuns:
     removed : bool
         Whether `noise` is free of the responses: a response model knows them. False for a
         denoiser that has to learn them.
+    intensities : sequence of Tensor of shape (N,) or None
+        Intensity of the noise in each frame of a run, which is divided out of it.
     """
 
     latents: Sequence[np.ndarray]
@@ -49,6 +51,7 @@ class LatentRuns:
     latent_space: LatentSpace
     responses: Mapping[str, np.ndarray] = field(default_factory=dict)
     removed: bool = True
+    intensities: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         """Count the runs."""
@@ -75,7 +78,7 @@ class LatentRuns:
         return z[..., self.mask].flatten(1).numpy()
 
     def noise(self, index: int, start: int = 0, length: int | None = None) -> Tensor:
-        """Take the response, if it is removed, and the level out of a run's latents.
+        """Take response (if it is removed), level and intensity out of a run's latents.
 
         Returns
         -------
@@ -88,7 +91,10 @@ class LatentRuns:
         if self.removed and own is not None:
             mean = torch.from_numpy(self.regressors(index)[start:stop] @ own)
             z[..., self.mask] -= mean.view(len(z), self.latent_space.channels, -1)
-        return z / self.levels[index]
+        z = z / self.levels[index]
+        if self.intensities is None:
+            return z
+        return z / self.intensities[index][start:stop, None, None, None, None]
 
     def response(self, index: int, start: int, length: int) -> Tensor:
         """Return the fitted response of a window in units of the noise, (T, C, x, y, z)."""
@@ -112,6 +118,7 @@ class LatentRuns:
             self.latent_space,
             self.responses,
             self.removed,
+            None if self.intensities is None else [self.intensities[i] for i in chosen],
         )
 
 
