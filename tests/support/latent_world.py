@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from support.tiny_model import VOCABULARY, blocks, run_condition
+from support.tiny_model import HIGH_PASS, VOCABULARY, blocks, make_run
 
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.model import ModelConfig
+from fmrisynth.model.denoiser.conditioning import RunCondition
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.training.windows import LatentRuns
 
@@ -92,8 +93,10 @@ def simulate(
         for number in range(n_runs):
             label = f"{s:02d}"
             entities = {"sub": label, "task": "motor", "run": str(number + 1)}
-            condition = run_condition(
-                EVENTS[(s + number) % len(EVENTS)], n_volumes=n_volumes, entities=entities
+            events = EVENTS[(s + number) % len(EVENTS)]
+            anatomy = np.stack([means[s], np.ones(grid)])
+            condition = RunCondition(
+                make_run(entities=entities), events, anatomy, VOCABULARY, n_volumes, HIGH_PASS
             )
             series = condition.design.evoked[..., 0] @ own
             series = series + levels[s] * noise * rng.standard_normal(series.shape)

@@ -16,4 +16,4 @@ def assert_same(one, other):
     elif isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
     else:
-        assert one == other
+        assert one == other or (one != one and other != other)  # NaN is NaN

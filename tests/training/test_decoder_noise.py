@@ -13,6 +13,7 @@ from fmrisynth.model.noise.autocovariance import NO_DRIFT
 from fmrisynth.training.decoder_noise import ReconstructionSums, fit_decoder_noise
 
 VOXELS = 400
+FREEDOM = 4  # HRF and derivative of the two trial types that occur
 
 
 def regressors(n_frames, count=3, seed=0):
@@ -20,6 +21,11 @@ def regressors(n_frames, count=3, seed=0):
     white = np.random.default_rng(seed).standard_normal((n_frames + 4, count))
     courses = np.stack([white[i : i + n_frames] for i in range(5)]).sum(0)
     return (courses - courses.mean(0)) / courses.std(0)
+
+
+def both(x):
+    """Regressors (T, K, 2): the courses by the HRF, none by its derivative."""
+    return np.stack([x, np.zeros_like(x)], axis=2)
 
 
 def sums_of(gain, noise_gain, *, runs=4, n_frames=200, effect=0.1):
@@ -30,7 +36,7 @@ def sums_of(gain, noise_gain, *, runs=4, n_frames=200, effect=0.1):
     for run in range(runs):
         x = regressors(n_frames, seed=run)
         evoked, noise = x @ effects, rng.standard_normal((n_frames, VOXELS))
-        sums.add(evoked + noise, gain * evoked + noise_gain * noise, x)
+        sums.add(evoked + noise, gain * evoked + noise_gain * noise, both(x), np.ones(VOXELS))
     return sums
 
 
@@ -48,7 +54,8 @@ def test_the_evoked_gain_stays_within_its_limits():
 
 def test_without_effects_the_evoked_gain_is_one():
     sums = ReconstructionSums(3)
-    sums.add(np.zeros((50, VOXELS)), np.zeros((50, VOXELS)), regressors(50))
+    nothing = np.zeros((50, VOXELS))
+    sums.add(nothing, nothing, both(regressors(50)), np.ones(VOXELS))
     assert sums.evoked_gain() == 1.0
 
 
@@ -60,10 +67,26 @@ def test_the_lag_of_the_error_is_that_of_its_process(lag1):
         error[t] = lag1 * error[t - 1] + (1 - lag1**2) ** 0.5 * error[t]
     decoded = rng.standard_normal(error.shape)
     sums = ReconstructionSums(3)
-    sums.add(decoded + error, decoded, regressors(len(error)))
+    sums.add(decoded + error, decoded, both(regressors(len(error))), np.ones(VOXELS))
     assert sums.lag1(NO_DRIFT) == pytest.approx(lag1, abs=0.02)
-    assert np.sqrt(sums.error.mean() / sums.count) == pytest.approx(1, abs=0.02)
-    assert np.sqrt(sums.decoded.mean() / sums.count) == pytest.approx(1, abs=0.02)
+    assert np.sqrt(sums.error.mean() / sums.freedom) == pytest.approx(1, abs=0.02)
+    assert np.sqrt(sums.decoded.mean() / sums.freedom) == pytest.approx(1, abs=0.02)
+
+
+def test_standard_deviations_are_those_of_a_typical_run_without_responses():
+    """A run three times as loud counts as one of level 1; strong responses are no noise."""
+    rng, x = np.random.default_rng(0), regressors(300)
+    effects = 5 * rng.standard_normal((3, VOXELS))
+    level = np.where(np.arange(VOXELS) < 200, 1.0, 3.0)
+    sums = ReconstructionSums(3)
+    for _ in range(2):
+        decoded = level * rng.standard_normal((300, VOXELS)) + x @ effects
+        error = 0.5 * level * rng.standard_normal((300, VOXELS))
+        sums.add(decoded + error, decoded, both(x), level)
+    decoded_sd, error_sd = (np.sqrt(s / sums.freedom) for s in (sums.decoded, sums.error))
+    assert decoded_sd.mean() == pytest.approx(1, abs=0.02)
+    assert error_sd.mean() == pytest.approx(0.5, abs=0.01)
+    assert decoded_sd[:200].mean() == pytest.approx(decoded_sd[200:].mean(), rel=0.02)
 
 
 def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block():
@@ -79,7 +102,7 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
     frames *= inside
     data = SimpleNamespace(
         grid=SimpleNamespace(mask=inside, shape=SHAPE),
-        runs=[SimpleNamespace(frames=frames)],
+        runs=[SimpleNamespace(frames=frames, noise_sd=np.ones(SHAPE, np.float32))],
         conditions=[condition],
         vocabulary=model.info.vocabulary,
         scale=2.0,
@@ -87,10 +110,13 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
     )
     latents = [encode_run(model.autoencoder, frames, data.scale)]
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    noise = fit_decoder_noise(model.autoencoder, latents, data, seed=0, fabric=fabric)
+    noise = fit_decoder_noise(
+        model.autoencoder, latents, data, model.noise_level, seed=0, fabric=fabric
+    )
     assert float(noise.evoked_gain) == pytest.approx(0.5, abs=1e-3)
-    half = float(np.sqrt(np.square(course).mean())) / 2
-    assert noise.decoded_sd[inside].numpy() == pytest.approx(half, rel=1e-3)
-    spread = float(np.std(course)) / 2
-    assert noise.error_sd[inside].numpy() == pytest.approx(spread, rel=1e-3)
+    # all that is decoded is response; half of what there is is lost
+    assert noise.decoded_sd[inside].numpy() == pytest.approx(0, abs=1e-3)
+    error = np.sqrt(np.square(course - course.mean()).sum() / (len(course) - FREEDOM)) / 2
+    error *= np.sqrt(1 - FREEDOM / len(course))
+    assert noise.error_sd[inside].numpy() == pytest.approx(error, rel=1e-3)
     assert not noise.error_sd[torch.from_numpy(~inside)].any()

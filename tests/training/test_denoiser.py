@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fmrisynth.training.evoked import start_evoked
 from lightning_fabric import Fabric
 from support.states import assert_same
 from support.tiny_model import (
@@ -20,12 +19,14 @@ from support.tiny_model import (
 )
 
 from fmrisynth.config.diffusion import DiffusionTraining
+from fmrisynth.model.denoiser.conditioning import collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
-from fmrisynth.training.denoiser import DiffusionLearner
-from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner, step_generator
-from fmrisynth.training.windows import Windows
+from fmrisynth.training.denoiser import DiffusionLearner, _choose_validation
+from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner
+from fmrisynth.training.skill import ValidationWindows
+from fmrisynth.training.windows import LatentRuns, Windows
 
 TRAINING = DiffusionTraining(batch_size=4, learning_rate=3e-3)
 LATENTS = (4, 5, 4)
@@ -40,21 +41,29 @@ def train(learner, directory, steps):
     return learner
 
 
-def windows(onset_share=0.5):
-    """Two runs whose latents follow the condition "hand" at one voxel."""
+def latent_runs(place=(2, 2, 2), size=6.0):
+    """Two participants, whose latents follow the condition "hand" at one voxel or everywhere."""
     mask = torch.ones(LATENTS, dtype=torch.bool)
     mask[0, 0] = False
+    active = np.zeros(LATENTS, bool)
+    active[place] = True
+    active &= mask.numpy()
     conditions = [
         run_condition(blocks(*names)) for names in (("hand", "foot", "hand"), ("foot", "hand"))
     ]
     latents = []
     for field, condition in zip(smooth_fields(mask, 2, 40, 0.3), conditions, strict=True):
         raw = field.numpy().copy()
-        raw[:, 0, 2, 2, 2] += 6 * condition.design.evoked[:, 1, 0]
+        raw[:, 0, active] += size * condition.design.evoked[:, 1, :1]
         latents.append(raw.astype(np.float16))
     small = [_shrunk(c) for c in conditions]
-    space = LatentSpace(1, mask).fit(latents)
-    return Windows(latents, small, space, N_FRAMES, onset_share)
+    space = LatentSpace(1, mask)
+    own = np.zeros((2 * len(VOCABULARY.trial_types), int(mask.sum())), np.float32)
+    own[2, active[mask.numpy()]] = size  # hand by the HRF
+    levels = [torch.ones(LATENTS), torch.full(LATENTS, 2.0)]
+    return LatentRuns(
+        latents, small, levels, ["01", "02"], space, {"01": own, "02": own}, removed=False
+    )
 
 
 def _shrunk(condition):
@@ -63,13 +72,20 @@ def _shrunk(condition):
     return condition
 
 
-def diffusion_learner(training=TRAINING, config=DENOISER, fabric=None):
+def diffusion_learner(
+    training=TRAINING, config=DENOISER, fabric=None, *, validate=False, runs=None, **more
+):
     torch.manual_seed(1)
-    data = windows()
-    denoiser = Denoiser(config, VOCABULARY, 1, data.latent_space.mask, 2)
-    start_evoked(denoiser, data)
-    noise = WhiteNoise(1, data.latent_space.mask)
-    return DiffusionLearner(fabric or cpu(), denoiser, training, data, noise, seed=3)
+    runs = latent_runs() if runs is None else runs
+    denoiser = Denoiser(config, VOCABULARY, 1, runs.mask, 2)
+    noise, validation = WhiteNoise(1, runs.mask), None
+    if validate:
+        validation = ValidationWindows(runs.of(["02"]), noise, N_FRAMES, 3)
+        runs = runs.of(["01"])
+    windows = Windows(runs, N_FRAMES, training.onset_share)
+    return DiffusionLearner(
+        fabric or cpu(), denoiser, training, windows, noise, 3, validation=validation, **more
+    )
 
 
 def losses(learner, steps=4):
@@ -102,42 +118,14 @@ def test_two_processes_have_the_diffusion_losses_of_one(changes):
     assert len(set(alone)) > 1
 
 
-def test_windows_are_cut_from_the_runs():
-    data = windows(onset_share=0.0)
-    starts = set()
-    for step in range(400):
-        latents, condition = data.draw(step_generator(0, step))
-        assert latents.shape == (1, N_FRAMES, 1, *LATENTS)
-        matches = [
-            (run, first)
-            for run, raw in enumerate(data.latents)
-            for first in range(len(raw) - N_FRAMES + 1)
-            if torch.equal(
-                latents[0],
-                data.latent_space.standardise(
-                    torch.from_numpy(raw[first : first + N_FRAMES]).float()
-                ),
-            )
-        ]
-        assert len(matches) == 1
-        run, first = matches[0]
-        assert torch.equal(condition.evoked, data.conditions[run].window(first, N_FRAMES).evoked)
-        starts.add(first)
-    # every start is drawn, from the first frame to the last that leaves room for a window
-    assert starts == set(range(40 - N_FRAMES + 1))
+@pytest.mark.parametrize("regress", [False, True])
+@pytest.mark.parametrize("validate", [False, True])
+def test_the_denoiser_resumes_bit_by_bit(tmp_path, regress, validate):
+    def learner():
+        return diffusion_learner(regress=regress, validate=validate)
 
-
-def test_windows_may_start_at_onsets():
-    data = windows(onset_share=1.0)
-    for step in range(40):
-        _, condition = data.draw(step_generator(0, step))
-        frames = condition.frames[0, VOCABULARY.longest_history].view(-1, 3)
-        assert frames[:, 0].max() > 0.5  # something is on in the first frame
-
-
-def test_the_denoiser_resumes_bit_by_bit(tmp_path):
-    whole = train(diffusion_learner(), tmp_path / "whole", steps=6)
-    halted = diffusion_learner()
+    whole = train(learner(), tmp_path / "whole", steps=6)
+    halted = learner()
     inner = halted.step
 
     def step(number, progress):
@@ -148,9 +136,10 @@ def test_the_denoiser_resumes_bit_by_bit(tmp_path):
     halted.step = step
     with pytest.raises(TrainingInterrupted):
         train(halted, tmp_path / "broken", steps=6)
-    resumed = train(diffusion_learner(), tmp_path / "broken", steps=6)
+    resumed = train(learner(), tmp_path / "broken", steps=6)
     assert_same(resumed.state_dict(), whole.state_dict())
-    start = diffusion_learner().state_dict()["model"]
+    assert_same(resumed.best.state_dict(), whole.best.state_dict())
+    start = learner().state_dict()["model"]
     moved = [n for n, p in whole.state_dict()["model"].items() if not torch.equal(p, start[n])]
     assert len(moved) > 20
 
@@ -173,28 +162,108 @@ def test_the_denoiser_learns():
     assert (after < before).sum() >= 8
 
 
-def test_the_pathway_starts_at_the_regression():
-    learner = diffusion_learner()
-    evoked = learner.averaged.evoked
-    response = torch.einsum("vj,jcxyz->vcxyz", evoked.coefficients[:, 0], evoked.maps).detach()
-    hand = response[VOCABULARY.trial_types.index(("motor", "hand")), 0].abs()
-    assert np.unravel_index(int(hand.argmax()), LATENTS) == (2, 2, 2)
-    assert (evoked.maps[..., ~learner.windows.latent_space.mask] == 0).all()
-
-
-def test_the_rates_follow_the_schedule():
-    """The evoked-response pathway has a multiple of the backbone's rate, and no more weights."""
-    training = DiffusionTraining(batch_size=2, learning_rate=0.01, warmup=0.1)
-    evoked = replace(DENOISER.evoked, learning_rate_factor=4.0)
-    learner = diffusion_learner(training, replace(DENOISER, evoked=evoked))
+def test_the_rate_follows_the_schedule():
+    learner = diffusion_learner(DiffusionTraining(batch_size=2, learning_rate=0.01, warmup=0.1))
     shown = learner.step(0, 0.55)  # half a cosine is at one half there
     assert shown["learning_rate"] == pytest.approx(0.005)
-    rates = {
-        parameter: group["lr"]
-        for group in learner.optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for name, parameter in learner.model.named_parameters():
-        expected = 0.02 if ".evoked." in f".{name}" else 0.005
-        assert rates.pop(parameter) == pytest.approx(expected), name
-    assert not rates
+    assert [group["lr"] for group in learner.optimizer.param_groups] == [pytest.approx(0.005)]
+    trained = {p for group in learner.optimizer.param_groups for p in group["params"]}
+    assert trained == set(learner.model.parameters())
+
+
+# Regression before diffusion, where there is no response model
+
+
+def test_regression_is_a_share_of_the_training_that_fades():
+    learner = diffusion_learner(replace(TRAINING, regression_share=0.4), regress=True)
+    shares = [learner._regressing(p) for p in (0.0, 0.1, 0.2, 0.3, 0.4, 0.9)]
+    assert shares == pytest.approx([1, 1, 1, 0.5, 0, 0])
+    assert diffusion_learner(TRAINING)._regressing(0.0) == 0
+    without = diffusion_learner(replace(TRAINING, regression_share=0.0), regress=True)
+    assert without._regressing(0.0) == 0
+
+
+@pytest.mark.parametrize(("noise", "prediction"), [("coloured", "v"), ("white", "epsilon")])
+def test_the_target_of_the_regression_is_the_fitted_response_of_each_window(noise, prediction):
+    """In units of the noise, and zero where the condition is withheld."""
+    config = replace(DENOISER, noise=noise, prediction=prediction)
+    training = replace(TRAINING, batch_size=32, condition_dropout=0.3)
+    learner = diffusion_learner(training, config, regress=True)
+    _, _, theta, condition, regression = learner._batch(0, range(32), 1.0)
+    assert torch.equal(regression.share, torch.ones(32))
+    expected = 6 * condition.evoked[:, :, 1, 0] * condition.condition_mask[:, None]
+    found = regression.mean[:, :, 0, 2, 2, 2]
+    loud = (found - expected / 2).abs().amax(1) < (found - expected).abs().amax(1)
+    torch.testing.assert_close(found, torch.where(loud[:, None], expected / 2, expected))
+    assert {bool(x) for x in loud} == {True, False}  # windows of both participants
+    assert (condition.condition_mask == 0).any()
+    elsewhere = regression.mean.clone()
+    elsewhere[:, :, 0, 2, 2, 2] = 0
+    assert not elsewhere.any()
+    # for other noise or ε the target is exact near pure noise alone
+    assert (bool((theta > 1.29).all()), bool((theta < 1.0).any())) == (
+        (False, True) if prediction == "v" else (True, False)
+    )
+
+
+def test_the_denoiser_learns_by_regression():
+    """The error about the fitted responses falls, without the noise of the diffusion's targets."""
+    training = replace(TRAINING, batch_size=8, learning_rate=1e-2)
+    learner = diffusion_learner(training, regress=True, runs=latent_runs(..., 2.0))
+
+    @torch.no_grad()
+    def losses():
+        return np.array([float(learner._loss(n, range(8), 0.0)) for n in range(100, 106)])
+
+    before = losses()
+    for step in range(40):
+        learner.step(step, 0.2)
+    after = losses()
+    assert before.mean() < 1  # the diffusion's is about 1 and cannot fall far
+    assert after.mean() < 0.8 * before.mean()
+
+
+# Validation
+
+
+@pytest.mark.parametrize(("n", "share", "expected"), [(20, 0.2, 4), (2, 0.2, 1), (3, 0.01, 1)])
+def test_validation_participants_are_a_seeded_share_of_at_least_one(n, share, expected):
+    labels = [f"{i:02d}" for i in range(n)]
+    training = replace(TRAINING, validation_share=share)
+    chosen = [_choose_validation([*labels, *labels[::-1]], training, seed) for seed in range(6)]
+    for learners, watched in chosen:
+        assert sorted(learners + watched) == labels
+        assert len(watched) == expected
+    assert chosen[0] == _choose_validation(labels, training, 0)
+    assert len({tuple(watched) for _, watched in chosen}) > 1
+
+
+def test_nearly_all_may_validate_but_one_learns():
+    learners, watched = _choose_validation(["a", "b", "c"], replace(TRAINING, validation_share=0.9), 0)
+    assert (len(learners), len(watched)) == (1, 2)
+
+
+@pytest.mark.parametrize(("labels", "share"), [(["01"], 0.5), (["01", "02", "03"], 0.0)])
+def test_nobody_validates_where_all_are_needed_to_learn(labels, share):
+    training = replace(TRAINING, validation_share=share)
+    assert _choose_validation(labels, training, 0) == (labels, [])
+
+
+def test_the_weights_that_did_best_on_validation_are_kept(monkeypatch):
+    """Of three checks the second was the best: later weights do not become the model's."""
+    gains = iter([0.1, 0.3, 0.2, 0.2])
+    monkeypatch.setattr("fmrisynth.training.denoiser.validation_gain", lambda *_: next(gains))
+    learner, kept = diffusion_learner(validate=True), []
+    for step, progress in enumerate((0.0, 0.2, 0.25, 0.4, 0.6)):
+        shown = learner.step(step, progress)
+        kept.append((shown["validation_gain"], dict(learner.averaged.state_dict())))
+        kept[-1] = (kept[-1][0], {k: v.clone() for k, v in kept[-1][1].items()})
+    assert [g for g, _ in kept[1:]] == [0.1, 0.1, 0.3, 0.2]  # checks are some steps apart
+    assert_same(dict(learner.best.state_dict()), kept[3][1])
+
+
+def test_nothing_is_checked_while_regression_lasts():
+    training = replace(TRAINING, regression_share=0.5)
+    learner = diffusion_learner(training, validate=True, regress=True)
+    gains = [float(learner.step(n, p)["validation_gain"]) for n, p in enumerate((0.0, 0.4, 0.6))]
+    assert [bool(np.isnan(g)) for g in gains] == [True, True, False]
