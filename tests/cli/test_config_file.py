@@ -83,14 +83,14 @@ def test_the_command_line_wins(config):
 def test_tables(config):
     path = config(
         '[set]\n"denoiser.noise" = "white"\nheld_out_share = 0.2\n'
-        "[set.denoiser.evoked]\nenabled = false\n"
+        "[set.response]\nkind = \"none\"\n"
         '[derivatives]\nprep = "p"\n[compare]\nother = "o"\n'
     )
     found = parse(*THREE, "--config-file", path)
     assert found["assignments"] == {
         "denoiser.noise": "white",
         "held_out_share": "0.2",
-        "denoiser.evoked.enabled": "false",
+        "response.kind": "none",
     }
     assert {k: str(v) for k, v in found["derivatives"].items()} == {"prep": "p"}
     assert {k: str(v) for k, v in found["compare"].items()} == {"other": "o"}

@@ -114,7 +114,7 @@ def test_overrides_change_what_they_name_and_no_more():
     changed = override(
         config,
         {
-            "denoiser.evoked.enabled": "false",
+            "response.kind": "none",
             "denoiser.noise": "white",
             "denoiser.schedule.kind": "scaled_linear",
             "denoiser.backbone.widths": "[32, 64]",
@@ -126,11 +126,11 @@ def test_overrides_change_what_they_name_and_no_more():
         config,
         diffusion_steps=7,
         preprocess=replace(config.preprocess, voxel_size=None),
+        response=replace(config.response, kind="none"),
         denoiser=replace(
             config.denoiser,
             noise="white",
             schedule=replace(config.denoiser.schedule, kind="scaled_linear"),
-            evoked=replace(config.denoiser.evoked, enabled=False),
             backbone=replace(config.denoiser.backbone, widths=(32, 64)),
         ),
     )
@@ -145,7 +145,7 @@ def test_overrides_change_what_they_name_and_no_more():
         ("denoiser.colour", "1", "no setting 'colour'; expected one of n_frames"),
         ("denoiser.n_frames.x", "1", "n_frames is a single value"),
         ("denoiser.n_frames", "many", "'many', expected int"),
-        ("denoiser.evoked.enabled", "maybe", "'maybe', expected bool"),
+        ("noise_level", "maybe", "'maybe', expected bool"),
         ("denoiser.backbone.widths", "3", "expected a list"),
         ("denoiser", "{}", "missing settings"),
     ],
@@ -163,9 +163,12 @@ def test_wrong_overrides_say_what_is_expected(name, value, message):
         ("denoiser.noise", "pink", "expected coloured or white"),
         ("denoiser.noise_modes", "-1", "expected 0 or more"),
         ("denoiser.noise_participant_rank", "-1", "expected 0 or more"),
-        ("denoiser.evoked.participant_rank", "-1", "expected 0 or more"),
+        ("response.participant_rank", "-1", "expected at least 0"),
         ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
-        ("denoiser.evoked.start", "one", "expected regression or zero"),
+        ("response.kind", "linear", "expected network, glm or none"),
+        ("response.rank", "0", "expected at least 1"),
+        ("diffusion_training.validation_share", "1", "expected 0 or more, under 1"),
+        ("diffusion_training.regression_share", "-0.1", "expected 0 or more, under 1"),
         ("autoencoder.norm_groups", "7", "norm_groups=7 does not divide"),
     ],
 )
@@ -207,7 +210,6 @@ def test_impossible_values_are_refused_before_any_work(name, value):
 
 
 FORMER = {  # settings of version 0.1 with their sections → present name
-    ("denoiser", "evoked", "people"): "participant_rank",
     ("denoiser", "noise_people"): "noise_participant_rank",
     ("sampling", "observation_noise"): "decoder_noise",
 }

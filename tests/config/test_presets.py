@@ -216,7 +216,8 @@ def test_the_papers_method_of_any_configuration() -> None:
     config = with_paper_method(PRESETS["demo"])
     assert config.denoiser.backbone.widths == PRESETS["demo"].denoiser.backbone.widths
     assert config.preprocess.normalisation == "volume"
-    assert config.denoiser.evoked.enabled is False
+    assert config.response.kind == "none"
+    assert config.noise_level is False
 
 
 def test_names_of_version_0_1_are_accepted_and_what_they_meant_is_said() -> None:

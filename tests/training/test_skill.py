@@ -129,7 +129,7 @@ def test_a_typical_run_gains_nothing_by_its_level():
 @pytest.mark.parametrize("level", [1.0, 3.0])
 def test_the_gain_of_a_known_response_is_its_power(level):
     """The loss without the mean m of u is 1 + sin² θ · mean(m²), with it 1: beside the level."""
-    runs, course = white_runs(), torch.sin(torch.arange(64) / 3)[:, None, None, None, None]
+    runs, course = white_runs(12), torch.sin(torch.arange(64) / 3)[:, None, None, None, None]
     mean = 0.8 * course * torch.linspace(0.5, 1.5, 4).view(1, 1, 4, 1, 1) * MASK
     raw = [level * (z + mean.numpy()) for z in runs.latents]
     runs = replace(runs, latents=raw, levels=[torch.full(SMALL, level) for _ in raw])
