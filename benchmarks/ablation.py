@@ -30,26 +30,52 @@ ARCHITECTURES = {
     "AdaLN only": {"denoiser.backbone.cross_attention": "false"},
     "MONAI": {"denoiser.backbone.architecture": "monai"},
 }
-NO_PATHWAY = {"denoiser.evoked.enabled": "false"}
-# not started at a regression: learned by the diffusion loss alone, as all else
-FROM_ZERO = {"denoiser.evoked.start": "zero", "denoiser.evoked.learning_rate_factor": "10"}
+NO_RESPONSE = {"response.kind": "none"}
+# learned by the diffusion's targets alone, as the paper's network does
+NO_REGRESSION = NO_RESPONSE | {"diffusion_training.regression_share": "0"}
+FORMS = {
+    "group GLM": {"response.kind": "glm"},
+    "no noise level": {"noise_level": "false"},
+    "no gate": {"diffusion_training.gate": "false"},
+    "no backbone": {"sampling.backbone": "false"},
+}
 # the 1000 steps of the paper's sampler would take longer than all of the training
-AS_IN_PAPER = PAPER_METHOD | {"sampling.sampler": "ddim", "sampling.steps": "20"}
+FEWER_STEPS = {"sampling.sampler": "ddim", "sampling.steps": "20"}
+CODEBOOK = {
+    "autoencoder.convolutional": "true",
+    "autoencoder.quantizer": "ema",
+    "autoencoder.codebook_size": "512",
+    "autoencoder.base_width": "16",
+    "autoencoder.multipliers": "[1, 2]",
+    "autoencoder.norm_groups": "8",
+    "autoencoder.patch": "2",
+    "autoencoder_training.batch_size": "4",
+    "autoencoder_training.learning_rate": "5e-3",
+}
+AS_IN_PAPER = PAPER_METHOD | FEWER_STEPS | CODEBOOK
 ADDITIONS = {
     "v-prediction": ["denoiser.prediction", "denoiser.schedule.kind"],
     "residuals": ["preprocess.normalisation", "sampling.decoder_noise"],
     "coloured noise": ["denoiser.noise"],
     "frame tokens": ["denoiser.backbone.frame_tokens"],
     "carrier": ["denoiser.backbone.anatomy"],
-    "evoked pathway": ["denoiser.evoked.enabled"],
+    "response model": ["response.kind"],
+    "regression": ["diffusion_training.regression_share"],
+    "noise level": ["noise_level"],
+    "principal components": [
+        *CODEBOOK,
+        "autoencoder.decode_codes",
+        "autoencoder_training.quantise_share",
+    ],
 }
 
 
 def rows() -> dict[str, dict[str, str]]:
     """Return the settings of every row beyond the small model's."""
     named = dict(ARCHITECTURES)
-    named |= {f"{n}, no pathway": s | NO_PATHWAY for n, s in ARCHITECTURES.items()}
-    named["hybrid, pathway from zero"] = FROM_ZERO
+    named |= {f"hybrid, {name}": settings for name, settings in FORMS.items()}
+    named |= {f"{n}, no response model": s | NO_RESPONSE for n, s in ARCHITECTURES.items()}
+    named["hybrid, no regression"] = NO_REGRESSION
     named["paper's method"] = AS_IN_PAPER
     for name, fields in ADDITIONS.items():
         kept = {field: value for field, value in AS_IN_PAPER.items() if field not in fields}

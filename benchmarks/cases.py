@@ -78,6 +78,7 @@ def untrained_model(config: ModelConfig, run: Run) -> Model:
     white = torch.randn(NOISE_FRAMES, model.latent_space.channels, *inside.shape) * inside
     basis = removed_basis(NOISE_FRAMES, run.t_r, config.preprocess.high_pass)
     model.noise.fit([white], basis)
+    model.noise_level.typical_sd.fill_(1.0)
     model.decoder_noise.decoded_sd.fill_(0.8)
     model.decoder_noise.error_sd.fill_(0.4)
     return model

@@ -27,10 +27,12 @@ from fmrisynth.model.autoencoder.vqgan import VQGAN
 
 RESIDUAL_LAYERS = 3  # the library's default
 
+CONVOLUTIONAL = tuple(name for name, config in PRESETS.items() if config.autoencoder.convolutional)
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--presets", nargs="+", default=["demo", "scaled-38m"], choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=["scaled-38m"], choices=CONVOLUTIONAL)
     parser.add_argument("--grid", nargs=3, type=int, default=(48, 56, 48), metavar="N")
     parser.add_argument("--batch", type=int, default=1, help="volumes at once")
     parser.add_argument("--repeats", type=int, default=5)

@@ -30,7 +30,7 @@ from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.training.denoiser import DiffusionLearner
-from fmrisynth.training.windows import Windows
+from fmrisynth.training.windows import LatentRuns, Windows
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
 VOCABULARY = Vocabulary(tuple((task, "active") for task in TASKS), TASKS, ("LR", "RL"), (), 28)
@@ -94,14 +94,15 @@ def one_step(
     anatomy = np.zeros((2, edge, edge, edge), np.float32)
     condition = RunCondition(run, events, anatomy, VOCABULARY, 2 * frames, 1 / 128)
     latents = np.zeros((2 * frames, channels, grid, grid, grid), np.float16)
-    space = LatentSpace(channels, inside)
+    levels = [torch.ones(inside.shape)]
+    runs = LatentRuns([latents], [condition], levels, ["01"], LatentSpace(channels, inside))
     learner = DiffusionLearner(
         fabric,
         denoiser,
         replace(
             config.diffusion_training, batch_size=batches[0] * batches[1], micro_batch=batches[1]
         ),
-        Windows([latents], [condition], space, frames, 0.5),
+        Windows(runs, frames, 0.5),
         WhiteNoise(channels, inside.to(fabric.device)),
         0,
     )

@@ -45,8 +45,7 @@ def make(
 ) -> tuple[dict[str, Denoiser], torch.Tensor, Condition]:
     """Both denoisers, latents and conditions, on a device ("meta" to count alone)."""
     config = override(PRESETS[options.preset], dict(item.split("=", 1) for item in options.set))
-    # the evoked-response pathway is no part of what is compared
-    diffused = replace(config.denoiser, evoked=replace(config.denoiser.evoked, enabled=False))
+    diffused = config.denoiser
     patch, channels = config.autoencoder.factor, config.autoencoder.latent_channels
     frames, n, batch = diffused.n_frames, options.grid, options.batch
     chosen = replace(diffused, backbone=replace(diffused.backbone, architecture="monai"))

@@ -35,13 +35,13 @@ from fmrisynth.baselines.fmrisim import (
 from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
 from fmrisynth.bids.derivatives import write_synthetic_run
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.images import load_bold
 from fmrisynth.config.codec import override
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis import synthesiser as synthesis
+from fmrisynth.synthesis.carriers import read_carrier
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)
 HCP = ((91, 109, 91), 284, 0.72)
@@ -113,12 +113,12 @@ def make_ours(
 
     synthesiser = synthesis.Synthesiser(model, sampling, fabric.autocast)
     with made.timed("read"):
-        bold, events = load_bold(run), read_events(run.events)
+        carrier, events = read_carrier(run, config.preprocess.high_pass), read_events(run.events)
     inside = Made()
     synthesis.sample_latents = inside.timing(synthesis.sample_latents, "sampler", device)
     synthesiser.decode = inside.timing(synthesiser.decode, "decoder", device)  # type: ignore[method-assign]
     with made.timed("noise and merge"):
-        data, carrier = synthesiser.synthesise(run, bold, events, seed=0, participant=0)
+        data = synthesiser.synthesise(run, carrier, carrier.noise_sd, events, seed=0, participant=0)
     made.seconds["noise and merge"] -= inside.total
     made.seconds |= inside.seconds
     _write(made, folder, data, carrier.mask)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fmrisynth.config.codec import override
+from fmrisynth.config.presets import PRESETS
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 pytestmark = [
@@ -39,7 +42,7 @@ def numbers(pattern: str, text: str) -> list[float]:
 def test_compression() -> None:
     pytest.importorskip("monai", minversion="1.4")
     text = printed(
-        "compression.py", "--presets", "demo", "--grid", "8", "8", "8", "--repeats", "1"
+        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "1"
     )  # fmt: skip
     sizes = numbers(r"(?:ours|monai): ([\d.]+)M parameters", text)
     assert len(sizes) == 4  # two networks, two precisions
@@ -70,6 +73,19 @@ def test_synthesis_against_fmrisim() -> None:
         "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "1", "--rounds", "0"
     )  # fmt: skip
     assert numbers(r"fmrisim, 0 rounds / ours, euler, \d+ steps = ([\d.]+)", text)[0] > 0
+
+
+@pytest.mark.parametrize("preset", ["demo", "small"])
+def test_every_row_of_the_ablation_is_a_configuration(
+    monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    """Of its own: no two rows are the same, but for what the preset has anyway."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from ablation import rows
+
+    configs = {name: override(PRESETS[preset], settings) for name, settings in rows().items()}
+    assert len(set(configs.values())) == len(configs) > 15
+    assert configs["hybrid"] == PRESETS[preset]
 
 
 def test_memory() -> None:

@@ -83,7 +83,7 @@ def test_the_command_line_wins(config):
 def test_tables(config):
     path = config(
         '[set]\n"denoiser.noise" = "white"\nheld_out_share = 0.2\n'
-        "[set.response]\nkind = \"none\"\n"
+        '[set.response]\nkind = "none"\n'
         '[derivatives]\nprep = "p"\n[compare]\nother = "o"\n'
     )
     found = parse(*THREE, "--config-file", path)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from support.tiny_model import HIGH_PASS, VOCABULARY, blocks, make_run
 
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import RunCondition
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.training.windows import LatentRuns
+from support.tiny_model import HIGH_PASS, VOCABULARY, blocks, make_run
 
 SMALL = (4, 4, 4)
 FACTOR = 2

@@ -334,7 +334,9 @@ def test_a_long_run_has_the_variance_and_autocorrelation_of_its_windows(stride, 
     condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)
     drawn = torch.stack(
         [
-            sample_latents(model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), 0)
+            sample_latents(
+                model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), 0
+            )
             for seed in range(8)
         ]
     )[..., model.latent_space.mask][:, :, 0]  # draws, frames, voxels

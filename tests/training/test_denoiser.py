@@ -19,7 +19,6 @@ from support.tiny_model import (
 )
 
 from fmrisynth.config.diffusion import DiffusionTraining
-from fmrisynth.model.denoiser.conditioning import collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
@@ -239,7 +238,9 @@ def test_validation_participants_are_a_seeded_share_of_at_least_one(n, share, ex
 
 
 def test_nearly_all_may_validate_but_one_learns():
-    learners, watched = _choose_validation(["a", "b", "c"], replace(TRAINING, validation_share=0.9), 0)
+    learners, watched = _choose_validation(
+        ["a", "b", "c"], replace(TRAINING, validation_share=0.9), 0
+    )
     assert (len(learners), len(watched)) == (1, 2)
 
 

@@ -185,9 +185,7 @@ def test_too_few_participants_have_the_responses_of_the_group(tmp_path):
     maps, means = anatomical_world(3)
     response, _ = fit(simulate(maps, means, noise=0.5), tmp_path, NETWORK)
     assert float(response.individual.amplitude) == 0
-    assert np.array_equal(
-        maps_of(response, torch.from_numpy(means[0]).float()), maps_of(response)
-    )
+    assert np.array_equal(maps_of(response, torch.from_numpy(means[0]).float()), maps_of(response))
 
 
 def test_fits_repeat(tmp_path):

@@ -61,9 +61,7 @@ def test_the_whole_run_is_its_windows(runs):
     whole = runs.noise(1)
     assert whole.shape == runs.latents[1].shape
     for start in (0, 7, N_VOLUMES - N_FRAMES):
-        torch.testing.assert_close(
-            runs.noise(1, start, N_FRAMES), whole[start : start + N_FRAMES]
-        )
+        torch.testing.assert_close(runs.noise(1, start, N_FRAMES), whole[start : start + N_FRAMES])
 
 
 def test_the_runs_of_some_participants(runs):

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fmrisynth.config.codec import override
 from fmrisynth.config.diffusion import BackboneConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
