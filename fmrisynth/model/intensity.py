@@ -40,12 +40,15 @@ class FrameIntensity(nn.Module):
     autocorrelation : Tensor of shape (ORDER + 1,)
         Of g.
     restlessness : Tensor of shape (2,)
-        Mean and standard deviation of log d over runs; d = 0 where the mean is −∞.
+        Mean and standard deviation of log d over runs.
+    chance : Tensor of shape ()
+        Variance of log s that Gaussian noise of the model has by itself.
     """
 
     quantiles: Tensor
     autocorrelation: Tensor
     restlessness: Tensor
+    chance: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +57,30 @@ class FrameIntensity(nn.Module):
         start[0] = 1.0
         self.register_buffer("autocorrelation", start)
         self.register_buffer("restlessness", torch.zeros(2))
+        self.register_buffer("chance", torch.zeros(()))
+
+    def of_run(self, log_energy: np.ndarray) -> Tensor:
+        """Estimate the intensities of a run from half the log of its frames' mean square.
+
+        Parameters
+        ----------
+        log_energy : ndarray of shape (N,)
+            Of latents without response and level.
+
+        Returns
+        -------
+        Tensor of shape (N,)
+            float32, of mean square 1: what exceeds the chance of Gaussian noise.
+        """
+        intensity = torch.from_numpy(np.exp(self.shrink(log_energy))).float()
+        return intensity / intensity.square().mean().sqrt()
+
+    def shrink(self, log_energy: np.ndarray) -> np.ndarray:
+        """Shrink log s (N,) by the share of its variance that is not chance."""
+        centred = log_energy - log_energy.mean()
+        share = max(0.0, 1 - float(self.chance) / max(float(log_energy.var()), 1e-12))
+        shrunk: np.ndarray = share**0.5 * centred
+        return shrunk
 
     def fit(self, courses: Sequence[np.ndarray]) -> FrameIntensity:
         """Estimate the distribution from courses log s(t), (N,) each, of the training runs."""

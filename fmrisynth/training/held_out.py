@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.model import Model
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.cache import RunData, run_key
+from fmrisynth.training.intensity import log_energy
 from fmrisynth.training.latents import cached_latents
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import condition_of, prepare_runs_on_grid, read_events_of
@@ -87,6 +89,8 @@ def measure_held_out(
             model.response(torch.from_numpy(c.design.evoked), torch.from_numpy(d.mean).float())
             for c, d in zip(conditions, data, strict=True)
         ]
+    if config.noise_level:
+        latent_runs = _with_intensities(latent_runs, means, model)
     length = config.denoiser.n_frames
     windows = ValidationWindows(latent_runs, model.noise.cpu(), length, plan.seed)
     denoiser = model.denoiser.to(fabric.device)
@@ -99,6 +103,15 @@ def measure_held_out(
             row.theta, row.part, row.gain, row.ci_low, row.ci_high,
         )  # fmt: skip
     return tuple(skill)
+
+
+def _with_intensities(runs: LatentRuns, means: Sequence[torch.Tensor], model: Model) -> LatentRuns:
+    """Estimate the runs' intensities from what the expected response leaves."""
+    courses = []
+    for index, mean in enumerate(means):
+        rest = runs.noise(index) - mean / runs.levels[index]
+        courses.append(log_energy(rest, runs.mask))
+    return replace(runs, intensities=[model.intensity.of_run(course) for course in courses])
 
 
 def _some_runs(runs: Sequence[Run]) -> list[Run]:

@@ -14,7 +14,7 @@ from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["fit_intensity"]
+__all__ = ["fit_intensity", "log_energy"]
 
 GAUSSIAN_RUNS = 24  # noise drawn to see how much a Gaussian run's energy fluctuates
 FLOOR = 1e-6
@@ -48,36 +48,27 @@ def fit_intensity(
     """
     mask = runs.mask
     courses = [
-        _log_energy(runs.noise(index), mask)
+        log_energy(runs.noise(index), mask)
         for index in tqdm(range(len(runs)), desc="Intensities", unit="run")
     ]
     generator = torch.Generator().manual_seed(seed)
     lengths = [len(course) for course in courses]
     gaussian = [
-        _log_energy(noise.sample_window(min(lengths), generator), mask)
-        for _ in range(GAUSSIAN_RUNS)
+        log_energy(noise.sample_window(min(lengths), generator), mask) for _ in range(GAUSSIAN_RUNS)
     ]
     chance = float(np.mean([course.var() for course in gaussian]))
-    shrunk = []
-    for course in courses:
-        share = max(0.0, 1 - chance / max(course.var(), FLOOR))
-        shrunk.append(share**0.5 * (course - course.mean()))
-    intensity = FrameIntensity().fit(shrunk)
+    intensity = FrameIntensity()
+    intensity.chance.fill_(chance)
+    intensity.fit([intensity.shrink(course) for course in courses])
     log.info(
         "SD of the frames' log intensity: %.3f, of which Gaussian noise has %.3f",
         float(np.mean([c.std() for c in courses])),
         chance**0.5,
     )
-    return intensity, replace(runs, intensities=[_unit_power(c) for c in shrunk])
+    return intensity, replace(runs, intensities=[intensity.of_run(c) for c in courses])
 
 
-def _log_energy(noise: Tensor, mask: Tensor) -> np.ndarray:
+def log_energy(noise: Tensor, mask: Tensor) -> np.ndarray:
     """Compute log s of each frame, half the log of the mean square in the brain, (N,)."""
     energy = noise[..., mask].square().flatten(1).mean(1).double().cpu().numpy()
     return 0.5 * np.log(np.maximum(energy, FLOOR))
-
-
-def _unit_power(course: np.ndarray) -> Tensor:
-    """Turn log s into s of mean square 1, (N,) float32."""
-    intensity = torch.from_numpy(np.exp(course)).float()
-    return intensity / intensity.square().mean().sqrt()

@@ -186,12 +186,11 @@ def measure_skill(
     for number, label in enumerate(tqdm(windows.participants, desc=title, unit="participant")):
         count = 0
         for latents, noise, condition, places in windows.batches(number):
-            level = torch.stack([windows.runs.levels[index_of[label][r]] for r, _ in places])
-            level = level[:, None, None].to(device)
+            mine = index_of[label]
+            level = torch.stack([windows.runs.scale(mine[r], s, windows.length) for r, s in places])
+            level = level.to(device)
             mean = (
-                torch.stack(
-                    [means[index_of[label][r]][s : s + windows.length] for r, s in places]
-                ).to(device)
+                torch.stack([means[mine[r]][s : s + windows.length] for r, s in places]).to(device)
                 / level
             )
             u, e = latents.to(device), noise.to(device)

@@ -91,10 +91,15 @@ class LatentRuns:
         if self.removed and own is not None:
             mean = torch.from_numpy(self.regressors(index)[start:stop] @ own)
             z[..., self.mask] -= mean.view(len(z), self.latent_space.channels, -1)
-        z = z / self.levels[index]
+        return z / self.scale(index, start, len(z))
+
+    def scale(self, index: int, start: int, length: int) -> Tensor:
+        """Return level times intensity of a window, (T, 1, x, y, z)."""
+        level = self.levels[index].expand(length, 1, -1, -1, -1)
         if self.intensities is None:
-            return z
-        return z / self.intensities[index][start:stop, None, None, None, None]
+            return level
+        intensity = self.intensities[index][start : start + length]
+        return level * intensity[:, None, None, None, None]
 
     def response(self, index: int, start: int, length: int) -> Tensor:
         """Return the fitted response of a window in units of the noise, (T, C, x, y, z)."""
@@ -102,7 +107,7 @@ class LatentRuns:
         field = torch.zeros(length, self.latent_space.channels, *self.mask.shape)
         mean = torch.from_numpy(self.regressors(index)[start : start + length] @ own)
         field[..., self.mask] = mean.view(length, self.latent_space.channels, -1)
-        return field / self.levels[index]
+        return field / self.scale(index, start, length)
 
     def _standardise(self, raw: np.ndarray) -> Tensor:
         return self.latent_space.standardise(torch.from_numpy(np.asarray(raw, np.float32)))
