@@ -7,7 +7,7 @@ import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.images import Bold
-from fmrisynth.preprocess.carrier import drift_basis, merge, remove_drift, split
+from fmrisynth.preprocess.carrier import drift_basis, least_squares, merge, remove_drift, split
 
 HIGH_PASS = 1 / 128
 
@@ -50,6 +50,37 @@ def test_residuals_have_no_mean_and_no_drift():
     np.testing.assert_allclose(carrier.noise_sd[bold.mask], series.std(0), rtol=1e-4)
     # 1 % of white noise was put in
     assert float(np.median(carrier.noise_sd[bold.mask])) == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_is_evoked_is_no_noise():
+    """The level of noise does not depend on responses, and counts the regressors' freedom."""
+    bold, rng = make_bold(200), np.random.default_rng(1)
+    basis = drift_basis(200, bold.t_r, HIGH_PASS)
+    evoked = remove_drift(rng.standard_normal((200, 3)), basis).astype(np.float32)
+    mean = bold.data.mean(3, keepdims=True)
+    response = (evoked @ rng.standard_normal((3, int(np.prod(SHAPE))))).T.reshape(*SHAPE, 200)
+    loud = replace(bold, data=(bold.data + 0.03 * mean * response).astype(np.float32))
+    plain = split(loud, HIGH_PASS)[0].noise_sd[bold.mask]
+    found, expected = (split(b, HIGH_PASS, evoked)[0].noise_sd[bold.mask] for b in (loud, bold))
+    assert np.median(plain) > 3 * np.median(found)
+    np.testing.assert_allclose(found, expected, rtol=2e-2)
+    assert np.mean(expected**2) == pytest.approx(0.95, abs=0.03)  # drift has taken its share
+    # neither residual nor carrier change otherwise
+    np.testing.assert_array_equal(split(loud, HIGH_PASS)[1], split(loud, HIGH_PASS, evoked)[1])
+
+
+def test_regressors_that_are_zero_or_twice_there_take_no_freedom():
+    rng = np.random.default_rng(0)
+    x, series = rng.standard_normal((50, 2)), rng.standard_normal((50, 7)).astype(np.float32)
+    design = np.column_stack([x, np.zeros(50), x[:, 0] - 2 * x[:, 1]])
+    rest, used = least_squares(design, series)
+    assert used == 2
+    expected = series - x @ np.linalg.lstsq(x, series, rcond=None)[0]
+    np.testing.assert_allclose(rest, expected, atol=1e-5)
+    assert rest.dtype == np.float32
+    untouched, none = least_squares(np.zeros((50, 3)), series)
+    assert none == 0
+    assert np.array_equal(untouched, series)
 
 
 def test_residuals_are_percent_of_the_voxels_own_mean():

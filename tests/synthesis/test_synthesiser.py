@@ -41,6 +41,12 @@ EVENTS = blocks("hand", "foot", "hand")
 LEVEL = torch.ones(LATENT)  # as noisy as a typical run
 
 
+def latents_of(model, condition, sampling, generator, participant=0, level=LEVEL, intensity=None):
+    """Latents of a run whose noise is as a typical run's, and as loud in every frame."""
+    intensity = torch.ones(condition.n_volumes) if intensity is None else intensity
+    return sample_latents(model, condition, level, intensity, sampling, generator, participant)
+
+
 @pytest.fixture(scope="module")
 def model():
     return make_model()
@@ -135,6 +141,72 @@ def test_the_noise_level_is_the_carriers(model):
     elsewhere = ~upsampled(regions()["zero"])[carrier.mask]
     ratio = residual.std(0)[elsewhere] / carrier.noise_sd[carrier.mask][elsewhere]
     assert float(np.median(ratio)) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_the_noise_is_as_loud_as_it_is_to_be(model, factor):
+    """Everywhere, whatever the carrier's run had; the response does not change with it."""
+    quiet = SamplingConfig(sampler="euler", steps=6, stride=4, guidance=0.0)
+    carrier = split(make_bold(60), HIGH_PASS)[0]
+    sds, responses = [], []
+    for sd in (carrier.noise_sd, factor * carrier.noise_sd):
+        noise = percent(*synthesise(model, n_volumes=60, sampling=quiet, noise_sd=sd))
+        made = percent(*synthesise(model, n_volumes=60, noise_sd=sd))
+        sds.append(noise[carrier.mask].std(1))
+        responses.append((made - noise)[carrier.mask])
+    assert np.median(sds[1] / sds[0]) == pytest.approx(factor, rel=0.05)
+    assert np.percentile(sds[1] / sds[0], [5, 95]) == pytest.approx([factor] * 2, rel=0.3)
+    np.testing.assert_allclose(responses[0], responses[1], atol=0.02)
+
+
+def test_latents_are_multiplied_by_level_and_intensity(model):
+    """Noise alone; the response is beside it."""
+    condition, level = run_condition(EVENTS), torch.rand(LATENT) + 0.5
+    sampling = SamplingConfig(steps=4, stride=4)
+
+    def latents(guidance, level=LEVEL, intensity=None):
+        generator = torch.Generator().manual_seed(0)
+        chosen = replace(sampling, guidance=guidance)
+        return latents_of(model, condition, chosen, generator, level=level, intensity=intensity)
+
+    intensity = torch.rand(condition.n_volumes) + 0.5
+    plain, response = latents(0.0), latents(1.0) - latents(0.0)
+    loud = plain * level * intensity[:, None, None, None, None]
+    torch.testing.assert_close(latents(0.0, level, intensity), loud)
+    torch.testing.assert_close(latents(1.0, level, intensity), loud + response)
+
+
+def test_without_the_backbone_runs_are_statistics_alone(wild):
+    """As of a network that predicts nothing; the noise has the covariance of the noise model."""
+    statistics = SamplingConfig(sampler="euler", steps=6, stride=4, backbone=False)
+    alone = synthesise(wild, n_volumes=20, sampling=statistics)[0]
+    np.testing.assert_allclose(
+        alone, synthesise(make_model(), n_volumes=20)[0], rtol=1e-4, atol=1e-2
+    )
+    assert not np.allclose(alone, synthesise(wild, n_volumes=20)[0], rtol=1e-3)
+
+
+def test_a_gate_of_zero_is_no_network():
+    shut = make_model(wildness=0.1)
+    shut.denoiser.gate.zero_()
+    statistics = replace(shut.info.config.sampling, backbone=False)
+    assert np.array_equal(
+        synthesise(shut, n_volumes=20)[0], synthesise(shut, n_volumes=20, sampling=statistics)[0]
+    )
+
+
+def test_the_response_is_that_of_the_runs_anatomy():
+    """A network of individual differences that doubles the maps doubles what a run responds."""
+    twice = make_model()
+    network = twice.response.individual
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.head.bias[0] = 1.0  # gain of the only channel
+    network.amplitude.fill_(1.0)
+    sampling = SamplingConfig(steps=6, stride=4)
+    expected = percent(*synthesise(make_model(), sampling=replace(sampling, guidance=2.0)))
+    np.testing.assert_allclose(percent(*synthesise(twice, sampling=sampling)), expected, atol=1e-2)
 
 
 @pytest.mark.parametrize("n_volumes", [3, N_FRAMES - 1, N_FRAMES, N_FRAMES + 1, 29])
@@ -265,9 +337,7 @@ def test_latents_of_a_run_have_no_drift_as_those_learned_from(noise, free):
     model = make_model(replace(DENOISER, noise=noise, noise_modes=4))
     condition = run_condition(EVENTS, n_volumes=80)
     generator = torch.Generator().manual_seed(0)
-    latents = sample_latents(
-        model, condition, LEVEL, SamplingConfig(steps=4, stride=4), generator, 0
-    )
+    latents = latents_of(model, condition, SamplingConfig(steps=4, stride=4), generator)
     basis = torch.from_numpy(removed_basis(80, condition.t_r, HIGH_PASS)).float()
     drift = basis.T @ latents[..., model.latent_space.mask].flatten(1)
     assert (float(drift.abs().mean()) < 1e-3) == free
@@ -284,8 +354,8 @@ def test_runs_of_a_participant_share_its_response():
     course = condition.design.evoked[:, [n for _, n in VOCABULARY.trial_types].index("hand"), 0]
 
     def effect(seed, participant):
-        latents = sample_latents(
-            model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), participant
+        latents = latents_of(
+            model, condition, sampling, torch.Generator().manual_seed(seed), participant
         )
         series = latents[:, 0].flatten(1).numpy()
         return (course @ series) / (course @ course)
@@ -311,8 +381,8 @@ def test_a_run_of_three_windows_has_no_seams(responds, stride, signal, noise):
     found, cut = [], []
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
-        found.append(differences(sample_latents(model, condition, LEVEL, sampling, generator, 0)))
-        pieces = [sample_latents(model, alone, LEVEL, sampling, generator, 0) for _ in range(3)]
+        found.append(differences(latents_of(model, condition, sampling, generator)))
+        pieces = [latents_of(model, alone, sampling, generator) for _ in range(3)]
         cut.append(differences(torch.cat(pieces)))
     for row in found:
         others = row[~at_joints]
@@ -334,9 +404,7 @@ def test_a_long_run_has_the_variance_and_autocorrelation_of_its_windows(stride, 
     condition = run_condition(EVENTS, n_volumes=3 * N_FRAMES)
     drawn = torch.stack(
         [
-            sample_latents(
-                model, condition, LEVEL, sampling, torch.Generator().manual_seed(seed), 0
-            )
+            latents_of(model, condition, sampling, torch.Generator().manual_seed(seed))
             for seed in range(8)
         ]
     )[..., model.latent_space.mask][:, :, 0]  # draws, frames, voxels
