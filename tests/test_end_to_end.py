@@ -136,12 +136,25 @@ def test_sidecars_say_what_the_images_are(study):
         assert provenance["ParticipantRole"] == roles.loc[participant, "role"]
         assert provenance["RandomSeed"] == 3
         assert provenance["Sample"] == 1
+        assert provenance["NoiseLevel"] == "other runs"
         hashes.add(provenance["ModelHash"])
         assert b"ynthetic" in bytes(nib.load(image).header["descrip"])
     assert len(hashes) == 1
     config = json.loads((out / "model" / "config.json").read_text())
     held_out = roles.index[roles["role"] == "held_out"].str.removeprefix("sub-").tolist()
     assert config["split"]["held_out"] == held_out
+
+
+def test_the_model_says_what_its_parts_add(study):
+    """One participant is held out: gains without an interval, for every part and angle."""
+    _, out, _, _ = study
+    table = pd.read_csv(out / "model" / "skill.tsv", sep="\t")
+    assert list(table.columns) == ["theta", "part", "gain", "ci_low", "ci_high"]
+    assert set(table["part"]) == {"noise level", "response", "noise level + response", "backbone"}
+    assert np.isfinite(table["gain"]).all()
+    assert table["gain"].abs().max() < 5  # of a loss of about 1
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)
+    assert not table.duplicated(["theta", "part"]).any()
 
 
 def test_the_table_of_metrics(study):

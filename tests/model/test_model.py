@@ -20,20 +20,10 @@ from support.tiny_model import (
 )
 
 from fmrisynth.errors import ModelError
-from fmrisynth.model.model import Model, read_info
+from fmrisynth.model.model import PARTS, Model, read_info
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.synthesis.synthesiser import Synthesiser
-
-WEIGHTS = (
-    "autoencoder",
-    "noise_level",
-    "latent_space",
-    "response",
-    "noise",
-    "decoder_noise",
-    "denoiser",
-)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +83,7 @@ def test_a_loaded_model_makes_the_same(tmp_path, noise, response):
 def test_the_directory_is_whole_and_nothing_lies_beside_it(saved):
     names = {p.name for p in saved.iterdir()}
     assert names == {"config.json", "mask.nii.gz", "README.md"} | {
-        f"{name}.safetensors" for name in WEIGHTS
+        f"{name}.safetensors" for name in PARTS
     }
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
     card = (saved / "README.md").read_text()
@@ -133,7 +123,7 @@ def test_the_digest_names_the_weights(saved, copied, tmp_path):
     assert read_info(tmp_path / "other").digest != digest
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PARTS)
 def test_altered_weights_are_refused(copied, name):
     path = copied / f"{name}.safetensors"
     tensors = load_file(path)
@@ -143,14 +133,14 @@ def test_altered_weights_are_refused(copied, name):
     refused(copied, str(path), "SHA-256")
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PARTS)
 def test_truncated_weights_are_refused(copied, name):
     path = copied / f"{name}.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     refused(copied, str(path))
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", PARTS)
 def test_missing_weights_are_refused(copied, name):
     (copied / f"{name}.safetensors").unlink()
     refused(copied, f"{name}.safetensors", "does not exist")

@@ -1,14 +1,18 @@
 """Learning a model from the command line: where it starts from, and what it says of itself."""
 
+import csv
 import json
 import pickle
 import re
 from dataclasses import replace
 from importlib.metadata import version
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.bids_tree import make_bids
 
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.presets import PRESETS
@@ -26,6 +30,7 @@ SETTINGS = {
     "autoencoder.quantizer": "gradient",
     "autoencoder.patch": 1,
     "autoencoder.linear_path": "false",
+    "autoencoder.convolutional": "true",
     "autoencoder_training.learning_rate": 0,
     "denoiser.backbone.widths": [16, 32],
     "denoiser.backbone.blocks": [1, 1],
@@ -156,7 +161,7 @@ def test_a_model_says_how_it_was_trained(train):
     assert provenance["preset"] == "demo"
     assert (provenance["participants"], provenance["runs"]) == (2, 4)
     assert provenance["steps"] == {"autoencoder": 2, "denoiser": 2}
-    stages = ["prepare", "autoencoder", "latents", "noise", "decoder_noise", "denoiser"]
+    stages = ["prepare", "autoencoder", "latents", "response", "noise", "decoder_noise", "denoiser"]
     assert list(provenance["seconds"]) == stages
     assert all(seconds >= 0 for seconds in provenance["seconds"].values())
     assert provenance["versions"]["torch"] == version("torch")
@@ -165,6 +170,101 @@ def test_a_model_says_how_it_was_trained(train):
         steps = provenance["steps"].get(stage, "")
         assert f"| {stage.replace('_', ' ')} | {steps} | {seconds:.1f} |" in card
     assert f"torch {version('torch')}" in card
+
+
+# What each part adds, from the command line
+
+TINY = (
+    *("--device", "cpu", "--precision", "32-true", "--nprocs", "1", "--max-steps", "1"),
+    *("--sampling-steps", "2", "--set", "preprocess.voxel_size=4"),
+    *("--set", "denoiser.backbone.widths=[16, 32]", "--set", "denoiser.backbone.blocks=[1, 1]"),
+)
+
+
+def rows_of(model):
+    with open(model / "skill.tsv", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+@pytest.fixture(scope="module")
+def two_held_out(tmp_path_factory):
+    """Five participants, two of which are held out: intervals need two."""
+    labels = ("01", "02", "03", "04", "05")
+    return make_bids(tmp_path_factory.mktemp("five") / "bids", participants=labels, tasks=("wm",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"response.kind": "none"},
+        {"response.kind": "glm"},
+        {"response.kind": "network", "response.steps": "20"},
+        {"sampling.backbone": "false"},
+        {"noise_level": "false"},
+        {"diffusion_training.gate": "false"},
+        {"diffusion_training.validation_share": "0"},
+        {"denoiser.prediction": "epsilon", "denoiser.noise": "white"},
+    ],
+    ids=lambda s: ",".join(map("=".join, s.items())) or "default",
+)
+def test_every_form_trains_and_synthesises(call, two_held_out, tmp_path, settings):
+    """With one step of training; the gate lets nothing of it do harm."""
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    out = tmp_path / "out"
+    code, _, messages = call(
+        two_held_out, out, "participant", "--set", "held_out_share=0.4", *TINY, *words
+    )
+    assert code == 0, messages
+    images = sorted(out.rglob("*_desc-synth_bold.nii.gz"))
+    assert len(images) == 5
+    for path in images:
+        data = nib.load(path).get_fdata(dtype=np.float32)
+        assert np.isfinite(data).all()
+        assert data.std(3).max() > 0
+    rows = rows_of(out / "model")
+    assert list(rows[0]) == ["theta", "part", "gain", "ci_low", "ci_high"]
+    parts = ["noise level", "response", "noise level + response", "backbone"]
+    assert [row["part"] for row in rows[:4]] == parts
+    assert len(rows) == 4 * len({row["theta"] for row in rows})
+    for row in rows:
+        low, gain, high = (float(row[name]) for name in ("ci_low", "gain", "ci_high"))
+        assert low <= gain <= high
+        if row["part"] == "response" and settings.get("response.kind") == "none":
+            assert gain == 0
+        if row["part"] == "noise level" and settings.get("noise_level") == "false":
+            assert gain == 0
+        ungated = {"diffusion_training.gate", "denoiser.noise"}  # zero is no answer to white noise
+        if row["part"] == "backbone" and not ungated & settings.keys():
+            assert gain > -1e-3
+
+
+@pytest.mark.slow
+def test_the_precision_of_the_networks_does_not_change_the_skill_of_statistics(
+    call, two_held_out, tmp_path
+):
+    """Loss and noise are computed in float32, whatever the networks are."""
+    gains = []
+    for precision in ("32-true", "bf16-mixed"):
+        words = (*TINY, "--precision", precision, "--train-only", "--set", "held_out_share=0.4")
+        out = tmp_path / precision
+        code, _, messages = call(two_held_out, out, "participant", *words)
+        assert code == 0, messages
+        gains.append([float(r["gain"]) for r in rows_of(out / "model") if r["part"] != "backbone"])
+    assert gains[0] == pytest.approx(gains[1], abs=0.02)
+    assert max(map(abs, gains[0])) < 5
+
+
+@pytest.mark.slow
+def test_without_participants_held_out_there_is_no_skill(call, bids_factory, tmp_path):
+    out = tmp_path / "out"
+    code, _, messages = call(
+        bids_factory(participants=("01",)), out, "participant", "--train-only", *TINY
+    )
+    assert code == 0, messages
+    assert not (out / "model" / "skill.tsv").exists()
+    assert "no participant was held out that skill could be measured on" in messages
 
 
 def test_the_folder_of_the_autoencoder_depends_on_its_own_settings_alone(tmp_path):
