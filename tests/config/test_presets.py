@@ -213,9 +213,9 @@ def test_every_ablation_learns(form: str, option: dict[str, str]) -> None:
 
 
 def test_the_papers_method_of_any_configuration() -> None:
-    narrow = override(PRESETS["scaled-38m"], {"denoiser.backbone.widths": "[64, 96, 128]"})
+    narrow = override(PRESETS["scaled-38m"], {"denoiser.backbone.widths": "[128, 128, 256]"})
     config = with_paper_method(narrow)
-    assert config.denoiser.backbone.widths == (64, 96, 128)
+    assert config.denoiser.backbone.widths == (128, 128, 256)
     assert config.preprocess.normalisation == "volume"
     assert config.response.kind == "none"
     assert config.noise_level is False
