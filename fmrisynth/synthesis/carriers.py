@@ -19,6 +19,8 @@ from fmrisynth.preprocess.grid import resample
 
 __all__ = ["noise_sd_of", "read_carrier"]
 
+MOSTLY_BRAIN = 0.5  # share of brain in a resampled voxel, from which on its noise counts
+
 
 def read_carrier(run: Run, high_pass: float) -> Carrier:
     """Read a run and keep its carrier alone, which is a few volumes in size.
@@ -62,7 +64,11 @@ def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:
             continue
         same = carrier.mask.shape == shape and np.allclose(carrier.affine, own.affine)
         sd = carrier.noise_sd
-        maps.append(sd if same else resample(sd, carrier.affine, own.affine, shape))
+        if not same:  # outside of a brain there is no noise level, which is not one of zero
+            inside = resample(carrier.mask.astype(np.float32), carrier.affine, own.affine, shape)
+            sd = resample(sd, carrier.affine, own.affine, shape) / np.maximum(inside, 1e-3)
+            sd = np.where(inside > MOSTLY_BRAIN, sd, 0)
+        maps.append(sd)
     if not maps:
         return own.noise_sd
     stacked = np.stack(maps)

@@ -163,7 +163,8 @@ class DiffusionLearner:
         # after setup, which moves the denoiser to its device
         self.ema, self.mask = Ema(denoiser, training.ema_decay), denoiser.mask
         self._best: dict[str, Tensor] = {}
-        self._best_gain, self._gain, self._checked = -math.inf, math.nan, 0
+        # the network starts at zero, where it neither gains nor loses
+        self._best_gain, self._gain, self._checked = -math.inf, 0.0, 0
 
     @property
     def averaged(self) -> Denoiser:

@@ -82,9 +82,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
         denoiser = fit_denoiser(latent_runs, noise, data, plan, folders.diffusion, fabric)
-    provenance = training_provenance(plan, data, folders, timed.seconds)
-    info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, provenance)
-    records = training_records(folders)
+    info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, {})
     model = Model(
         info,
         data.grid,
@@ -96,10 +94,11 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         intensity,
         decoder_noise,
         denoiser,
-        records,
+        training_records(folders),
     )
     with timed("skill"):
         skill = measure_held_out(
             model, runs, plan, work_dir, folders.autoencoder / "latents", fabric
         )
-    return replace(model, skill=skill)
+    provenance = training_provenance(plan, data, folders, timed.seconds)
+    return replace(model, info=replace(info, provenance=provenance), skill=skill)

@@ -107,8 +107,8 @@ class Settings:
     seed : int
         Seed of the split, the training and the synthetic noise.
     baselines : tuple of str
-        Generators to compare with: `statistics-only` (the model without its network),
-        `group-glm`, `fmrisim` or `none`. `fmrisim` needs the extra of that name.
+        Generators to compare with, or `none`. `statistics-only` is the model without its network;
+        `group-glm` and `fmrisim` are simulators, of which `fmrisim` needs the extra of that name.
     compare : mapping of str to pathlib.Path
         Other outputs of fmrisynth, as further rows of the table. They must come from the same
         dataset with the same split.
