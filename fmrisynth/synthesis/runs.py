@@ -92,6 +92,7 @@ def write_synthetic_runs(
     done = len(runs) * plan.n_samples - len(jobs)
     if done:
         log.info("%d synthetic runs are there already and are left as they are", done)
+    fabric.barrier()  # before any process writes: all must share out the same list
     jobs = jobs[fabric.global_rank :: fabric.world_size]
 
     def autocast() -> AbstractContextManager[object]:

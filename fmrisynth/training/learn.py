@@ -68,7 +68,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         latent_space = fit_latent_space(latents, levels, data)
     with timed("response"):
         latent_runs = LatentRuns(latents, data.conditions, levels, data.participants, latent_space)
-        response, latent_runs = fit_response(latent_runs, data, plan, folders.diffusion)
+        response, latent_runs = fit_response(latent_runs, data, plan, folders.diffusion, fabric)
     with timed("noise"):
         noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
         intensity = FrameIntensity()

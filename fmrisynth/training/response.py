@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from fmrisynth.config.diffusion import ResponseConfig
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def fit_response(
-    runs: LatentRuns, data: TrainingData, plan: TrainingPlan, folder: Path
+    runs: LatentRuns, data: TrainingData, plan: TrainingPlan, folder: Path, fabric: Fabric
 ) -> tuple[Response, LatentRuns]:
     """Fit the response model, and every training participant's own response.
 
@@ -54,6 +55,8 @@ def fit_response(
         Settings and seed.
     folder : pathlib.Path
         Gets the statistics, which may be larger than memory.
+    fabric : lightning_fabric.Fabric
+        Processes, each of which has a file of its own.
 
     Returns
     -------
@@ -67,7 +70,9 @@ def fit_response(
     """
     config = plan.config.response
     folder.mkdir(parents=True, exist_ok=True)
-    statistics = collect_statistics(runs, data, plan.seed, folder / "responses.npy")
+    statistics = collect_statistics(
+        runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy"
+    )
     present = config.kind != "none"
     fitted = _fit(config if present else replace(config, kind="glm"), statistics, data, plan.seed)
     own = own_responses(fitted, statistics, data)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from support.latent_world import FACTOR, MASK, NAMES, SMALL, patterns, simulate
 
 from fmrisynth.config.diffusion import ResponseConfig
@@ -24,7 +25,8 @@ def plan_of(made, config):
 
 def fit(made, tmp_path, config=CONFIG):
     """The response model, and the runs with their participants' own responses."""
-    return fit_response(made.runs, made.data, plan_of(made, config), tmp_path)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return fit_response(made.runs, made.data, plan_of(made, config), tmp_path, fabric)
 
 
 def maps_of(response, mean=None):

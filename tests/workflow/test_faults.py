@@ -181,7 +181,7 @@ def test_sigterm(bids: Path, model: Path, tmp_path: Path, moment: str) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     if moment == "training":
         words = [*TINY, "-w", work, "--max-steps", 100_000]
-        pattern = "autoencoder-*/log.csv"
+        pattern = "diffusion-*/log.csv"
     else:
         words = [*LOADED, "--model", model, "-w", work, "--n-samples", 500]
         pattern = "sub-01/func/*_bold.json"
@@ -194,7 +194,7 @@ def test_sigterm(bids: Path, model: Path, tmp_path: Path, moment: str) -> None:
         assert code == 1
         assert re.search(r"stopped by SIGTERM at step \d+; the state is in .*state\.pt", messages)
         assert "Run the same command again" in messages
-        assert next(work.glob("autoencoder-*/state.pt")).stat().st_size > 0
+        assert next(work.glob("diffusion-*/state.pt")).stat().st_size > 0
         assert not (out / "model").exists()
     else:
         assert code == 128 + signal.SIGTERM

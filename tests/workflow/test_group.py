@@ -56,7 +56,11 @@ def generators(out):
 
 
 def test_the_default_baseline(out):
-    assert [g for g in generators(out) if "real" not in g] == ["fmrisynth", "group-glm"]
+    assert [g for g in generators(out) if "real" not in g] == [
+        "fmrisynth",
+        "statistics-only",
+        "group-glm",
+    ]
 
 
 def test_no_baseline_and_other_outputs(group, out, tiny_bids, tmp_path):
@@ -187,6 +191,10 @@ def test_a_real_run_that_cannot_be_read(call, out, tiny_bids_copy, tmp_path, par
     code, _, err = call(tiny_bids_copy, out, "group")
     assert code == 65
     assert bad.name in err
-    assert [g for g in generators(out) if "real" not in g] == ["fmrisynth", "group-glm"]
+    assert [g for g in generators(out) if "real" not in g] == [
+        "fmrisynth",
+        "statistics-only",
+        "group-glm",
+    ]
     code, _, _ = call(tiny_bids_copy, out, "group", "--skip-bad-runs")
     assert code == 0

@@ -19,7 +19,7 @@ import torch
 from support.tiny_model import make_run, smooth_fields
 from torch import Tensor
 
-from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, EvokedConfig
+from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig
 from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, Vocabulary, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 
@@ -90,7 +90,7 @@ def world() -> World:
 
 def denoiser_of(backbone: BackboneConfig) -> Denoiser:
     torch.manual_seed(0)
-    config = DenoiserConfig(FRAMES, backbone=backbone, evoked=EvokedConfig(enabled=False))
+    config = DenoiserConfig(FRAMES, backbone=backbone)
     return Denoiser(config, WORDS, CHANNELS, torch.ones(GRID, dtype=torch.bool), PATCH)
 
 
