@@ -132,11 +132,15 @@ class Response(nn.Module):
         How much of each map a trial type evokes, by HRF and derivative.
     differences : Tensor of shape (Q, V, J)
         Components of the individual differences that anatomy does not foretell.
+    energy : Tensor of shape (J,)
+        Factor that gives a shrunk map the energy of the true one. The best prediction is
+        smaller than the truth, of which it knows a part; a synthetic response is not to be.
     """
 
     maps: Tensor
     coefficients: Tensor
     differences: Tensor
+    energy: Tensor
 
     def __init__(
         self,
@@ -151,6 +155,7 @@ class Response(nn.Module):
         shape, rank = tuple(mask.shape), config.rank
         self.register_buffer("maps", torch.zeros(rank, channels, *shape))
         self.register_buffer("coefficients", torch.zeros(n_trial_types, 2, rank))
+        self.register_buffer("energy", torch.ones(rank))
         self.register_buffer(
             "differences", torch.zeros(config.participant_rank, n_trial_types, rank)
         )
@@ -177,7 +182,7 @@ class Response(nn.Module):
         """Draw the coefficients (V, 2, J) of a synthetic participant; None for the mean ones."""
         if participant_seed is None:
             return self.coefficients
-        own = self.coefficients.clone()
+        own = self.coefficients * self.energy
         # networks are drawn from the seed itself
         own[:, 0] += draw_difference(self.differences, participant_seed + 1)
         return own

@@ -32,6 +32,7 @@ __all__ = ["fit_response", "own_responses"]
 
 FOLDS = 4  # of the participants left out together
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
+MINIMUM_SHARE = 0.1  # of a component, below which its energy is not restored in full
 OWN_RIDGE = 1e-1  # the same, for the fit of one participant
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
 LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10
@@ -98,6 +99,9 @@ def _fit(
     ).float()
     scaled = torch.from_numpy(maps * (share[:rank] * size)[:, None]).float()
     response.maps[:rank, :, mask] = scaled.view(rank, settings.latent_channels, -1)
+    # a map's expected energy is its share of the fit's, the prediction's that share squared
+    energy = np.where(share > 0, np.maximum(share, MINIMUM_SHARE) ** -0.5, 1.0)
+    response.energy.copy_(torch.from_numpy(energy))
     log.info("components of the group response are shrunk to %s", np.round(share, 2).tolist())
     if response.individual is not None and len(everyone) >= MINIMUM_PARTICIPANTS:
         _fit_individual(response, statistics, data, config.steps, seed)
