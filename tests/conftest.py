@@ -17,6 +17,9 @@ from support.bids_tree import make_bids
 from fmrisynth.bids.validation import VALIDATOR, find_validator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that a test spawns import its module as tests.…; last, so that the fmrisynth that is
+# installed is the one that is tested.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # pytest's own, and those that libraries set when they are imported
 _NOT_OF_TESTS = (
