@@ -13,7 +13,7 @@ from support.bids_tree import make_bids
 
 import fmrisynth
 
-REPOSITORY = Path(fmrisynth.__file__).parents[1]
+REPOSITORY = Path(__file__).resolve().parents[1]
 NAMES = {"Model", "__version__", "evaluate", "find_runs", "synthesise", "train"}
 
 

@@ -14,7 +14,7 @@ import fmrisynth
 from fmrisynth.cli.main import command
 
 PACKAGE = Path(fmrisynth.__file__).parent
-REPOSITORY = PACKAGE.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 MODULES = sorted(
     name
     for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "fmrisynth.")
@@ -104,7 +104,7 @@ def test_public_functions_and_classes_have_docstrings(name):
 def test_every_module_says_what_is_public():
     missing = [
         str(path.relative_to(REPOSITORY))
-        for path in PACKAGE.rglob("*.py")
+        for path in (REPOSITORY / "fmrisynth").rglob("*.py")
         if not path.name.startswith("__") and "__all__" not in path.read_text(encoding="utf-8")
     ]
     assert missing == []
@@ -114,7 +114,7 @@ def test_every_module_says_what_is_public():
 def test_modules_are_short():
     long = {
         str(path.relative_to(REPOSITORY)): lines
-        for path in PACKAGE.rglob("*.py")
+        for path in (REPOSITORY / "fmrisynth").rglob("*.py")
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}

@@ -9,7 +9,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import fmrisynth
 from fmrisynth import __version__, errors
 from fmrisynth.cli.boutiques import describe_command
 from fmrisynth.cli.main import command
@@ -20,7 +19,7 @@ from fmrisynth.config.documentation import describe_fields, describe_settings
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.workflow.settings import Settings
 
-REPOSITORY = Path(fmrisynth.__file__).parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SCREEN = 40  # lines
 OPTIONS = shown_options(command)
 
