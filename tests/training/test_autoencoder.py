@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from scipy.ndimage import gaussian_filter
+from support.processes import leave_process_group
 from support.states import assert_same
 
 from fmrisynth.config.autoencoder import AdversarialConfig, AutoencoderTraining, VQGANConfig
@@ -107,8 +108,9 @@ def test_micro_batches_add_up_to_the_batch(volumes):
 
 def two_ranks(fabric):
     torch.set_num_threads(1)
-    volumes = SmoothNoise()
-    return curve(learner(volumes, fabric=fabric), 4)
+    course = curve(learner(SmoothNoise(), fabric=fabric), 4)
+    leave_process_group()
+    return course
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from support.processes import leave_process_group
 from support.states import assert_same
 from support.tiny_model import (
     DENOISER,
@@ -100,7 +101,9 @@ def test_micro_batches_of_windows_add_up_to_the_batch():
 def losses_of_a_rank(fabric, changes):
     torch.set_num_threads(1)
     config = replace(DENOISER, backbone=replace(DENOISER.backbone, **changes))
-    return losses(diffusion_learner(replace(TRAINING, batch_size=4), config, fabric))
+    course = losses(diffusion_learner(replace(TRAINING, batch_size=4), config, fabric))
+    leave_process_group()
+    return course
 
 
 @pytest.mark.slow
