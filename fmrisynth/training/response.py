@@ -155,7 +155,7 @@ def _reliable_share(statistics: ResponseStatistics, rank: int) -> np.ndarray:
 
 
 class _Reduced:
-    """Statistics of the participants in the space of the group maps' coefficients.
+    """Reduce the participants' statistics to the space of the group maps' coefficients.
 
     Attributes
     ----------
@@ -164,8 +164,7 @@ class _Reduced:
         What is left of the products once the group response is taken out.
     """
 
-    def __init__(self, response: Response, statistics: ResponseStatistics) -> None:
-        mask = response.individual.mask  # type: ignore[union-attr]
+    def __init__(self, response: Response, statistics: ResponseStatistics, mask: Tensor) -> None:
         coefficients = response.coefficients.flatten(0, 1).double().numpy()  # K J
         maps = response.maps[..., mask]  # J C P
         total = torch.from_numpy(statistics.moments.sum(1))
@@ -198,7 +197,7 @@ def _fit_individual(
     network.anatomy_mean.copy_(folded.mean(0))
     spread = folded.std(0)[:, network.mask]
     network.anatomy_sd.fill_(max(float(spread.mean()), ANATOMY_FLOOR))
-    features, reduced = network.standardise(means), _Reduced(response, statistics)
+    features, reduced = network.standardise(means), _Reduced(response, statistics, network.mask)
     count = len(features)
     gains, powers = np.zeros(1), np.zeros(1)
     for out in _folds(count):

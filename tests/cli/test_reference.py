@@ -29,7 +29,6 @@ def help_at(width):
     return command.get_help(context)
 
 
-@pytest.mark.skipif(not (REPOSITORY / "docs").exists(), reason="not run from the repository")
 def test_the_files_of_the_reference_are_those_that_the_code_writes():
     """Else: make reference."""
     assert START in (REPOSITORY / "README.md").read_text(encoding="utf-8")
