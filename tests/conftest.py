@@ -32,6 +32,13 @@ _NOT_OF_TESTS = (
 )
 
 
+@pytest.fixture
+def monai(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip a test where MONAI is not installed, whose import sets a variable of the environment."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    pytest.importorskip("monai", minversion="1.4")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `validator` where the BIDS validator is not installed."""
     if find_validator() is not None:

@@ -45,11 +45,14 @@ class VQGANConfig:
     convolutional : bool
         Whether there are convolutional encoder and decoder at all. False leaves the linear
         path, fitted to the data in one pass: principal components of blocks of voxels.
-    quantizer : {"ema", "gradient", "none"}
+    quantizer : {"ema", "gradient", "kl", "none"}
         How the codebook learns: ``ema`` by a moving average of the latents assigned to each
-        code, ``gradient`` by gradient descent; ``none`` leaves the codebook out.
+        code, ``gradient`` by gradient descent; ``none`` leaves the codebook out. ``kl`` has a
+        Gaussian in its place, as variational autoencoders have.
     commitment_weight : float
         Weight of the loss term that keeps latents near their codes.
+    kl_weight : float
+        Weight of the divergence of a volume's latents from a standard Gaussian, for ``kl``.
     decode_codes : bool
         Whether latents are replaced by their codes before they are decoded, as a decoder
         that was trained on codes alone needs it.
@@ -66,8 +69,9 @@ class VQGANConfig:
     patch: int = 1
     linear_path: bool = False
     convolutional: bool = True
-    quantizer: Literal["ema", "gradient", "none"] = "ema"
+    quantizer: Literal["ema", "gradient", "kl", "none"] = "ema"
     commitment_weight: float = 0.25
+    kl_weight: float = 1e-6
     decode_codes: bool = False
 
     def __post_init__(self) -> None:
@@ -77,16 +81,25 @@ class VQGANConfig:
                 f"norm_groups={self.norm_groups} does not divide the stage width {bad[0]} "
                 f"(base_width × multipliers = {self.widths}); choose a divisor."
             )
-        if self.quantizer not in ("ema", "gradient", "none"):
-            raise UsageError(f"quantizer={self.quantizer!r}; expected 'ema', 'gradient' or 'none'.")
+        if self.quantizer not in ("ema", "gradient", "kl", "none"):
+            raise UsageError(
+                f"quantizer={self.quantizer!r}; expected 'ema', 'gradient', 'kl' or 'none'."
+            )
         if not self.convolutional and not (self.linear_path and self.quantizer == "none"):
             raise UsageError(
                 f"convolutional=false with linear_path={self.linear_path} and "
                 f"quantizer={self.quantizer!r}; expected linear_path=true and quantizer=none: "
                 "principal components are all there is."
             )
-        if self.decode_codes and self.quantizer == "none":
-            raise UsageError("decode_codes=true with quantizer=none; expected a codebook.")
+        if self.decode_codes and not self.has_codebook:
+            raise UsageError(
+                f"decode_codes=true with quantizer={self.quantizer}; expected a codebook."
+            )
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether latents are quantised."""
+        return self.quantizer in ("ema", "gradient")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -176,8 +189,8 @@ class AutoencoderTraining:
         Reconstruction loss: absolute (``l1``) or squared error (``l2``). The squared error keeps
         small signals in noisy data, because its optimum is the mean.
     quantise_share : float
-        Share of the latents that are quantised before decoding, in [0, 1]; the
-        others stay continuous, as the diffusion model generates them.
+        Share of the latents that are quantised (``kl``: drawn from their Gaussian) before
+        decoding, in [0, 1]; the others stay continuous, as the diffusion model generates them.
     codebook_decay : float
         Decay γ of the codebook's moving average.
     init : str or None

@@ -43,7 +43,8 @@ class ScheduleConfig:
             )
 
 
-ARCHITECTURES = ("hybrid", "cnn", "transformer", "monai")
+PATCH = 2  # latent voxels along each axis of a token of the architecture dit
+ARCHITECTURES = ("hybrid", "cnn", "transformer", "dit", "monai")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class BackboneConfig:
     architecture : str
         ``hybrid``: the first `conv_levels` levels are convolutional, the others
         consist of Transformer blocks. ``cnn`` and ``transformer``: all levels of one kind.
+        ``dit``: Transformer blocks of one width on patches of 2³ latent voxels, one after the
+        other without skips (Peebles & Xie); `widths` and `blocks` then have one entry.
         ``monai``: MONAI's DiffusionModelUNet, with widths that give it as many
         parameters as the hybrid has (needs the extra ``monai``).
     conv_levels : int
@@ -125,7 +128,11 @@ class BackboneConfig:
                 f"widths has {len(self.widths)} levels and blocks {len(self.blocks)}; "
                 "expected as many, at least one"
             )
-
+        if self.architecture == "dit" and len(self.widths) != 1:
+            raise ValueError(
+                f"architecture=dit with the widths {self.widths}; expected one width, as in "
+                "widths=[384] with blocks=[12]"
+            )
         if self.architecture == "monai":  # computes widths of its own
             return
         for level, width in enumerate(self.widths):
@@ -137,8 +144,13 @@ class BackboneConfig:
 
     def is_convolutional(self, level: int) -> bool:
         """Return whether a level consists of convolutional blocks."""
-        levels = {"cnn": len(self.widths), "transformer": 0}
+        levels = {"cnn": len(self.widths), "transformer": 0, "dit": 0}
         return level < levels.get(self.architecture, self.conv_levels)
+
+    @property
+    def grid_multiple(self) -> int:
+        """What must divide each axis of the latent grid: each level but the first halves it."""
+        return PATCH if self.architecture == "dit" else 2 ** (len(self.widths) - 1)
 
     @property
     def modulates_frames(self) -> bool:

@@ -4,7 +4,9 @@
 the sizes of the paper, which gives parameter counts alone. Widths, depths, the
 20 frames of 4 latent channels of a window, and the autoencoder's training are
 this project's choice; with a vocabulary of seven tasks the parameter counts then
-agree with the paper's within 1 %, with either method.
+agree with the paper's within 1 %, with either method. ``dit``, ``khader`` and
+``pinaya`` are systems that the paper names beside its own (`SYSTEMS`), at 237M
+within 2 %.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, Diffusion
 from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 from fmrisynth.errors import UsageError
 
-__all__ = ["PAPER_METHOD", "PRESETS", "SIZES", "preset_notice", "read_preset", "with_paper_method"]
+__all__ = [
+    "PAPER_METHOD",
+    "PRESETS",
+    "SIZES",
+    "SYSTEMS",
+    "preset_notice",
+    "read_preset",
+    "with_paper_method",
+]
 
 # principal components of blocks: with a demonstration's steps, convolutions add .0005 to the
 # explained variance of .555
@@ -91,6 +101,34 @@ PAPER_METHOD: dict[str, str] = {
 """
 
 
+SYSTEMS: dict[str, dict[str, str]] = {
+    "dit": PAPER_METHOD
+    | {
+        "denoiser.backbone.architecture": "dit",
+        "denoiser.backbone.cross_attention": "false",
+    },
+    "khader": PAPER_METHOD
+    | {
+        "denoiser.backbone.architecture": "cnn",
+        "denoiser.schedule.kind": "angular",
+    },
+    "pinaya": PAPER_METHOD
+    | {
+        "denoiser.backbone.architecture": "monai",
+        "autoencoder.quantizer": "kl",
+        "autoencoder.decode_codes": "false",
+    },
+}
+"""Overrides that turn a preset into a system that the paper names, trained as the paper's is.
+
+``dit``, Peebles & Xie 2023: a plain Transformer on patches, conditioned by AdaLN-Zero alone.
+``khader``, Khader et al. 2023: VQ-GAN and convolutional U-Net, with the cosine schedule, which
+``angular`` is. ``pinaya``, Pinaya et al. 2022: KL autoencoder and MONAI's U-Net with
+cross-attention. Each keeps the latents, condition and budget of the preset, so that what differs
+is what the system is known for.
+"""
+
+
 def with_paper_method(config: ModelConfig) -> ModelConfig:
     """Return a configuration that follows the paper's method: `PAPER_METHOD` applied to it."""
     return override(config, PAPER_METHOD)
@@ -140,11 +178,21 @@ def _at_scale(
 
 SCALED = {f"scaled-{name}": _at_scale(*size) for name, size in SIZES.items()}
 
+# of the size that the paper compares architectures at: 30 blocks of 768 channels are 237M
+PLAIN_TRANSFORMER = {
+    "denoiser.backbone.widths": "[768]",
+    "denoiser.backbone.blocks": "[30]",
+    "denoiser.backbone.head_width": "64",
+}
+
 PRESETS: dict[str, ModelConfig] = {
     "demo": DEMO,
     "small": SMALL,
     **SCALED,
     **{f"paper-{name}": with_paper_method(SCALED[f"scaled-{name}"]) for name in SIZES},
+    "dit": override(SCALED["scaled-237m"], SYSTEMS["dit"] | PLAIN_TRANSFORMER),
+    "khader": override(SCALED["scaled-237m"], SYSTEMS["khader"]),
+    "pinaya": override(SCALED["scaled-237m"], SYSTEMS["pinaya"]),
 }
 """Configurations by the names that ``--preset`` takes."""
 

@@ -35,7 +35,9 @@ def channels_last(module: nn.Module) -> nn.Module:
     return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-def zero_(module: nn.Linear | nn.Conv3d) -> nn.Linear | nn.Conv3d:
+def zero_(
+    module: nn.Linear | nn.Conv3d | nn.ConvTranspose3d,
+) -> nn.Linear | nn.Conv3d | nn.ConvTranspose3d:
     """Zero a layer, so that what it adds starts at zero."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:

@@ -32,6 +32,7 @@ __all__ = ["AutoencoderLearner", "Volumes", "fit_autoencoder", "principal_blocks
 
 LINEAR_VOLUMES = 256  # that principal components of blocks are computed from
 STARTING_VOLUMES = 32  # from which the codebook and the linear path are started
+DRAWS = 2**30  # stream of random numbers, apart from those of the volumes
 CANDIDATES = 64  # latent vectors of each volume that dead codes may be put on
 
 
@@ -209,7 +210,7 @@ class AutoencoderLearner:
         elif self.config.linear_path:
             channels, factor = self.config.latent_channels, self.config.factor
             self.net.set_linear_path(*principal_blocks(x, self.inside, factor, channels))
-        if self.config.quantizer == "none":
+        if not self.config.has_codebook:
             return
         codebook = CodebookAverage(self.net.quantize, decay=self.training.codebook_decay)
         if initial_state is None:
@@ -241,6 +242,8 @@ class AutoencoderLearner:
         _set_rate(self.optimizer, rate)
         _set_rate(self.critic_optimizer, rate * self.training.adversarial.learning_rate)
         x, quantised = self._batch(step)
+        if self.config.quantizer == "kl":  # draws latents, on the device: repeatably
+            torch.manual_seed(step_generator(self.seed, step, DRAWS).initial_seed())
 
         terms, x_hat, code = self._autoencoder_step(x, quantised, progress)
         if self.training.adversarial.weight > 0:

@@ -99,7 +99,9 @@ class AutoencoderObjective(nn.Module):
             "reconstruction": reconstruction,
             "explained_variance": explained_variance(x_hat.detach(), x, self.mask),
         }
-        if self.net.config.quantizer != "none":
+        if self.net.config.quantizer == "kl":
+            terms["kl"] = code.loss
+        if self.net.config.has_codebook:
             terms |= {
                 "codebook": code.loss,
                 "perplexity": code.perplexity,

@@ -34,6 +34,7 @@ from fmrisynth.training.windows import LatentRuns, Windows
 __all__ = ["DiffusionLearner", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
+NOISE_STREAM = 2**30  # of random numbers, apart from those of the windows
 REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
 
 log = logging.getLogger(__name__)
@@ -262,8 +263,9 @@ class DiffusionLearner:
         self, step: int, indices: Sequence[int], regressing: float
     ) -> tuple[Tensor, Tensor, Tensor, Condition, Regression | None]:
         """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions, regression."""
-        drawn, noises, uniforms, means = [], [], [], []
+        drawn, uniforms, means = [], [], []
         runs, length = self.windows.runs, self.config.n_frames
+        noises = self._noises(step, indices)
         for index in indices:
             generator = step_generator(self.seed, step, index)
             run, start = self.windows.choose(generator)
@@ -278,9 +280,6 @@ class DiffusionLearner:
             drawn.append((runs.noise(run, start, length), condition))
             if regressing:
                 means.append(runs.response(run, start, length) * condition.condition_mask)
-            # every window has a synthetic participant's noise, not that of its own participant
-            participant_seed = int(torch.randint(2**62, (), generator=generator))
-            noises.append(self.noise.sample_window(length, generator, participant_seed))
             uniforms.append(uniform)
         device, uniform = self.fabric.device, torch.stack(uniforms)
         theta = training_angles(self.config.schedule, uniform[:, 0])
@@ -289,9 +288,27 @@ class DiffusionLearner:
             theta, share = self._regression_angles(theta, uniform, regressing)
             regression = Regression(torch.stack(means).to(device), share.to(device))
         latents = torch.stack([d[0] for d in drawn]).to(device)
-        noise = torch.stack(noises).to(device)
+        noise = torch.stack([noises[index] for index in indices]).to(device)
         condition = collate([d[1] for d in drawn]).to(device)
         return latents, noise, theta.to(device), condition, regression
+
+    def _noises(self, step: int, indices: Sequence[int]) -> dict[int, Tensor]:
+        """Draw the noise of windows of the global batch, by their numbers.
+
+        Neighbours have the same noise with opposite signs, since drawing takes as long as a
+        small network does: each is a draw, and what is odd in the noise cancels between them.
+        """
+        noises: dict[int, Tensor] = {}
+        for index in indices:
+            even, odd = index - index % 2, index - index % 2 + 1
+            if index in noises:
+                continue
+            generator = step_generator(self.seed, step, NOISE_STREAM + even)
+            # a synthetic participant's noise, not that of the window's own participant
+            participant = int(torch.randint(2**62, (), generator=generator))
+            drawn = self.noise.sample_window(self.config.n_frames, generator, participant)
+            noises |= {even: drawn, odd: -drawn}
+        return noises
 
     def _regression_angles(
         self, theta: Tensor, uniform: Tensor, regressing: float

@@ -94,7 +94,8 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
 
     The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. From <v, v̂> its standard error over
     participants is taken away (over windows, where there are fewer than three participants),
-    so that what may be chance counts for nothing.
+    so that what may be chance counts for nothing. Each window is seen with ε and with −ε:
+    near θ = 0 the velocity is ε almost alone, which cancels where v̂ follows the condition.
 
     Returns
     -------
@@ -112,11 +113,15 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
             for band in range(GATE_BANDS):
                 theta = torch.full((len(x),), (band + 0.5) * width, device=device)
                 cos, sin = math.cos(float(theta[0])), math.sin(float(theta[0]))
-                noisy = cos * x + sin * e
-                out = denoiser.as_velocity(noisy, theta, denoiser.predict(noisy, theta, encoded))
-                target = cos * e - sin * x
-                products = (target * out * denoiser.mask).flatten(1).sum(1)
-                powers = out.square().flatten(1).sum(1)
+                products, powers = torch.zeros_like(theta), torch.zeros_like(theta)
+                for noise_of_sign in (e, -e):
+                    noisy = cos * x + sin * noise_of_sign
+                    out = denoiser.as_velocity(
+                        noisy, theta, denoiser.predict(noisy, theta, encoded)
+                    )
+                    target = cos * noise_of_sign - sin * x
+                    products += (target * out * denoiser.mask).flatten(1).sum(1) / 2
+                    powers += out.square().flatten(1).sum(1) / 2
                 bands[band] += [
                     (number, float(p), float(q)) for p, q in zip(products, powers, strict=True)
                 ]

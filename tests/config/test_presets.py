@@ -13,6 +13,7 @@ from fmrisynth.config.presets import (
     PAPER_METHOD,
     PRESETS,
     SIZES,
+    SYSTEMS,
     preset_notice,
     read_preset,
     with_paper_method,
@@ -121,7 +122,9 @@ def test_json_returns_the_preset(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_forward_keeps_the_shape(name: str) -> None:
+def test_forward_keeps_the_shape(name: str, request: pytest.FixtureRequest) -> None:
+    if PRESETS[name].denoiser.backbone.architecture == "monai":
+        request.getfixturevalue("monai")
     config, words = PRESETS[name], vocabulary()
     x, condition = batch_of(config, words, 24, "meta")
     y = denoiser_of(config, words, (24, 24, 24))(x, torch.zeros(2, device="meta"), condition)
@@ -133,6 +136,25 @@ def test_the_papers_method_differs_in_the_named_settings_alone() -> None:
         scaled = flat(to_json(PRESETS[f"scaled-{size}"]))
         paper = flat(to_json(PRESETS[f"paper-{size}"]))
         assert {k for k in scaled if scaled[k] != paper[k]} == set(PAPER_METHOD)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_is_the_paper_method_with_what_it_is_known_for(name: str) -> None:
+    paper, system = flat(to_json(PRESETS["paper-237m"])), flat(to_json(PRESETS[name]))
+    sizes = {f"denoiser.backbone.{field}" for field in ("widths", "blocks", "head_width")}
+    changed = {k for k in paper if paper[k] != system[k]} - sizes
+    own = {k for k in SYSTEMS[name] if SYSTEMS[name][k] != PAPER_METHOD.get(k)}
+    assert changed == own
+    assert "denoiser.backbone.architecture" in changed
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_are_as_large_as_what_they_are_compared_with(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    if name == "pinaya":
+        request.getfixturevalue("monai")
+    assert count(PRESETS[name], vocabulary()) / 1e6 == pytest.approx(236.5, rel=0.02)
 
 
 def test_the_training_budget_is_the_papers() -> None:

@@ -67,7 +67,7 @@ def curve(learner, steps, start=0, total=20):
     ]
 
 
-@pytest.mark.parametrize("quantizer", ["ema", "gradient", "none"])
+@pytest.mark.parametrize("quantizer", ["ema", "gradient", "kl", "none"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_resuming_repeats_an_unbroken_training_bit_for_bit(volumes, quantizer, precision):
     config = VQGANConfig(**{**vars(CONFIG), "quantizer": quantizer})

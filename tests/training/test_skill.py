@@ -228,6 +228,13 @@ def test_the_true_velocity_is_supported_whole():
     )
 
 
+def test_what_follows_the_condition_is_supported_at_every_angle():
+    """The mean of the velocity, −sin θ · m, is far below the noise near θ = 0."""
+    denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
+    found = support(denoiser, windows_of(constant_runs()))
+    assert found == pytest.approx([1] * GATE_BANDS, abs=1e-3)
+
+
 @pytest.mark.parametrize("factor", [2.0, 5.0])
 def test_what_is_too_large_is_scaled_down(factor):
     denoiser = denoiser_of(lambda x, theta: factor * true_velocity(x, theta))

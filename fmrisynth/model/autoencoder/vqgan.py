@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fmrisynth.config.autoencoder import VQGANConfig
+from fmrisynth.model.autoencoder.posterior import GaussianPosterior
 from fmrisynth.model.autoencoder.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQGAN", "fold", "latent_mask", "unfold"]
@@ -49,6 +50,11 @@ def _conv(inputs: int, outputs: int, *, kernel: int = 3) -> nn.Conv3d:
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
     """Make a group normalisation with the published ε."""
     return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def _encoded_values(config: VQGANConfig) -> int:
+    """Count what the encoder says of a latent value: its mean, for ``kl`` its variance, too."""
+    return 2 if config.quantizer == "kl" else 1
 
 
 class ResnetBlock(nn.Module):
@@ -150,7 +156,7 @@ class Encoder(nn.Module):
             previous = width
         self.mid = Middle(previous, groups, config.middle_blocks)
         self.norm_out = _norm(previous, groups)
-        self.conv_out = _conv(previous, config.latent_channels)
+        self.conv_out = _conv(previous, _encoded_values(config) * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, (B, C·patch³, X/patch, …) → (B, C, x, y, z)."""
@@ -196,8 +202,11 @@ class VQGAN(nn.Module):
         channels, block = config.latent_channels, config.in_channels * config.factor**3
         if config.convolutional:
             self.encoder = Encoder(config)
-            self.quant_conv = _conv(channels, channels, kernel=1)
-        if config.quantizer != "none":
+            moments = _encoded_values(config) * channels
+            self.quant_conv = _conv(moments, moments, kernel=1)
+        if config.quantizer == "kl":
+            self.posterior = GaussianPosterior(config.kl_weight)
+        if config.has_codebook:
             self.quantize = VectorQuantizer(
                 config.codebook_size,
                 channels,
@@ -266,10 +275,17 @@ class VQGAN(nn.Module):
         if not self.config.convolutional:
             linear: Tensor = self.linear_encoder(fold(x, factor))
             return linear
+        return self._moments(x)[0]
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encode volumes to the mean of their latents and, for ``kl``, the logarithmic variance."""
         z: Tensor = self.quant_conv(self.encoder(fold(x, self.config.patch)))
+        log_variance: Tensor | None = None
+        if self.config.quantizer == "kl":
+            z, log_variance = z.chunk(2, dim=1)
         if self.config.linear_path:
-            z = z + self.linear_encoder(fold(x, factor))
-        return z
+            z = z + self.linear_encoder(fold(x, self.config.factor))
+        return z, log_variance
 
     def codes(self, z: Tensor) -> Tensor:
         """Replace latents by their codes, where the decoder expects codes alone."""
@@ -308,10 +324,13 @@ class VQGAN(nn.Module):
         x_hat : Tensor of shape (B, 1, X, Y, Z)
         code : Quantized
         """
-        z = self.encode(x)
         if self.config.quantizer == "none":
+            z = self.encode(x)
             return self.decode(z), Quantized.without_codebook(z)
-        code = self.quantize(z, inside)
+        if self.config.quantizer == "kl":
+            code = self.posterior(*self._moments(x), inside)
+        else:
+            code = self.quantize(self.encode(x), inside)
         z_in = code.z_q
         if quantised is not None:
             z_in = torch.where(quantised[:, None, None, None, None], code.z_q, code.z)

@@ -22,6 +22,7 @@ from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig
 from fmrisynth.model.denoiser.backbone import Backbone, Encoded
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
+from fmrisynth.model.denoiser.patch_transformer import PatchTransformer
 
 __all__ = ["GATE_BANDS", "Denoiser"]
 
@@ -60,8 +61,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         shape = (mask.shape[0], mask.shape[1], mask.shape[2])
-        # the U-shape halves the grid at each level: pad it where it does not divide
-        multiple = 2 ** (len(config.backbone.widths) - 1)
+        multiple = config.backbone.grid_multiple  # pad the grid where it does not divide
         self.padding = tuple(-n % multiple for n in shape)
         self.backbone = _make_backbone(
             config.backbone,
@@ -131,8 +131,12 @@ class Denoiser(nn.Module):
         return replace(condition, anatomy=F.pad(condition.anatomy, (0, pz, 0, py, 0, px)))
 
 
-def _make_backbone(config: BackboneConfig, **shape: Any) -> Backbone | MonaiBackbone:
+def _make_backbone(
+    config: BackboneConfig, **shape: Any
+) -> Backbone | PatchTransformer | MonaiBackbone:
     """Build the architecture of the settings; MONAI's as large as their hybrid."""
+    if config.architecture == "dit":
+        return PatchTransformer(config, **shape)
     if config.architecture != "monai":
         return Backbone(config, **shape)
     with torch.device("meta"):

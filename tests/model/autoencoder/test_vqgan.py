@@ -23,6 +23,8 @@ SHAPES = [
     {**SMALL, "multipliers": (1, 2), "patch": 2},
     {**SMALL, "multipliers": (1, 2), "patch": 2, "linear_path": True, "latent_channels": 8},
     {**SMALL, "quantizer": "none", "middle_blocks": 2, "blocks": 2},
+    {**SMALL, "quantizer": "kl"},
+    {**SMALL, "multipliers": (1, 2), "patch": 2, "linear_path": True, "quantizer": "kl"},
 ]
 
 

@@ -68,6 +68,10 @@ ARCHITECTURES = [
     for cross in (True, False)
     for tokens in (True, False)
 ]
+PLAIN = {"architecture": "dit", "widths": (16,), "blocks": (2,)}
+ARCHITECTURES += [
+    PLAIN | {"cross_attention": cross, "frame_tokens": cross} for cross in (True, False)
+]
 
 
 @pytest.mark.parametrize("form", ARCHITECTURES, ids=lambda f: "-".join(map(str, f.values())))
@@ -143,8 +147,13 @@ def test_widths_that_heads_do_not_divide_are_refused():
 
 
 def test_unknown_architectures_are_refused():
-    with pytest.raises(ValueError, match="one of hybrid, cnn, transformer, monai"):
+    with pytest.raises(ValueError, match="one of hybrid, cnn, transformer, dit, monai"):
         make(with_backbone(architecture="mlp"))
+
+
+def test_a_plain_transformer_has_one_width():
+    with pytest.raises(ValueError, match="expected one width"):
+        with_backbone(architecture="dit")
 
 
 @pytest.mark.parametrize("change", [{"prediction": "x0"}, {"noise": "pink"}])
@@ -402,13 +411,14 @@ def test_guidance_is_classifier_free():
 # Shapes and masks
 
 
-@pytest.mark.parametrize("form", ["hybrid", "cnn", "transformer"])
+@pytest.mark.parametrize("form", ["hybrid", "cnn", "transformer", "dit"])
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 6, 7), (4, 9, 3)])
 def test_any_latent_grid_fits_and_nothing_is_predicted_outside(form, shape):
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.3
+    levels = {"widths": (8, 8, 16), "blocks": (1, 1, 1)} if form != "dit" else PLAIN
     config = DenoiserConfig(
         n_frames=N_FRAMES,
-        backbone=replace(BACKBONE, widths=(8, 8, 16), blocks=(1, 1, 1), architecture=form),
+        backbone=replace(BACKBONE, **{**levels, "architecture": form}),
     )
     denoiser = make(config, mask)
     anatomy = np.ones((2, *(2 * n for n in shape)))

@@ -152,6 +152,7 @@ FORMS = {
     "All-CNN": {"architecture": "cnn"},
     "All-Transformer": {"architecture": "transformer"},
     "AdaLN only": {"cross_attention": False},
+    "plain Transformer": {"architecture": "dit", "widths": (64,), "blocks": (2,)},
     "without frame components": {"frame_components": 0},
     # the narrowest that MONAI's network can match
     "MONAI": {"architecture": "monai", "widths": (48, 96)},
