@@ -89,6 +89,7 @@ def synthesise(
     source: Dataset,
     sampling: SamplingConfig | None = None,
     n_samples: int = 1,
+    individuals: str | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -112,6 +113,9 @@ def synthesise(
         Sampler, steps and guidance; by default the model's.
     n_samples : int
         Synthetic runs for each real one.
+    individuals : {"own", "drawn", "group"}, optional
+        Whose responses the runs have: their participant's own, as far as its other runs
+        tell them (the default where the model can), nobody's, or everybody's.
     seed : int
         Seed of all noise; each run derives its own from it.
     device, precision : str
@@ -124,6 +128,8 @@ def synthesise(
 
     Raises
     ------
+    UsageError
+        The model knows no individual differences, but they are asked for.
     DataError
         A run cannot be used; all others are written.
     OutputError, InputOutputError
@@ -138,6 +144,7 @@ def synthesise(
         seed=seed,
         sources=sources,
         siblings=source.runs,
+        individuals=individuals,
     )
     fabric = make_fabric(device, precision, seed)
     failed = write_synthetic_runs(plan, model, runs, fabric)

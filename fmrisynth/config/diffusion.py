@@ -181,22 +181,22 @@ class ResponseConfig:
         Hidden channels of the network.
     steps : int
         Largest number of training steps of the network; participants who are left out choose.
-    participant_rank : int
-        Largest number of components of the individual differences that anatomy does not
-        predict; 0 gives all participants of one anatomy the same response.
+    individual_fields : int
+        Number of smooth fields that make up each of the individual differences: gain,
+        displacement and latency; 0 gives all participants of one anatomy the same response.
     """
 
     kind: str = "network"
     rank: int = 16
     width: int = 16
     steps: int = 120
-    participant_rank: int = 16
+    individual_fields: int = 32
 
     def __post_init__(self) -> None:
         """Refuse values that do not exist."""
         if self.kind not in ("network", "glm", "none"):
             raise ValueError(f"response.kind is {self.kind!r}; expected network, glm or none")
-        for name, least in (("rank", 1), ("width", 1), ("steps", 0), ("participant_rank", 0)):
+        for name, least in (("rank", 1), ("width", 1), ("steps", 0), ("individual_fields", 0)):
             if getattr(self, name) < least:
                 raise ValueError(
                     f"response.{name} is {getattr(self, name)}; expected at least {least}"

@@ -57,7 +57,7 @@ __all__ = [
     "read_info",
 ]
 
-FORMAT = 3
+FORMAT = 4
 PARTS = (
     "autoencoder",
     "noise_level",

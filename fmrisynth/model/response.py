@@ -8,11 +8,13 @@ with d the HRF and its time derivative. The group maps are those of a shrunk GLM
 that sees the mean image alone changes them from participant to participant: at each place it
 predicts a gain (a matrix over channels) and a displacement (along the maps' gradients), which
 all trial types share, since anatomy moves and scales what a region does whatever makes it do it.
+What anatomy does not foretell is known from a participant's runs, or drawn
+(`fmrisynth.model.individuals`).
 
 R never sees the noisy latents, so that it is exact for every noise level of the diffusion.
 
 Legend: N frames, V trial types, J maps, C latent channels, x y z latent grid, P latent voxels
-of the brain, X Y Z model grid, Q components.
+of the brain, X Y Z model grid.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fmrisynth.config.diffusion import ResponseConfig
-from fmrisynth.model.individual_differences import draw_difference
+from fmrisynth.model.individuals import IndividualInference, IndividualPrior
 
 __all__ = ["IndividualResponse", "Response"]
 
@@ -130,8 +132,8 @@ class Response(nn.Module):
         Group maps, shrunk.
     coefficients : Tensor of shape (V, 2, J)
         How much of each map a trial type evokes, by HRF and derivative.
-    differences : Tensor of shape (Q, V, J)
-        Components of the individual differences that anatomy does not foretell.
+    prior : IndividualPrior
+        Distribution of the individual differences that anatomy does not foretell.
     energy : Tensor of shape (J,)
         Factor that gives a shrunk map the energy of the true one. The best prediction is
         smaller than the truth, of which it knows a part; a synthetic response is not to be.
@@ -139,7 +141,6 @@ class Response(nn.Module):
 
     maps: Tensor
     coefficients: Tensor
-    differences: Tensor
     energy: Tensor
 
     def __init__(
@@ -156,9 +157,8 @@ class Response(nn.Module):
         self.register_buffer("maps", torch.zeros(rank, channels, *shape))
         self.register_buffer("coefficients", torch.zeros(n_trial_types, 2, rank))
         self.register_buffer("energy", torch.ones(rank))
-        self.register_buffer(
-            "differences", torch.zeros(config.participant_rank, n_trial_types, rank)
-        )
+        n_fields = config.individual_fields if config.kind != "none" else 0
+        self.prior = IndividualPrior(n_fields, n_trial_types, rank, channels, mask)
         self.individual: IndividualResponse | None = None
         if config.kind == "network":
             self.individual = IndividualResponse(channels, mask, factor, config.width)
@@ -178,19 +178,28 @@ class Response(nn.Module):
         deviation = self.individual(self.individual.standardise(mean[None]), self.maps)[0]
         return self.maps + self.individual.amplitude * deviation
 
-    def coefficients_of(self, participant_seed: int | None) -> Tensor:
-        """Draw the coefficients (V, 2, J) of a synthetic participant; None for the mean ones."""
-        if participant_seed is None:
-            return self.coefficients
-        own = self.coefficients * self.energy
-        # networks are drawn from the seed itself
-        own[:, 0] += draw_difference(self.differences, participant_seed + 1)
-        return own
+    @property
+    def synthetic_maps(self) -> Tensor:
+        """Group maps with the energy of true ones, (J, C, x, y, z)."""
+        return self.maps * self.energy[:, None, None, None, None]
 
-    def forward(
-        self, evoked: Tensor, mean: Tensor | None, participant_seed: int | None = None
-    ) -> Tensor:
-        """Compute the mean of a run's standardised latents.
+    def inference(self) -> IndividualInference:
+        """Make what infers and draws participants' deviations from `prediction`."""
+        return IndividualInference(self.prior, self.coefficients, self.synthetic_maps)
+
+    def prediction(self, mean: Tensor | None) -> Tensor:
+        """Predict the coefficients (V, 2, C, x, y, z) of a synthetic participant by anatomy.
+
+        Parameters
+        ----------
+        mean : Tensor of shape (X, Y, Z) or None
+            The carrier's mean image on the model grid, relative to its median.
+        """
+        maps = self.maps_of(mean) * self.energy[:, None, None, None, None]
+        return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, maps)
+
+    def forward(self, evoked: Tensor, mean: Tensor | None) -> Tensor:
+        """Compute the best prediction of a run's standardised latents.
 
         Parameters
         ----------
@@ -198,12 +207,25 @@ class Response(nn.Module):
             Regressors without mean and drift.
         mean : Tensor of shape (X, Y, Z) or None
             The carrier's mean image on the model grid, relative to its median.
-        participant_seed : int or None
-            Seed of the synthetic participant; None for the expected response.
 
         Returns
         -------
         Tensor of shape (N, C, x, y, z)
         """
-        weights = torch.einsum("nvd,vdj->nj", evoked, self.coefficients_of(participant_seed))
+        weights = torch.einsum("nvd,vdj->nj", evoked, self.coefficients)
         return torch.einsum("nj,jcxyz->ncxyz", weights, self.maps_of(mean))
+
+    def synthetic(self, evoked: Tensor, mean: Tensor | None, deviation: Tensor | None) -> Tensor:
+        """Compute the response of a synthetic participant, (N, C, x, y, z).
+
+        Parameters
+        ----------
+        evoked, mean : Tensor
+            As for `forward`.
+        deviation : Tensor of shape (V, 2, C, x, y, z) or None
+            The participant's deviation from `prediction`; None for no deviation.
+        """
+        coefficients = self.prediction(mean)
+        if deviation is not None:
+            coefficients = coefficients + deviation.to(coefficients)
+        return torch.einsum("nvd,vdcxyz->ncxyz", evoked, coefficients)

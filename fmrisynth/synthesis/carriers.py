@@ -1,4 +1,4 @@
-"""Read the carriers of a participant's runs, and how loud each run is to be.
+"""Tell how loud a synthetic run is to be.
 
 A synthetic run is as noisy as the participant's other runs are: the noise of the run that it
 imitates would make it agree with that run by construction.
@@ -11,34 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.images import load_bold
-from fmrisynth.preprocess.carrier import Carrier, split
-from fmrisynth.preprocess.design import own_regressors
+from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.grid import resample
 
-__all__ = ["noise_sd_of", "read_carrier"]
+__all__ = ["noise_sd_of"]
 
 MOSTLY_BRAIN = 0.5  # share of brain in a resampled voxel, from which on its noise counts
-
-
-def read_carrier(run: Run, high_pass: float) -> Carrier:
-    """Read a run and keep its carrier alone, which is a few volumes in size.
-
-    Parameters
-    ----------
-    run : Run
-        The run, with its own events.
-    high_pass : float
-        Highest drift frequency, Hz.
-
-    Raises
-    ------
-    DataError
-        The run cannot be read.
-    """
-    bold = load_bold(run)
-    return split(bold, high_pass, own_regressors(run, bold.data.shape[3], high_pass))[0]
 
 
 def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:

@@ -21,9 +21,12 @@ from fmrisynth.bids.events import read_events
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
+from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
-from fmrisynth.synthesis.carriers import noise_sd_of, read_carrier
+from fmrisynth.synthesis.carriers import noise_sd_of
+from fmrisynth.synthesis.individuals import choose_individuals, deviation_of
+from fmrisynth.synthesis.run_statistics import RunReader, RunStatistics
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
 __all__ = ["SynthesisPlan", "write_synthetic_runs"]
@@ -48,8 +51,11 @@ class SynthesisPlan:
     sources : mapping
         Datasets that were read, by their names in DatasetLinks.
     siblings : sequence of Run
-        All runs of the participants: a synthetic run is as noisy as the other runs of its
-        participant.
+        All runs of the participants: a synthetic run is like the other runs of its participant.
+    individuals : {"own", "drawn", "group"} or None
+        Whose responses the runs have; None for their participant's own where the model can.
+    work_dir : pathlib.Path or None
+        Folder of the cache of what runs say of their participants; None for no cache.
     """
 
     out: Path
@@ -58,13 +64,24 @@ class SynthesisPlan:
     seed: int
     sources: Mapping[str, Path]
     siblings: Sequence[Run]
+    individuals: str | None = None
+    work_dir: Path | None = None
 
 
 @dataclass(frozen=True)
 class _Job:
     run: Run
     sample: int
+    individuals: str
     provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Siblings:
+    """What has been read of a participant's runs, by image."""
+
+    carriers: Mapping[Path, Carrier]
+    statistics: Mapping[Path, RunStatistics]
 
 
 def write_synthetic_runs(
@@ -88,7 +105,8 @@ def write_synthetic_runs(
     dict
         Reasons why runs could not be used, by file.
     """
-    jobs = _jobs(plan, model, runs)
+    chosen = choose_individuals(plan.individuals, model)
+    jobs = _jobs(plan, model, runs, chosen)
     done = len(runs) * plan.n_samples - len(jobs)
     if done:
         log.info("%d synthetic runs are there already and are left as they are", done)
@@ -99,7 +117,8 @@ def write_synthetic_runs(
         return fabric.autocast()
 
     synthesiser = Synthesiser(model.to(fabric.device), plan.sampling, autocast)
-    high_pass = model.info.config.preprocess.high_pass
+    inference = model.response.inference() if jobs and chosen != "group" else None
+    source = RunReader(model, inference if chosen == "own" else None, plan.work_dir)
     failed: dict[Path, str] = {}
     groups = _by_participant(jobs)
     siblings = {p: [r for r in plan.siblings if r.participant == p] for p in groups}
@@ -109,18 +128,18 @@ def write_synthetic_runs(
         ThreadPoolExecutor(1) as writer,
         tqdm(total=len(jobs), desc="Synthesis", unit="run") as bar,
     ):
-        reading = {p: _read_ahead(reader, siblings[p], high_pass) for p in list(groups)[:1]}
+        reading = {p: _read_ahead(reader, source, siblings[p]) for p in list(groups)[:1]}
         pending: list[Future[Any]] = []
         for number, (participant, mine) in enumerate(groups.items()):
             for following in list(groups)[number + 1 : number + 2]:
-                reading[following] = _read_ahead(reader, siblings[following], high_pass)
-            carriers = _collect(reading.pop(participant), failed)
+                reading[following] = _read_ahead(reader, source, siblings[following])
+            known = _collect(reading.pop(participant), failed)
             for job in mine:
                 bar.update()
-                if job.run.bold not in carriers:
+                if job.run.bold not in known.carriers:
                     continue
                 try:
-                    data, mask = _synthesise(synthesiser, job, carriers, plan.seed)
+                    data, mask = _synthesise(synthesiser, inference, job, known, plan.seed)
                 except (DataError, ModelError) as error:
                     log.warning("not synthesised: %s: %s", job.run.label, error)
                     failed[job.run.bold] = str(error)
@@ -142,28 +161,30 @@ def _by_participant(jobs: Sequence[_Job]) -> dict[str, list[_Job]]:
     return groups
 
 
-def _read_ahead(
-    reader: ThreadPoolExecutor, runs: Sequence[Run], high_pass: float
-) -> dict[Path, Future[Carrier]]:
-    """Start reading the carriers of a participant's runs."""
-    return {run.bold: reader.submit(read_carrier, run, high_pass) for run in runs}
+Reading = dict[Path, Future[tuple[Carrier, RunStatistics | None]]]
 
 
-def _collect(
-    reading: Mapping[Path, Future[Carrier]], failed: dict[Path, str]
-) -> dict[Path, Carrier]:
-    """Wait for the carriers; those that cannot be read are named in `failed`."""
-    carriers = {}
+def _read_ahead(reader: ThreadPoolExecutor, source: RunReader, runs: Sequence[Run]) -> Reading:
+    """Start reading a participant's runs."""
+    return {run.bold: reader.submit(source.read, run) for run in runs}
+
+
+def _collect(reading: Reading, failed: dict[Path, str]) -> _Siblings:
+    """Wait for the runs; those that cannot be read are named in `failed`."""
+    carriers, statistics = {}, {}
     for path, future in reading.items():
         try:
-            carriers[path] = future.result()
+            carriers[path], of_run = future.result()
         except DataError as error:
             log.warning("not read: %s: %s", path.name, error)
             failed[path] = str(error)
-    return carriers
+            continue
+        if of_run is not None:
+            statistics[path] = of_run
+    return _Siblings(carriers, statistics)
 
 
-def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
+def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -> list[_Job]:
     """List the runs and samples that are not finished yet."""
     jobs = []
     alone = {
@@ -172,6 +193,9 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
         if count < 2
     }
     for run in runs:
+        individuals = "drawn" if chosen == "own" and run.participant in alone else chosen
+        if individuals != chosen:
+            log.info("%s: its participant has no other run; its response is drawn", run.label)
         for sample in range(1, plan.n_samples + 1):
             provenance = {
                 "ModelHash": model.info.digest,
@@ -179,6 +203,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
                 "RandomSeed": plan.seed,
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
+                "Individuals": individuals,
                 "NoiseLevel": "own run" if run.participant in alone else "other runs",
             }
             finished = is_finished(
@@ -186,24 +211,32 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run]) -> list[_Job]:
                 provenance=provenance,
             )  # fmt: skip
             if not finished:
-                jobs.append(_Job(run, sample, provenance))
+                jobs.append(_Job(run, sample, individuals, provenance))
     return jobs
 
 
 def _synthesise(
-    synthesiser: Synthesiser, job: _Job, carriers: Mapping[Path, Carrier], seed: int
+    synthesiser: Synthesiser,
+    inference: IndividualInference | None,
+    job: _Job,
+    known: _Siblings,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Synthesise one run; returns its data and its mask."""
     run = job.run
     events = read_events(run.events, duration=run.duration)
-    carrier = carriers[run.bold]
+    carrier = known.carriers[run.bold]
+    # in a group without individual differences all have the networks of one participant
+    whose = "" if job.individuals == "group" else run.participant
+    participant = participant_seed(seed, whose, job.sample)
     data = synthesiser.synthesise(
         run,
         carrier,
-        noise_sd_of(run.bold, carriers),
+        noise_sd_of(run.bold, known.carriers),
         events,
         run_seed(seed, run.label, job.sample),
-        participant_seed(seed, run.participant),
+        participant,
+        deviation_of(run.bold, job.individuals, known.statistics, inference, participant + 1),
     )
     return data, carrier.mask
 

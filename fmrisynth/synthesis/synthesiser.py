@@ -42,9 +42,10 @@ def run_seed(seed: int, label: str, sample: int) -> int:
     return _hashed(f"{seed}/{label}/{sample}")
 
 
-def participant_seed(seed: int, participant: str) -> int:
-    """Return the seed of all that the synthetic runs of one participant have in common."""
-    return _hashed(f"{seed}/sub-{participant}")
+def participant_seed(seed: int, participant: str, sample: int = 1) -> int:
+    """Return the seed of all that one sample of a participant's runs has in common."""
+    repeated = f"/sample-{sample}" if sample > 1 else ""
+    return _hashed(f"{seed}/sub-{participant}{repeated}")
 
 
 def _hashed(text: str) -> int:
@@ -60,6 +61,7 @@ def sample_latents(
     sampling: SamplingConfig,
     generator: torch.Generator,
     participant: int,
+    deviation: Tensor | None = None,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Tensor:
     """Draw a whole run's standardised latents: noise at its level, plus the evoked response.
@@ -84,7 +86,9 @@ def sample_latents(
     generator : torch.Generator
         CPU generator of all noise.
     participant : int
-        Seed of all that the runs of a participant have in common.
+        Seed of all that the noise of a participant's runs has in common.
+    deviation : Tensor of shape (V, 2, C, X, Y, Z) or None
+        Deviation of the participant's response from the one that anatomy foretells.
     steps : callable
         Wraps the iteration over steps, for a progress bar.
 
@@ -130,7 +134,7 @@ def sample_latents(
         return noise
     amplitude = sampling.guidance / float(model.decoder_noise.evoked_gain)
     evoked = torch.from_numpy(condition.design.evoked).to(device)
-    mean = model.response(evoked, condition.mean_image.to(device), participant)
+    mean = model.response.synthetic(evoked, condition.mean_image.to(device), deviation)
     return noise + amplitude * mean
 
 
@@ -160,6 +164,7 @@ class Synthesiser:
         events: pd.DataFrame,
         seed: int,
         participant: int,
+        deviation: Tensor | None = None,
     ) -> np.ndarray:
         """Synthesise one run of the same length, with the given events and the run's carrier.
 
@@ -176,7 +181,9 @@ class Synthesiser:
         seed : int
             Seed of all noise.
         participant : int
-            Seed of all that the runs of the participant have in common.
+            Seed of all that the noise of the participant's runs has in common.
+        deviation : Tensor of shape (V, 2, C, x, y, z) or None
+            Deviation of the participant's response from the one that anatomy foretells.
 
         Returns
         -------
@@ -195,13 +202,20 @@ class Synthesiser:
         intensity = self.model.intensity.sample(run.n_volumes, generator)
         with torch.inference_mode(), self.autocast():
             latents = sample_latents(
-                self.model, condition, level, intensity, self.sampling, generator, participant
+                self.model,
+                condition,
+                level,
+                intensity,
+                self.sampling,
+                generator,
+                participant,
+                deviation,
             )
             decoded = self.decode(latents)
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
-        deviation = self._decoder_noise_sd(carrier, noise_sd, on_grid)
-        residual = self._residual(decoded, carrier, deviation, intensity, generator)
+        missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid)
+        residual = self._residual(decoded, carrier, missing_sd, intensity, generator)
         return merge(carrier, residual, high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:

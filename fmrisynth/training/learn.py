@@ -15,6 +15,7 @@ from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
+from fmrisynth.training.individuals import map_gradients
 from fmrisynth.training.intensity import fit_intensity
 from fmrisynth.training.latent_space import fit_latent_space
 from fmrisynth.training.latents import encode_latents
@@ -68,7 +69,14 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         latent_space = fit_latent_space(latents, levels, data)
     with timed("response"):
         latent_runs = LatentRuns(latents, data.conditions, levels, data.participants, latent_space)
-        response, latent_runs = fit_response(latent_runs, data, plan, folders.diffusion, fabric)
+        response, latent_runs = fit_response(
+            latent_runs,
+            data,
+            plan,
+            folders.diffusion,
+            fabric,
+            lambda maps: map_gradients(maps, autoencoder, latent_space, data),
+        )
     with timed("noise"):
         noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
         intensity = FrameIntensity()

@@ -10,7 +10,7 @@ Legend: K regressors, J maps, D = C·P latent values, S participants.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from fmrisynth.config.diffusion import ResponseConfig
-from fmrisynth.model.individual_differences import individual_components
 from fmrisynth.model.model import make_response
 from fmrisynth.model.response import Response
+from fmrisynth.training.individuals import fit_individuals
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
@@ -42,7 +42,12 @@ log = logging.getLogger(__name__)
 
 
 def fit_response(
-    runs: LatentRuns, data: TrainingData, plan: TrainingPlan, folder: Path, fabric: Fabric
+    runs: LatentRuns,
+    data: TrainingData,
+    plan: TrainingPlan,
+    folder: Path,
+    fabric: Fabric,
+    gradients: Callable[[Tensor], Tensor],
 ) -> tuple[Response, LatentRuns]:
     """Fit the response model, and every training participant's own response.
 
@@ -58,6 +63,8 @@ def fit_response(
         Gets the statistics, which may be larger than memory.
     fabric : lightning_fabric.Fabric
         Processes, each of which has a file of its own.
+    gradients : callable
+        Differentiates maps in space, as `fmrisynth.training.individuals.map_gradients` does.
 
     Returns
     -------
@@ -77,6 +84,9 @@ def fit_response(
     present = config.kind != "none"
     fitted = _fit(config if present else replace(config, kind="glm"), statistics, data, plan.seed)
     own = own_responses(fitted, statistics, data)
+    if present and config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
+        predictions = _predictions(fitted, statistics, data)
+        fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
     response = fitted if present else make_response(plan.config, data.vocabulary, data.latent_mask)
     return response, replace(runs, responses=own, removed=present)
 
@@ -105,7 +115,6 @@ def _fit(
     log.info("components of the group response are shrunk to %s", np.round(share, 2).tolist())
     if response.individual is not None and len(everyone) >= MINIMUM_PARTICIPANTS:
         _fit_individual(response, statistics, data, config.steps, seed)
-    _fit_differences(response, statistics, mask)
     return response
 
 
@@ -265,21 +274,13 @@ def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
     return torch.from_numpy(np.stack([np.mean(images[p], axis=0) for p in participants])).float()
 
 
-def _fit_differences(response: Response, statistics: ResponseStatistics, mask: Tensor) -> None:
-    """Estimate how coefficients differ between participants beyond chance."""
-    if not len(response.differences):
-        return
-    onto_maps = np.linalg.pinv(response.maps[..., mask].flatten(1).double().numpy())  # D J
-    mean = response.coefficients.flatten(0, 1).double().numpy()  # K J
-    halves = []
-    for moments, products in zip(statistics.moments, statistics.products, strict=True):
-        rest = [p @ onto_maps - m @ mean for m, p in zip(moments, products, strict=True)]
-        own = [_own_fit(m, r)[0::2] for m, r in zip(moments, rest, strict=True)]  # V J
-        halves.append(np.stack(own))
-    first, second = torch.from_numpy(np.stack(halves)).unbind(1)  # S V J
-    group = torch.arange(first.shape[2]).expand(first.shape[1:])
-    components = individual_components(first, second, group, len(response.differences))
-    response.differences.copy_(components)
+@torch.no_grad()
+def _predictions(
+    response: Response, statistics: ResponseStatistics, data: TrainingData
+) -> list[Tensor]:
+    """Predict the coefficients (V, 2, C, x, y, z) of each participant from the mean image."""
+    means = _mean_images(statistics.participants, data)
+    return [response.prediction(mean) for mean in means]
 
 
 def _own_fit(moments: np.ndarray, rest: np.ndarray) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Reduce the training runs to what a linear response model needs: sufficient statistics.
-
-The squared error of a response β over all frames of a participant is, up to a constant,
-tr (β − β̂)ᵀ XᵀV⁻¹X (β − β̂): XᵀV⁻¹X and XᵀV⁻¹Z hold all that the frames say of β.
+"""Collect the sufficient statistics of the training runs, participant by participant.
 
 Legend: N frames, K regressors (V trial types × HRF and derivative), C channels, P latent voxels
 of the brain, D = C·P.
@@ -11,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from scipy.linalg import toeplitz
 from tqdm import tqdm
 
 from fmrisynth.model.individual_differences import split_halves
-from fmrisynth.model.noise.autocovariance import extended_autocovariance, shrink_autocovariance
+from fmrisynth.model.noise.autocovariance import shrink_autocovariance
+from fmrisynth.model.run_statistics import whiten
 from fmrisynth.preprocess.carrier import least_squares
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.windows import LatentRuns
@@ -42,11 +38,14 @@ class ResponseStatistics:
         XᵀV⁻¹X / level² of S participants, in either half of the participant's data.
     products : ndarray of shape (S, 2, K, D), float32
         XᵀV⁻¹Z / level², memory-mapped.
+    autocovariance : ndarray of shape (ORDER + 1,)
+        Of the noise over frames, which V has.
     """
 
     participants: tuple[str, ...]
     moments: np.ndarray
     products: np.ndarray
+    autocovariance: np.ndarray
 
     def total(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Add up the statistics of some participants, (K, K) and (K, D) float64."""
@@ -84,11 +83,6 @@ def collect_statistics(
     """
     lags = residual_autocovariance(runs, seed)
 
-    @lru_cache(maxsize=4)
-    def whitener(n_frames: int) -> np.ndarray:
-        covariance = toeplitz(extended_autocovariance(lags, n_frames))
-        return np.linalg.inv(np.linalg.cholesky(covariance))
-
     labels = tuple(sorted(set(data.participants)))
     n_regressors = 2 * len(data.vocabulary.trial_types)
     shape = (len(labels), 2, n_regressors, n_regressors)
@@ -98,15 +92,13 @@ def collect_statistics(
     parts = _halves(data)
     for index in tqdm(range(len(runs)), desc="Responses", unit="run"):
         who = labels.index(data.participants[index])
-        white = whitener(len(runs.latents[index]))
-        weight = float(np.mean(np.square(runs.levels[index].numpy()[runs.mask.numpy()])))
-        x = white @ runs.regressors(index)
-        z = white @ runs.standardised(index)
+        x, z = whiten(lags, runs.regressors(index), runs.standardised(index))
+        power = float(runs.levels[index][runs.mask].square().mean())
         for half, frames in parts[index]:
             chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
-            moments[who, half] += x[chosen].T @ x[chosen] / weight
-            products[who, half] += (x[chosen].T @ z[chosen] / weight).astype(np.float32)
-    return ResponseStatistics(labels, moments, products)
+            moments[who, half] += x[chosen].T @ x[chosen] / power
+            products[who, half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
+    return ResponseStatistics(labels, moments, products, lags)
 
 
 def _halves(data: TrainingData) -> list[list[tuple[int, int | None]]]:

@@ -92,6 +92,8 @@ def write_statistics_only(
         seed=settings.seed,
         sources={},
         siblings=dataset.runs,
+        individuals=settings.individuals,
+        work_dir=settings.work_path,
     )
     fabric = make_fabric(settings.device, settings.precision, settings.seed)
     for path, reason in write_synthetic_runs(plan, model, imitated, fabric).items():

@@ -84,6 +84,8 @@ def _synthesise(
         seed=settings.seed,
         sources=sources,
         siblings=dataset.runs,
+        individuals=settings.individuals,
+        work_dir=settings.work_path,
     )
     failed = write_synthetic_runs(plan, model, runs, fabric)
     fabric.barrier()

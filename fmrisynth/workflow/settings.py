@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 from fmrisynth.bids.dataset_files import Layout
 from fmrisynth.bids.selection import Selection
 from fmrisynth.config.codec import override
-from fmrisynth.config.model import SAMPLER_NAMES, ModelConfig, SamplingConfig
+from fmrisynth.config.model import INDIVIDUALS, SAMPLER_NAMES, ModelConfig, SamplingConfig
 from fmrisynth.config.presets import PRESETS, read_preset
 from fmrisynth.runtime.resources import available_cpus
 from fmrisynth.workflow.options import Option
@@ -87,6 +87,12 @@ class Settings:
     n_samples : int
         Synthetic copies of each run. They differ by `run-`: copy *k* of run *r* becomes
         `run-((r−1)·N+k)`.
+    individuals : {"own", "drawn", "group"} or None
+        Whose responses the synthetic runs have. `own`: those of their participant, as far as
+        the participant's other runs tell them, and never from the run that is imitated; people
+        are then recognisable. What the other runs leave open is drawn, as everything is of a
+        participant with a single run. `drawn`: nobody's, with the variance of real
+        participants. `group`: everybody alike.
     events : mapping of str to pathlib.Path
         Write runs with these events instead of their own. This tries out a design that nobody was
         scanned with: its trial types must be among those that the model has learned for the task,
@@ -187,6 +193,15 @@ class Settings:
     train_only: Annotated[bool, Option("--train-only", MODEL)] = False
 
     n_samples: Annotated[int, Option("--n-samples", OUTPUT, "N", minimum=1)] = 1
+    individuals: Annotated[
+        str | None,
+        Option(
+            "--individuals",
+            OUTPUT,
+            choices=INDIVIDUALS,
+            absent="`own`, or `group` if the model knows no individual differences",
+        ),
+    ] = None
     events: Annotated[
         Mapping[str, Path],
         Option("--events", OUTPUT, "[TASK=]FILE...", several=True, read=read_events_tables),

@@ -1,0 +1,162 @@
+"""Read runs, and reduce each to what it says of its participant.
+
+A synthetic run is like its participant's other runs. What those say is kept in files, which are
+small: many samples, or further calls with the same work folder, read no run twice for it.
+
+Legend: N frames, K regressors, D latent values of a frame inside the brain.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.events import read_events
+from fmrisynth.bids.images import load_bold
+from fmrisynth.errors import ModelError
+from fmrisynth.model.codec import encode_run
+from fmrisynth.model.individuals import Evidence, IndividualInference
+from fmrisynth.model.model import Model
+from fmrisynth.model.run_statistics import run_statistics
+from fmrisynth.preprocess.cache import run_key
+from fmrisynth.preprocess.carrier import Carrier, split
+from fmrisynth.preprocess.design import design_of, own_regressors
+from fmrisynth.preprocess.grid import resample
+from fmrisynth.runtime.files import atomic_path
+
+__all__ = ["RunReader", "RunStatistics"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """Hold what one run says of its participant.
+
+    Attributes
+    ----------
+    response : Evidence
+        Of the response's individual parameters.
+    """
+
+    response: Evidence
+
+    def save(self, path: Path) -> None:
+        """Write the file of a cache."""
+        moments, scores = self.response.moments.numpy(), self.response.scores.numpy()
+        with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, moments=moments, scores=scores)
+
+    @classmethod
+    def load(cls, path: Path) -> RunStatistics | None:
+        """Read the file of a cache; None where there is none that can be read."""
+        try:
+            with np.load(path) as arrays:
+                moments, scores = (torch.from_numpy(arrays[n]) for n in ("moments", "scores"))
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+        return cls(Evidence(moments, scores))
+
+
+class RunReader:
+    """Read the carriers of runs, and their statistics where these are wanted.
+
+    Parameters
+    ----------
+    model : Model
+        The trained parts, on their device.
+    inference : IndividualInference or None
+        Of the model's response; None where no statistics are wanted.
+    folder : pathlib.Path or None
+        Folder of the cache; None for no cache.
+    """
+
+    def __init__(
+        self, model: Model, inference: IndividualInference | None, folder: Path | None
+    ) -> None:
+        self.model, self.inference = model, inference
+        self.folder = None if folder is None else folder / f"statistics-{model.info.digest}"
+
+    def read(self, run: Run) -> tuple[Carrier, RunStatistics | None]:
+        """Read a run; keep its carrier, which is a few volumes in size, and its statistics.
+
+        Returns
+        -------
+        carrier : Carrier
+        statistics : RunStatistics or None
+            None where none are wanted, or the run has events that the model has not learned.
+
+        Raises
+        ------
+        DataError
+            The run cannot be read.
+        """
+        preprocess = self.model.info.config.preprocess
+        bold = load_bold(run)
+        evoked = own_regressors(run, bold.data.shape[3], preprocess.high_pass)
+        carrier, residual = split(bold, preprocess.high_pass, evoked)
+        del bold  # as large as the residual
+        if self.inference is None or evoked is None:
+            return carrier, None
+        path = None
+        if self.folder is not None:
+            path = self.folder / f"{run_key(run, self.model.grid, preprocess)}.npz"
+            if known := RunStatistics.load(path):
+                return carrier, known
+        try:
+            statistics = self._reduce(run, carrier, residual, self.inference)
+        except ModelError as error:
+            log.info("%s says nothing of its participant: %s", run.bold.name, error)
+            return carrier, None
+        if path is not None:
+            statistics.save(path)
+        return carrier, statistics
+
+    @torch.no_grad()
+    def _reduce(
+        self,
+        run: Run,
+        carrier: Carrier,
+        residual: np.ndarray,
+        inference: IndividualInference,
+    ) -> RunStatistics:
+        """Encode a run, and compute its statistics as in training."""
+        model, config = self.model, self.model.info.config
+        vocabulary, grid = model.info.vocabulary, model.grid
+        events = read_events(run.events, duration=run.duration)
+        vocabulary.check(run.task, events, str(run.events))
+        design = design_of(
+            events,
+            [name if task == run.task else "" for task, name in vocabulary.trial_types],
+            run.n_volumes,
+            run.t_r,
+            start_time=run.start_time,
+            high_pass=config.preprocess.high_pass,
+        )
+
+        def on_grid(data: np.ndarray) -> np.ndarray:
+            moved = resample(data, carrier.affine, grid.affine, grid.shape)
+            moved[~grid.mask] = 0
+            return moved
+
+        frames = np.moveaxis(on_grid(residual), 3, 0)
+        raw = torch.from_numpy(encode_run(model.autoencoder, frames, model.info.scale))
+        mask = model.latent_space.mask
+        latents = model.latent_space.standardise(raw.to(mask.device))[..., mask].flatten(1)
+        level = model.noise_level.of_latents(on_grid(carrier.noise_sd))[mask]
+        moments, products = run_statistics(
+            design.evoked.reshape(len(frames), -1),
+            latents.cpu().numpy(),
+            level.cpu().numpy(),
+            model.response.prior.autocovariance.cpu().numpy(),
+        )
+        median = np.median(carrier.mean[carrier.mask])
+        mean = torch.from_numpy(on_grid(carrier.mean / median)).to(mask.device)
+        expected = model.response.prediction(mean)[..., mask].flatten(2).flatten(0, 1)
+        rest = products - moments @ expected.double().cpu().numpy()
+        return RunStatistics(inference.evidence(torch.from_numpy(moments), torch.from_numpy(rest)))
