@@ -82,19 +82,19 @@ def fit_response(
         runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy"
     )
     present = config.kind != "none"
-    fitted = _fit(config if present else replace(config, kind="glm"), statistics, data, plan.seed)
+    fitted = _fit(config if present else replace(config, kind="glm"), statistics, data)
+    predictions = [fitted.prediction(None)] * len(statistics.participants)
+    if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
+        predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
     own = own_responses(fitted, statistics, data)
     if present and config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
-        predictions = _predictions(fitted, statistics, data)
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
     response = fitted if present else make_response(plan.config, data.vocabulary, data.latent_mask)
     return response, replace(runs, responses=own, removed=present)
 
 
-def _fit(
-    config: ResponseConfig, statistics: ResponseStatistics, data: TrainingData, seed: int
-) -> Response:
-    """Fit group response, individual network and remaining differences, on the CPU."""
+def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingData) -> Response:
+    """Fit the group's response, on the CPU."""
     mask, settings = data.latent_mask, data.config.autoencoder
     response = Response(
         config, len(data.vocabulary.trial_types), settings.latent_channels, mask, settings.factor
@@ -113,8 +113,6 @@ def _fit(
     energy = np.where(share > 0, np.maximum(share, MINIMUM_SHARE) ** -0.5, 1.0)
     response.energy.copy_(torch.from_numpy(energy))
     log.info("components of the group response are shrunk to %s", np.round(share, 2).tolist())
-    if response.individual is not None and len(everyone) >= MINIMUM_PARTICIPANTS:
-        _fit_individual(response, statistics, data, config.steps, seed)
     return response
 
 
@@ -197,8 +195,15 @@ class _Reduced:
 
 def _fit_individual(
     response: Response, statistics: ResponseStatistics, data: TrainingData, steps: int, seed: int
-) -> None:
-    """Train the network of individual differences; steps and amplitude by left-out participants."""
+) -> list[Tensor]:
+    """Train the network of individual differences; steps and amplitude by left-out participants.
+
+    Returns
+    -------
+    list of Tensor of shape (V, 2, C, x, y, z)
+        What is predicted for each participant by a network that has not learned from it: the
+        individual differences that anatomy does not foretell are what such predictions leave.
+    """
     network = response.individual
     assert network is not None
     means = _mean_images(statistics.participants, data)
@@ -216,13 +221,20 @@ def _fit_individual(
     amplitude = (gains / np.maximum(powers, 1e-12)).clip(0, 1)
     reduction = 2 * amplitude * gains - amplitude**2 * powers
     best = int(np.argmax(reduction))
-    _train(response, features, reduced, range(count), best * WATCH_EVERY, seed)
     network.amplitude.fill_(float(amplitude[best]) if best > 0 else 0.0)
+    predictions: dict[int, Tensor] = {}
+    for out in _folds(count):
+        others = [i for i in range(count) if i not in out]
+        _train(response, features, reduced, others, best * WATCH_EVERY, seed)
+        with torch.no_grad():
+            predictions |= {i: response.prediction(means[i]) for i in out}
+    _train(response, features, reduced, range(count), best * WATCH_EVERY, seed)
     log.info(
         "individual responses from anatomy: %d steps, amplitude %.2f",
         best * WATCH_EVERY,
         float(network.amplitude),
     )
+    return [predictions[i] for i in range(count)]
 
 
 def _train(
@@ -272,15 +284,6 @@ def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
     for run in data.runs:
         images.setdefault(run.run.participant, []).append(run.mean)
     return torch.from_numpy(np.stack([np.mean(images[p], axis=0) for p in participants])).float()
-
-
-@torch.no_grad()
-def _predictions(
-    response: Response, statistics: ResponseStatistics, data: TrainingData
-) -> list[Tensor]:
-    """Predict the coefficients (V, 2, C, x, y, z) of each participant from the mean image."""
-    means = _mean_images(statistics.participants, data)
-    return [response.prediction(mean) for mean in means]
 
 
 def _own_fit(moments: np.ndarray, rest: np.ndarray) -> np.ndarray:

@@ -163,7 +163,7 @@ def test_wrong_overrides_say_what_is_expected(name, value, message):
         ("denoiser.noise", "pink", "expected coloured or white"),
         ("denoiser.noise_modes", "-1", "expected 0 or more"),
         ("denoiser.noise_participant_rank", "-1", "expected 0 or more"),
-        ("response.participant_rank", "-1", "expected at least 0"),
+        ("response.individual_fields", "-1", "expected at least 0"),
         ("denoiser.schedule.kind", "cosine", "expected angular, linear or scaled_linear"),
         ("response.kind", "linear", "expected network, glm or none"),
         ("response.rank", "0", "expected at least 1"),

@@ -17,10 +17,10 @@ MASK[0] = False
 
 def make(kind="network", *, seed=0, wild=0.3):
     """A response model whose every number was drawn."""
-    config = ResponseConfig(kind=kind, rank=3, width=4, participant_rank=2)
+    config = ResponseConfig(kind=kind, rank=3, width=4, individual_fields=2)
     response = Response(config, TYPES, CHANNELS, MASK, FACTOR)
     generator = torch.Generator().manual_seed(seed)
-    for buffer in (response.maps, response.coefficients, response.differences):
+    for buffer in (response.maps, response.coefficients):
         buffer.copy_(torch.randn(buffer.shape, generator=generator))
     response.maps *= MASK
     if response.individual is not None:
@@ -46,20 +46,22 @@ def regressors(events=None):
 def test_no_events_evoke_nothing(kind):
     response = make(kind)
     zero = torch.zeros(N_FRAMES, TYPES, 2)
+    deviation = 0.1 * torch.randn(TYPES, 2, CHANNELS, *LATENT)
     for mean in (None, mean_image()):
-        for participant in (None, 3):
-            assert not response(zero, mean, participant).any()
-            assert response(regressors(), mean, participant).abs().max() > 0.1
+        assert not response(zero, mean).any()
+        assert not response.synthetic(zero, mean, deviation).any()
+        assert response(regressors(), mean).abs().max() > 0.1
+        assert response.synthetic(regressors(), mean, None).abs().max() > 0.1
 
 
 @torch.no_grad()
 def test_the_response_is_linear_in_the_amplitude_of_events():
     response, mean = make(), mean_image()
     hand, foot = regressors(blocks("hand")), regressors(blocks("foot", first=12.0))
-    one = response(hand, mean, 3)
-    torch.testing.assert_close(response(2.5 * hand, mean, 3), 2.5 * one)
-    both = response(hand - 2 * foot, mean, 3)
-    torch.testing.assert_close(both, one - 2 * response(foot, mean, 3), atol=1e-5, rtol=1e-4)
+    one = response(hand, mean)
+    torch.testing.assert_close(response(2.5 * hand, mean), 2.5 * one)
+    both = response(hand - 2 * foot, mean)
+    torch.testing.assert_close(both, one - 2 * response(foot, mean), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -136,39 +138,33 @@ def test_deviations_are_gains_and_displacements_that_all_maps_share():
 @torch.no_grad()
 def test_nothing_is_evoked_outside_the_brain():
     response = make()
-    assert (response(regressors(), mean_image(), 1)[..., ~MASK] == 0).all()
+    assert (response(regressors(), mean_image())[..., ~MASK] == 0).all()
 
 
 # Synthetic participants
 
 
-def test_the_same_participant_has_the_same_coefficients():
-    response = make()
-    one, again, other = (response.coefficients_of(seed) for seed in (5, 5, 6))
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert torch.equal(response.coefficients_of(None), response.coefficients)
-    assert torch.equal(one[:, 1], response.coefficients[:, 1])  # derivatives are the group's
-
-
-def test_participants_are_spread_about_the_group():
-    """Mean and covariance of the draws are the group's coefficients and Σ D_q D_qᵀ."""
-    response = make()
-    drawn = torch.stack([response.coefficients_of(seed)[:, 0] for seed in range(3000)]).flatten(1)
-    expected = response.differences.flatten(1)
-    covariance = expected.T @ expected
-    scale = float(covariance.diagonal().max())
-    mean = response.coefficients[:, 0].flatten()
-    assert float((drawn.mean(0) - mean).abs().max()) < 5 * (scale / 3000) ** 0.5
-    assert float((torch.cov(drawn.T) - covariance).abs().max()) < 0.15 * scale
-
-
-def test_without_components_all_participants_respond_alike():
-    response = Response(
-        ResponseConfig(rank=3, width=4, participant_rank=0), TYPES, CHANNELS, MASK, FACTOR
+@torch.no_grad()
+def test_a_deviation_is_added_to_what_anatomy_foretells():
+    response, mean = make(), mean_image()
+    evoked = regressors()
+    deviation = torch.randn(TYPES, 2, CHANNELS, *LATENT)
+    added = response.synthetic(evoked, mean, deviation) - response.synthetic(evoked, mean, None)
+    torch.testing.assert_close(
+        added, torch.einsum("nvd,vdcxyz->ncxyz", evoked, deviation), atol=1e-4, rtol=1e-4
     )
-    response.coefficients.normal_(generator=torch.Generator().manual_seed(0))
-    assert torch.equal(response.coefficients_of(7), response.coefficients)
+
+
+@torch.no_grad()
+def test_a_synthetic_response_is_the_prediction_with_the_energy_of_true_maps():
+    response, mean, evoked = make(), mean_image(), regressors()
+    torch.testing.assert_close(
+        response.synthetic(evoked, mean, None), response(evoked, mean), atol=1e-4, rtol=1e-4
+    )
+    response.energy.fill_(1.5)
+    torch.testing.assert_close(
+        response.synthetic(evoked, mean, None), 1.5 * response(evoked, mean), atol=1e-4, rtol=1e-4
+    )
 
 
 # What it sees
@@ -180,7 +176,6 @@ def test_it_sees_events_and_anatomy_alone():
         "self",
         "evoked",
         "mean",
-        "participant_seed",
     ]
     assert list(inspect.signature(Response.maps_of).parameters) == ["self", "mean"]
 
@@ -200,7 +195,7 @@ def test_without_a_response_model_there_is_no_network():
         ({"rank": 0}, "at least 1"),
         ({"width": 0}, "at least 1"),
         ({"steps": -1}, "at least 0"),
-        ({"participant_rank": -1}, "at least 0"),
+        ({"individual_fields": -1}, "at least 0"),
     ],
 )
 def test_settings_that_do_not_exist_are_refused(change, message):

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from fmrisynth.config.autoencoder import VQGANConfig
+from fmrisynth.config.diffusion import ResponseConfig
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import RunCondition
 from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.response import Response
+from fmrisynth.preprocess.grid import Grid
+from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.training.response import fit_response
 from fmrisynth.training.windows import LatentRuns
 from support.tiny_model import HIGH_PASS, VOCABULARY, blocks, make_run
 
 SMALL = (4, 4, 4)
 FACTOR = 2
+EDGE = 10.0  # mm, of a voxel of the model grid
 MASK = torch.ones(SMALL, dtype=torch.bool)
 MASK[0, 0] = False
 NAMES = [name for _, name in VOCABULARY.trial_types]
@@ -124,5 +132,24 @@ def simulate(
         participants=labels,
         vocabulary=VOCABULARY,
         latent_mask=MASK,
+        grid=Grid(
+            grid, np.diag([*[EDGE] * 3, 1.0]), MASK.numpy().repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        ),
     )
     return World(LatentRuns(latents, conditions, level_maps, labels, space), data, maps)
+
+
+def latent_gradients(maps: torch.Tensor) -> torch.Tensor:
+    """Change of maps (J, C, x, y, z) per mm, between neighbouring latent voxels."""
+    differences = [(maps.roll(-1, k) - maps.roll(1, k)) / (2 * FACTOR * EDGE) for k in (2, 3, 4)]
+    return torch.stack(differences) * MASK
+
+
+def fit_response_of(
+    world: World, folder: Path, config: ResponseConfig
+) -> tuple[Response, LatentRuns]:
+    """Fit the response model, and the runs with their participants' own responses."""
+    world.data.config = replace(world.data.config, response=config)
+    plan = TrainingPlan(world.data.config, "test", 0, None, None, 1)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return fit_response(world.runs, world.data, plan, folder, fabric, latent_gradients)

@@ -5,28 +5,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
-from support.latent_world import FACTOR, MASK, NAMES, SMALL, patterns, simulate
+from support.latent_world import (
+    FACTOR,
+    MASK,
+    NAMES,
+    SMALL,
+    fit_response_of,
+    patterns,
+    simulate,
+)
 
 from fmrisynth.config.diffusion import ResponseConfig
-from fmrisynth.training.plan import TrainingPlan
-from fmrisynth.training.response import fit_response, own_responses
+from fmrisynth.training.response import own_responses
 from fmrisynth.training.response_statistics import collect_statistics
 
 HAND, FOOT = NAMES.index("hand"), NAMES.index("foot")
-CONFIG = ResponseConfig(kind="glm", rank=4, width=4, steps=100, participant_rank=0)
+CONFIG = ResponseConfig(kind="glm", rank=4, width=4, steps=100, individual_fields=0)
 NETWORK = replace(CONFIG, kind="network")
-
-
-def plan_of(made, config):
-    made.data.config = replace(made.data.config, response=config)
-    return TrainingPlan(made.data.config, "test", 0, None, None, 1)
 
 
 def fit(made, tmp_path, config=CONFIG):
     """The response model, and the runs with their participants' own responses."""
-    fabric = Fabric(accelerator="cpu", devices=1)
-    return fit_response(made.runs, made.data, plan_of(made, config), tmp_path, fabric)
+    return fit_response_of(made, tmp_path, config)
 
 
 def maps_of(response, mean=None):
@@ -193,42 +193,7 @@ def test_too_few_participants_have_the_responses_of_the_group(tmp_path):
 def test_fits_repeat(tmp_path):
     maps, means = anatomical_world(6)
     made = simulate(maps, means, noise=0.5)
-    config = replace(NETWORK, steps=20, participant_rank=2)
+    config = replace(NETWORK, steps=20, individual_fields=2)
     one, other = (fit(made, tmp_path / name, config)[0].state_dict() for name in "ab")
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
-
-
-# Individual differences of synthetic participants
-
-
-def amplitudes_of(response, name, count=300):
-    """Amplitudes of the response to a trial type in synthetic participants."""
-    index, pattern = NAMES.index(name), patterns()[NAMES.index(name)]
-    with torch.no_grad():
-        maps = response.maps[:, 0, MASK].numpy()
-    return np.array(
-        [
-            slope(response.coefficients_of(seed)[index, 0].numpy() @ maps, pattern)[0]
-            for seed in range(count)
-        ]
-    )
-
-
-@pytest.mark.parametrize("n_runs", [1, 2])
-def test_synthetic_responses_differ_as_much_as_those_learned_from(tmp_path, n_runs):
-    sizes = 1 + 0.5 * np.random.default_rng(0).standard_normal(16)
-    maps = np.repeat(patterns()[None], 16, 0)
-    maps[:, HAND] *= sizes[:, None]
-    made = simulate(maps, noise=0.3, n_runs=n_runs, n_volumes=60)
-    response, _ = fit(made, tmp_path, replace(CONFIG, participant_rank=8))
-    hand = amplitudes_of(response, "hand")
-    assert hand.mean() == pytest.approx(sizes.mean(), abs=0.12)
-    assert hand.std() == pytest.approx(sizes.std(), rel=0.3)
-    assert amplitudes_of(response, "foot").std() < 0.3 * hand.std()
-
-
-def test_participants_who_respond_alike_have_one_response(tmp_path):
-    made = simulate(np.repeat(patterns()[None], 16, 0), noise=0.3)
-    response, _ = fit(made, tmp_path, replace(CONFIG, participant_rank=8))
-    assert amplitudes_of(response, "hand").std() < 0.1
