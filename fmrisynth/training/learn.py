@@ -81,8 +81,8 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
         intensity = FrameIntensity()
         if plan.config.noise_level:
+            # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
-            noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
             autoencoder, latents, data, noise_level, plan.seed, fabric

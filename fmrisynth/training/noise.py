@@ -10,11 +10,12 @@ from tqdm import tqdm
 
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
-from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.prepare import STATISTICS_RUNS, TrainingData, sample_runs
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["fit_noise"]
 
+STATISTICS_FRAMES = 8192  # that the noise is estimated from, where the runs are short
 INDIVIDUAL_RUNS = 1024  # runs that individual differences are estimated from, at most
 
 
@@ -48,7 +49,10 @@ def fit_noise(
             yield runs.noise(i).to(device)
 
     noise = make_noise(data.config, data.latent_mask).to(device)
-    noise.fit(fields(sample_runs(len(runs), seed), "Noise"), data.removed_basis)
+    # short runs say less each
+    frames = sum(len(latents) for latents in runs.latents) / len(runs)
+    most = max(STATISTICS_RUNS, int(STATISTICS_FRAMES / frames))
+    noise.fit(fields(sample_runs(len(runs), seed, most), "Noise"), data.removed_basis)
     chosen = sample_runs(len(runs), seed, INDIVIDUAL_RUNS)
     noise.fit_individual_differences(
         fields(chosen, "Individual networks"), [data.participants[i] for i in chosen]

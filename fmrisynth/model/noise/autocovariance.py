@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "NO_DRIFT",
     "autoregression",
+    "correlate_in_time",
     "extended_autocovariance",
     "factors_in_time",
     "fit_autocovariance",
@@ -44,6 +45,40 @@ def factors_in_time(autocovariance: Tensor, length: int) -> Tensor:
     """
     rows = autocovariance.double().cpu().numpy()
     return _factors(rows.tobytes(), rows.shape, length)
+
+
+def correlate_in_time(autocovariance: Tensor, white: Tensor) -> Tensor:
+    """Give white noise an autocovariance, row by row: `factors_in_time` times white noise.
+
+    The factor of an autoregression need not be formed: each frame follows from those before it.
+
+    Parameters
+    ----------
+    autocovariance : Tensor of shape (K, L)
+        Autocovariance of each row.
+    white : Tensor of shape (K, N)
+        Independent, of unit variance.
+
+    Returns
+    -------
+    Tensor of shape (K, N)
+        float32, on the CPU.
+    """
+    rows = autocovariance.double().cpu().numpy()
+    order = rows.shape[1] - 1
+    index = np.abs(np.subtract.outer(np.arange(order + 1), np.arange(order + 1)))
+    covariance = (rows / rows[:, :1])[:, index]  # K L L
+    factor = np.linalg.cholesky(covariance) * np.sqrt(rows[:, :1, None])
+    coefficients = np.linalg.solve(covariance[:, :-1, :-1], covariance[:, :-1, -1:])[
+        ..., 0
+    ]  # K L-1, of the earliest frame first
+    noise = white.double().cpu().numpy()
+    start = min(order, noise.shape[1])
+    noise[:, :start] = np.einsum("kij,kj->ki", factor[:, :start, :start], noise[:, :start])
+    for t in range(order, noise.shape[1]):
+        past = np.einsum("kj,kj->k", coefficients, noise[:, t - order : t])
+        noise[:, t] = past + factor[:, -1, -1] * noise[:, t]
+    return torch.from_numpy(noise).float()
 
 
 @lru_cache(maxsize=8)  # every training window asks for the same

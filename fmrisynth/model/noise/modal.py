@@ -3,9 +3,8 @@
 Stationary noise (`fmrisynth.model.noise.stationary`) has one covariance for each offset
 between two voxels, wherever they lie; it holds no networks of distant regions that
 fluctuate together. The modes are spatial patterns, each with its own variance and
-autocovariance in time. The patterns are fitted to one half of the runs, and variance and
-autocovariance are estimated in the other half, since the sample variance of the runs that
-a pattern was fitted to is too large.
+autocovariance in time. The variance of the runs that a pattern was fitted to is too large for
+others. Patterns of one half of the runs and their variance in the other half tell by how much.
 
 Participants differ in how their modes fluctuate together. Each synthetic participant has
 networks of its own, the same in all of its runs: with W the covariance of the modes'
@@ -15,10 +14,11 @@ courses, each scaled to unit variance,
 
 where D_q are the principal components of how W differs between the training participants,
 scaled to their reliability (`fmrisynth.model.individual_differences`). No participant's own
-networks are copied.
+networks are copied, unless it is asked for: `ModalNoise.infer` returns the noise of one
+participant, from that participant's runs.
 
-Legend: K modes, N frames, C channels, X Y Z box, P voxels of the brain, D features,
-Q components.
+Legend: K modes, of which participants differ in the first M; N frames, L lags, C channels,
+X Y Z box, P voxels of the brain, D features, Q components.
 """
 
 from __future__ import annotations
@@ -35,8 +35,14 @@ from fmrisynth.model.individual_differences import (
     individual_components,
     split_halves,
 )
-from fmrisynth.model.noise.autocovariance import NO_DRIFT, factors_in_time, fit_autocovariance
-from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
+from fmrisynth.model.noise.autocovariance import (
+    NO_DRIFT,
+    correlate_in_time,
+    fit_autocovariance,
+    shrink_autocovariance,
+)
+from fmrisynth.model.noise.participants import frames_to_know, lagged_covariance, mean_remainder
+from fmrisynth.model.noise.protocol import NoiseModel, RunNoise, remove_mean_and_drift
 from fmrisynth.model.noise.stationary import StationaryNoise
 
 __all__ = ["ModalNoise"]
@@ -44,6 +50,8 @@ __all__ = ["ModalNoise"]
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
 MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stationary part
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
+REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
+DRAWN_MODES = 64  # M: the networks of a participant who is drawn
 MODES_PER_GROUP = 8  # neighbours in the order of variance, whose reliability is estimated together
 MINIMUM_EIGENVALUE = 0.1  # of a participant's W
 TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
@@ -70,6 +78,12 @@ class ModalNoise(NoiseModel):
     high_pass : float or None
         Highest drift frequency that whole runs are drawn without, Hz; None leaves
         mean and drift in.
+
+    Attributes
+    ----------
+    frames_to_know : Tensor of shape (2,)
+        Frames of a participant after which half of what they show of its networks, and of the
+        variance that the modes leave of each voxel, is the participant's, and half is chance.
     """
 
     mask: Tensor
@@ -78,6 +92,7 @@ class ModalNoise(NoiseModel):
     window_autocovariance: Tensor
     differences: Tensor
     remainder_sd: Tensor
+    frames_to_know: Tensor
 
     def __init__(
         self,
@@ -91,14 +106,18 @@ class ModalNoise(NoiseModel):
         high_pass: float | None = None,
     ) -> None:
         super().__init__()
-        self.order, self.high_pass, voxels = order, high_pass, int(mask.sum())
+        self.channels, self.order, self.high_pass = channels, order, high_pass
+        self._variance: Tensor | None = None  # one, until a participant is inferred
+        voxels = int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
         self.register_buffer("window_autocovariance", torch.zeros(count, max(2, frames)))
-        self.register_buffer("differences", torch.zeros(individual, count, count))
+        drawn = min(count, DRAWN_MODES)
+        self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
+        self.register_buffer("frames_to_know", torch.full((2,), torch.inf))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
@@ -106,18 +125,18 @@ class ModalNoise(NoiseModel):
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
         """Estimate modes, variances, autocovariances and remainder; see `NoiseModel.fit`."""
         runs = [field[..., self.mask].flatten(1).float() for field in fields]  # N C·P
-        half = max(1, len(runs) // 2)
-        second = runs[half:] or runs
-        axes = _principal_axes(torch.cat(runs[:half]), len(self.modes))  # C·P K
-        courses = [run @ axes for run in second]  # N K
-        rest = [run - course @ axes.T for run, course in zip(second, courses, strict=True)]
+        axes = _principal_axes(torch.cat(runs), len(self.modes))  # C·P K
+        courses = [run @ axes for run in runs]  # N K
         self.modes.copy_(axes.T.reshape(self.modes.shape))
-        self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
+        honest = _unseen_share(runs, courses)[:, None]
+        self.autocovariance.copy_(honest * _autocovariances(courses, self.order, removed))
         self.window_autocovariance.copy_(
-            _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
+            honest * _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
         )
-        power = torch.cat(courses).square().mean(0)
+        power = self.window_autocovariance[:, 0]
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
+        chosen = range(0, len(runs), -(-len(runs) // REMAINDER_RUNS))
+        rest = [runs[i] - courses[i] @ axes.T for i in chosen]
         deviation = torch.cat(rest).square().mean(0).sqrt().clamp(min=1e-6)
         self.remainder.fit(
             (self._field((run / deviation).unflatten(1, self.remainder_sd.shape)) for run in rest),
@@ -150,21 +169,95 @@ class ModalNoise(NoiseModel):
         self, fields: Iterable[Tensor], participants: Sequence[str]
     ) -> Self:
         """Estimate how the networks differ between participants; see `NoiseModel`."""
-        if not len(self.differences):
-            return self
-        axes = self.modes.flatten(1).T  # C·P K
-        runs: dict[str, list[Tensor]] = {}
+        participants_of: dict[str, list[RunNoise]] = {}
         for field, participant in zip(fields, participants, strict=True):
-            courses = field[..., self.mask].flatten(1).float() @ axes  # N K
-            runs.setdefault(participant, []).append(courses)
-        self.differences.copy_(_differences(list(runs.values()), len(self.differences)))
-        self._stretch()
+            participants_of.setdefault(participant, []).append(self.statistics(field))
+        runs = list(participants_of.values())
+        self.frames_to_know.copy_(frames_to_know(runs))
+        if len(self.differences):
+            courses = [
+                [run.courses.float()[:, : self.differences.shape[1]] for run in own] for own in runs
+            ]
+            self.differences.copy_(_differences(courses, len(self.differences)))
+            self._stretch()
         return self
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance at each place, (C, X, Y, Z); see `NoiseModel`."""
+        return super().variance if self._variance is None else self._variance
+
+    @torch.no_grad()
+    def statistics(self, noise: Tensor) -> RunNoise:
+        """Reduce a run's noise to the modes' courses and what they leave; see `NoiseModel`."""
+        flat = noise[..., self.mask].flatten(1).float()
+        axes = self.modes.flatten(1)  # K C·P
+        courses = flat @ axes.T
+        rest = (flat - courses @ axes).square().mean(0).view_as(self.remainder_sd)
+        return RunNoise(courses.half(), rest.half())
+
+    @torch.no_grad()
+    def infer(self, runs: Sequence[RunNoise]) -> ModalNoise:
+        """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
+
+        Covariances at every lag are averaged, weighted by how much these runs know. The modes
+        are then those of the average: each of them has a course of its own in time.
+        """
+        frames = sum(len(run.courses) for run in runs)
+        known, known_rest = (frames / (frames + self.frames_to_know)).tolist()
+        if not frames or known <= 0:
+            return self
+        n_lags = min(self.autocovariance.shape[1], self.window_autocovariance.shape[1])
+        group = self.window_autocovariance[:, :n_lags]
+        lagged = known * lagged_covariance([run.courses for run in runs], n_lags).to(group)
+        lagged += (1 - known) * torch.diag_embed(group.T)
+        axes = torch.linalg.eigh(lagged[0])[1]
+        rows = ((lagged @ axes) * axes).sum(1).T.clamp(min=-1e9)  # K L
+        own = ModalNoise(
+            len(self.remainder_sd),
+            self.mask,
+            len(self.modes),
+            0,
+            order=n_lags - 1,
+            frames=n_lags,
+            high_pass=self.high_pass,
+        ).to(self.mask.device)
+        own.remainder = self.remainder
+        own.modes.copy_(torch.einsum("ik,icp->kcp", axes, self.modes))
+        own.window_autocovariance.copy_(rows)
+        own.autocovariance.copy_(self._before_filter(rows))
+        expected = (1 - torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])).clamp(
+            min=MINIMUM_REMAINDER
+        )
+        shown = mean_remainder(runs).to(expected)
+        variance = known_rest * shown + (1 - known_rest) * expected
+        own.remainder_sd.copy_(self.remainder_sd * (variance / expected).sqrt())
+        modes = torch.einsum("kcp,k->cp", own.modes.square(), rows[:, 0])
+        own._variance = self._field((variance + modes)[None])[0]
+        return own
+
+    def _before_filter(self, rows: Tensor) -> Tensor:
+        """Correct autocovariances (K, L) for the drift that was removed, as the group's were.
+
+        Each takes the correction of the mode of the group whose course is most like its own.
+        """
+        n_lags = rows.shape[1]
+        scale = rows[:, :1].clamp(min=1e-8)
+        seen = self.window_autocovariance[:, :n_lags]
+        unit = seen[:, :1].clamp(min=1e-8)
+        seen, true = seen / unit, self.autocovariance[:, :n_lags] / unit
+        nearest = torch.cdist(rows / scale, seen).argmin(1)
+        corrected = (rows / scale + (true - seen)[nearest]).double().cpu().numpy()
+        shrunk = np.stack([shrink_autocovariance(row) for row in corrected])
+        return torch.from_numpy(shrunk).to(rows) * scale
 
     def _stretch(self) -> None:
         """Scale the differences up to the variance that the minimum eigenvalue of W removes."""
         target, stretch = float(self.differences.square().sum()), 1.0
-        original, unit = self.differences.clone(), torch.eye(len(self.modes)).to(self.modes)
+        original, unit = (
+            self.differences.clone(),
+            torch.eye(self.differences.shape[1]).to(self.modes),
+        )
         for _ in range(LEVELLING_ROUNDS if target > 0 else 0):
             roots = (self._root(seed) for seed in range(TRIAL_PARTICIPANTS))
             drawn = sum(float((root @ root - unit).square().sum()) for root in roots)
@@ -190,18 +283,20 @@ class ModalNoise(NoiseModel):
         self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, seed: int
     ) -> Tensor:
         """Add the modes of one participant to the remainder (N, C, P)."""
-        white = torch.randn(len(self.modes), len(rest), 1, generator=generator)
-        courses = (factors_in_time(autocovariance, len(rest)) @ white)[..., 0]  # K N
-        courses = self._networks(seed) @ courses.to(rest)
+        white = torch.randn(len(self.modes), len(rest), generator=generator)
+        courses = correlate_in_time(autocovariance, white).to(rest)  # K N
+        if self.differences.any():
+            drawn = self.differences.shape[1]
+            courses[:drawn] = self._networks(seed) @ courses[:drawn]
         return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
 
     def _networks(self, seed: int) -> Tensor:
-        """Mix the modes' courses as in one participant, (K, K): the root of W, in their scales."""
-        scale = self.autocovariance[:, 0].clamp(min=1e-8).sqrt()
+        """Mix the modes' courses as in one participant, (M, M): the root of W, in their scales."""
+        scale = self.autocovariance[: self.differences.shape[1], 0].clamp(min=1e-8).sqrt()
         return scale[:, None] * self._root(seed) / scale
 
     def _root(self, seed: int) -> Tensor:
-        """Take the root of one participant's W, with a trace of K, (K, K)."""
+        """Take the root of one participant's W, with a trace of M, (M, M)."""
         difference = draw_difference(self.differences, seed)
         values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
         values = values.clamp(min=MINIMUM_EIGENVALUE)
@@ -227,6 +322,32 @@ def _principal_axes(rows: Tensor, count: int) -> Tensor:
     padded = rows.new_zeros(rows.shape[1], count)
     padded[:, :available] = axes[:, :available]
     return padded
+
+
+def _unseen_share(runs: Sequence[Tensor], courses: Sequence[Tensor]) -> Tensor:
+    """Estimate the modes' variance in runs that they were not fitted to, over that seen, (K,).
+
+    Parameters
+    ----------
+    runs : sequence of Tensor of shape (N, D)
+        Ordered by participant, which the halves are to share as little as possible.
+    courses : sequence of Tensor of shape (N, K)
+        Of the modes that were fitted to these runs.
+    """
+    count, half = courses[0].shape[1], len(runs) // 2
+    seen = torch.cat(list(courses)).square().mean(0).clamp(min=1e-8)
+    if not half:
+        return torch.ones(count)
+    halves = torch.cat(list(runs[:half])), torch.cat(list(runs[half:]))
+    unseen = torch.zeros(count)
+    for fitted, other in (halves, halves[::-1]):
+        axes = _principal_axes(fitted, count)
+        unseen += (other @ axes).square().sum(0).cpu() / sum(len(h) for h in halves)
+    # axes beyond what half of the runs can hold are as overfitted as the last ones
+    known = unseen > 0
+    share = torch.where(known, unseen / seen.cpu(), 1).clamp(max=1)
+    last = int(known.nonzero().max()) if known.any() else 0
+    return torch.where(known, share, share[last]).to(seen)
 
 
 def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:

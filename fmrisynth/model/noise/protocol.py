@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
@@ -16,7 +17,23 @@ from torch import Tensor, nn
 
 from fmrisynth.preprocess.carrier import removed_basis
 
-__all__ = ["NoiseModel", "remove_mean_and_drift"]
+__all__ = ["NoiseModel", "RunNoise", "remove_mean_and_drift"]
+
+
+@dataclass(frozen=True)
+class RunNoise:
+    """Hold what a run shows of its participant's noise.
+
+    Attributes
+    ----------
+    courses : Tensor of shape (N, K)
+        Of K spatial patterns of a noise model, float16.
+    remainder : Tensor of shape (C, P)
+        Mean square of what the patterns leave, inside the brain, float16.
+    """
+
+    courses: Tensor
+    remainder: Tensor
 
 
 class NoiseModel(nn.Module, ABC):
@@ -24,7 +41,17 @@ class NoiseModel(nn.Module, ABC):
 
     `sample_run` and `sample_window` draw from one distribution: a window of a whole
     run's noise is distributed as the noise of a window.
+
+    Attributes
+    ----------
+    channels : int
+        C.
+    mask : Tensor of shape (X, Y, Z), bool
+        Latent voxels that hold brain.
     """
+
+    channels: int
+    mask: Tensor
 
     @abstractmethod
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
@@ -54,6 +81,36 @@ class NoiseModel(nn.Module, ABC):
             As for `fit`; one is held in memory at a time.
         participants : sequence of str
             Participant label of each field.
+        """
+        return self
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance at each place, (C, X, Y, Z): one in the brain but for an inferred participant."""
+        return self.mask.float().expand(self.channels, *self.mask.shape)
+
+    def statistics(self, noise: Tensor) -> RunNoise | None:
+        """Reduce a run's noise to what it shows of the participant; None where that is nothing.
+
+        Parameters
+        ----------
+        noise : Tensor of shape (N, C, X, Y, Z)
+            As for `fit`.
+        """
+        return None
+
+    def infer(self, runs: Sequence[RunNoise]) -> NoiseModel:
+        """Infer the noise of one participant, whose variance need not be one.
+
+        Parameters
+        ----------
+        runs : sequence of RunNoise
+            From `statistics`. A model without individual differences ignores them.
+
+        Returns
+        -------
+        NoiseModel
+            Draws the participant's noise, whatever the participant's seed.
         """
         return self
 

@@ -1,0 +1,90 @@
+"""Measure what runs show of their participants' noise, and how many frames it takes to know it.
+
+Legend: N frames, K modes, L lags, C channels, P voxels of the brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fmrisynth.model.individual_differences import MINIMUM_PARTICIPANTS, split_halves
+from fmrisynth.model.noise.protocol import RunNoise
+
+__all__ = ["frames_to_know", "lagged_covariance", "mean_remainder"]
+
+
+def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
+    """Estimate the symmetric covariance of courses (N, K) at each lag, (L, K, K) float32."""
+    size = courses[0].shape[1]
+    total, count = torch.zeros(n_lags, size, size), torch.zeros(n_lags)
+    for course in courses:
+        values = course.float().cpu()
+        for lag in range(min(n_lags, len(values))):
+            total[lag] += values[: len(values) - lag].T @ values[lag:]
+            count[lag] += len(values) - lag
+    mean = total / count.clamp(min=1)[:, None, None]
+    return (mean + mean.mT) / 2
+
+
+def frames_to_know(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
+    """Estimate after how many frames chance is as large as the difference from the group.
+
+    An estimate from n frames differs from the group by the participant's true difference, of
+    variance τ² over participants, and by chance, of variance σ²/n, to which also belongs what
+    changes from run to run. Half of it is known at n = σ²/τ². Two halves of each participant's
+    runs tell τ² (their covariance) from σ² (their difference).
+
+    Parameters
+    ----------
+    participants : sequence of sequence of RunNoise
+        Runs of each participant.
+
+    Returns
+    -------
+    Tensor of shape (2,)
+        For the covariance of the modes, and for the variance of the remainder at each voxel;
+        infinite where participants are not seen to differ.
+    """
+    halves = [split_halves(runs) for runs in participants if len(runs) > 1]
+    if len(halves) < MINIMUM_PARTICIPANTS:
+        return torch.full((2,), torch.inf)
+    networks, remainder = _Variances(), _Variances()
+    for pair in halves:
+        frames = [sum(len(run.courses) for run in half) for half in pair]
+        first, second = (lagged_covariance([run.courses for run in half], 1) for half in pair)
+        networks.add(first, second, frames)
+        first, second = (mean_remainder(half) for half in pair)
+        remainder.add(first, second, frames)
+    return torch.tensor([networks.frames(), remainder.frames()])
+
+
+def mean_remainder(runs: Sequence[RunNoise]) -> Tensor:
+    """Average what the modes leave over the frames of runs, (C, P) float32."""
+    frames = torch.tensor([float(len(run.courses)) for run in runs])
+    power = torch.stack([run.remainder.float().cpu() for run in runs])
+    return torch.tensordot(frames / frames.sum(), power, dims=1)
+
+
+class _Variances:
+    """Accumulate estimates of one quantity from two halves of each participant's runs."""
+
+    def __init__(self) -> None:
+        self.count, self.product, self.chance = 0, 0.0, 0.0
+        self.first = self.second = torch.zeros(())
+
+    def add(self, first: Tensor, second: Tensor, frames: Sequence[int]) -> None:
+        """Add one participant, whose halves have so many frames."""
+        self.count += 1
+        self.product += float((first * second).sum(dtype=torch.float64))
+        self.first, self.second = self.first + first, self.second + second
+        difference = float((first - second).square().sum(dtype=torch.float64))
+        self.chance += difference / sum(1 / n for n in frames)
+
+    def frames(self) -> float:
+        """Divide chance per frame by the variance between participants."""
+        common = float((self.first * self.second).sum(dtype=torch.float64)) / self.count
+        between = (self.product - common) / (self.count - 1)
+        return self.chance / self.count / between if between > 0 else torch.inf

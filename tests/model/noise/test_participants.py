@@ -1,0 +1,143 @@
+"""Noise of one participant, inferred from runs: nearer to it the more runs there are."""
+
+import pytest
+import torch
+
+from fmrisynth.model.noise.autocovariance import correlate_in_time, factors_in_time
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.participants import frames_to_know, lagged_covariance
+from fmrisynth.model.noise.protocol import RunNoise
+from fmrisynth.model.noise.stationary import StationaryNoise
+from tests.model.noise.test_modal import (
+    FRAMES,
+    MASK,
+    NOTHING,
+    REGIONS,
+    edges,
+    fitted,
+    participant_fields,
+)
+
+RUNS = 8
+
+
+@pytest.fixture(scope="module")
+def participants():
+    return participant_fields(n_participants=12, runs=RUNS)
+
+
+@pytest.fixture(scope="module")
+def group(participants):
+    """Fitted to the first ten; the last two are new to it."""
+    fields, labels = participants
+    return fitted(fields[: 10 * RUNS], len(REGIONS), participants=labels[: 10 * RUNS])
+
+
+def draw(noise, count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [noise.sample_run(FRAMES, 2.0, generator) for _ in range(count)]
+
+
+def similarity(one, other, centre):
+    mean = [torch.stack([edges(f) for f in some]).mean(0) - centre for some in (one, other)]
+    return float(torch.corrcoef(torch.stack(mean))[0, 1])
+
+
+def test_networks_are_those_of_the_participant_and_of_nobody_else(participants, group):
+    fields, _ = participants
+    centre = torch.stack([edges(f) for f in fields[: 10 * RUNS]]).mean(0)
+    first, second = fields[10 * RUNS : 11 * RUNS], fields[11 * RUNS :]
+    known, left_out = first[: RUNS // 2], first[RUNS // 2 :]
+    own = draw(group.infer([group.statistics(f) for f in known]), RUNS)
+    assert similarity(own, left_out, centre) > 0.8 * similarity(known, left_out, centre)
+    other = draw(group.infer([group.statistics(f) for f in second]), RUNS)
+    assert abs(similarity(other, left_out, centre)) < 0.4
+
+
+def test_few_frames_say_less_than_many(participants, group):
+    fields = participants[0][10 * RUNS : 11 * RUNS]
+    centre = torch.stack([edges(f) for f in draw(group, 20)]).mean(0)
+
+    def distance(count):
+        own = group.infer([group.statistics(f) for f in fields[:count]])
+        return float((torch.stack([edges(f) for f in draw(own, 20)]).mean(0) - centre).norm())
+
+    assert 0 < distance(1) < distance(RUNS)
+
+
+def test_without_runs_or_differences_the_noise_is_the_groups(participants, group):
+    fields, _ = participants
+    assert group.infer([]) is group
+    alone = ModalNoise(1, MASK, len(REGIONS)).fit(fields[:4], NOTHING)
+    assert torch.isinf(alone.frames_to_know).all()
+    assert alone.infer([alone.statistics(fields[0])]) is alone
+    stationary = StationaryNoise(1, MASK)
+    assert stationary.statistics(fields[0]) is None
+    assert stationary.infer([]) is stationary
+
+
+def test_loud_places_are_loud():
+    """The variance that the modes leave is the participant's, too."""
+    generator = torch.Generator().manual_seed(3)
+
+    def field(loud):
+        gain = torch.ones(MASK.shape)
+        gain[:4] = loud
+        return torch.randn(FRAMES, 1, *MASK.shape, generator=generator) * gain * MASK
+
+    louds = [1.8, 0.6, 1.5, 0.7, 1.3, 0.5]
+    fields = [field(loud) for loud in louds for _ in range(4)]
+    scale = torch.cat(fields).square().mean(0).sqrt().clamp(min=1e-6)
+    fields = [f / scale * MASK for f in fields]
+    labels = [str(i) for i in range(len(louds)) for _ in range(4)]
+    noise = fitted(fields, 2, participants=labels)
+    own = noise.infer([noise.statistics(f) for f in fields[:4]])
+    seen = torch.cat(draw(own, 8)).square().mean((0, 1))
+    expected = torch.cat(fields[:4]).square().mean((0, 1))
+    assert float(seen[:4][MASK[:4]].mean()) == pytest.approx(
+        float(expected[:4][MASK[:4]].mean()), rel=0.15
+    )
+    assert torch.allclose(own.variance[0, MASK].mean(), seen[MASK].mean(), rtol=0.1)
+    assert torch.equal(noise.variance > 0, MASK[None])
+
+
+def test_frames_to_know_is_the_ratio_of_chance_to_difference():
+    """Variances v of independent samples, of SD .3 over participants: 2 (1.09) / .09 frames."""
+    generator = torch.Generator().manual_seed(0)
+    size, count = 6, 150
+    participants = []
+    for _ in range(count):
+        sd = (1 + 0.3 * torch.randn(size, generator=generator)).clamp(min=0.1).sqrt()
+        participants.append(
+            [
+                RunNoise(
+                    torch.randn(50, size, generator=generator) * sd,
+                    (torch.randn(50, 1, 40, generator=generator).square().mean(0)),
+                )
+                for _ in range(4)
+            ]
+        )
+    frames, never = frames_to_know(participants).tolist()
+    # off the diagonal, each of n (n − 1) products has a variance of one per frame and no difference
+    expected = (2 * 1.09 * size + size * (size - 1)) / (0.09 * size)
+    assert frames == pytest.approx(expected, rel=0.25)
+    assert never > 50 * frames
+
+
+def test_covariances_at_a_lag_are_symmetric_means_over_frames():
+    generator = torch.Generator().manual_seed(0)
+    courses = [torch.randn(n, 3, generator=generator) for n in (5, 2)]
+    lagged = lagged_covariance(courses, 4)
+    one = sum(c[:-1].T @ c[1:] for c in courses) / (4 + 1)
+    torch.testing.assert_close(lagged[1], (one + one.T) / 2)
+    torch.testing.assert_close(lagged, lagged.mT)
+    only = courses[0][:-3].T @ courses[0][3:] / 2
+    torch.testing.assert_close(lagged[3], (only + only.T) / 2)
+
+
+@pytest.mark.parametrize("n_frames", [1, 3, 40])
+def test_recursion_and_factor_give_the_same_courses(n_frames):
+    rows = torch.tensor([[2.0, 1.0, 0.7, 0.2], [1.0, -0.5, 0.3, 0.0]])
+    white = torch.randn(2, n_frames, generator=torch.Generator().manual_seed(0))
+    expected = (factors_in_time(rows, n_frames) @ white[..., None])[..., 0]
+    torch.testing.assert_close(correlate_in_time(rows, white), expected, atol=1e-5, rtol=1e-5)
