@@ -231,7 +231,7 @@ class DenoiserConfig:
     n_frames: int = 16
     prediction: str = "v"
     noise: str = "coloured"
-    noise_modes: int = 64
+    noise_modes: int = 256
     noise_participant_rank: int = field(default=32, metadata={"formerly": "noise_people"})
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -23,12 +23,17 @@ class DecoderNoise(nn.Module):
     evoked_gain : Tensor of shape ()
         Share of an evoked response's amplitude that survives decode(encode(x));
         sampling divides the evoked mean by it.
+    coarse_gain : Tensor of shape ()
+        Standard deviation of the means of large cubes before, over that after,
+        decode(encode(x)); sampling multiplies the noise by it. The decoder noise,
+        white in space, has no such means.
     """
 
     decoded_sd: Tensor
     error_sd: Tensor
     lag1: Tensor
     evoked_gain: Tensor
+    coarse_gain: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -36,3 +41,4 @@ class DecoderNoise(nn.Module):
         self.register_buffer("error_sd", torch.zeros(shape))
         self.register_buffer("lag1", torch.zeros(()))
         self.register_buffer("evoked_gain", torch.ones(()))
+        self.register_buffer("coarse_gain", torch.ones(()))

@@ -55,3 +55,20 @@ class LatentSpace(nn.Module):
     def restore(self, latents: Tensor) -> Tensor:
         """Turn standardised latents into raw ones; the inverse of `standardise` in the brain."""
         return latents * self.mask * self.scale + self.shift
+
+    def voxel_sd(self, variance: Tensor) -> Tensor:
+        """Compute the standard deviation of what is decoded at a latent voxel, relative to typical.
+
+        Parameters
+        ----------
+        variance : Tensor of shape (C, X, Y, Z)
+            Of standardised latents.
+
+        Returns
+        -------
+        Tensor of shape (X, Y, Z)
+            Exact for a decoder whose channels are orthogonal; 1 outside the brain.
+        """
+        power = self.scale.square()
+        ratio = (power * variance).sum(0) / power.sum(0)
+        return torch.where(self.mask, ratio.sqrt(), 1)

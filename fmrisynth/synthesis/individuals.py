@@ -1,4 +1,4 @@
-"""Give every synthetic participant a response of its own: inferred, drawn, or the group's."""
+"""Give every synthetic participant response and noise of its own: inferred, drawn, the group's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from fmrisynth.config.model import INDIVIDUALS
 from fmrisynth.errors import UsageError
 from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
+from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.synthesis.run_statistics import RunStatistics
 
-__all__ = ["choose_individuals", "deviation_of"]
+__all__ = ["choose_individuals", "deviation_of", "noise_of"]
 
 
 def choose_individuals(wanted: str | None, model: Model) -> str:
@@ -81,3 +82,22 @@ def deviation_of(
     known = reduce(add, others) if chosen == "own" and others else None
     generator = torch.Generator().manual_seed(seed)
     return inference.deviation(inference.posterior(known).draw(generator))
+
+
+def noise_of(
+    run: Path, chosen: str, statistics: Mapping[Path, RunStatistics], noise: NoiseModel
+) -> NoiseModel:
+    """Infer the noise of a participant from other runs than the one that is imitated.
+
+    Parameters
+    ----------
+    run, chosen, statistics : pathlib.Path, str, mapping
+        As for `deviation_of`.
+    noise : NoiseModel
+        Of the group, which also draws the networks of participants who are nobody.
+    """
+    if chosen != "own":
+        return noise
+    return noise.infer(
+        [s.noise for path, s in statistics.items() if path != run and s.noise is not None]
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from fmrisynth.errors import ModelError
 from fmrisynth.model.codec import encode_run
 from fmrisynth.model.individuals import Evidence, IndividualInference
 from fmrisynth.model.model import Model
+from fmrisynth.model.noise.protocol import RunNoise
 from fmrisynth.model.run_statistics import run_statistics
 from fmrisynth.preprocess.cache import run_key
 from fmrisynth.preprocess.carrier import Carrier, split
@@ -42,25 +44,35 @@ class RunStatistics:
     ----------
     response : Evidence
         Of the response's individual parameters.
+    noise : RunNoise or None
+        Of its noise; None where the noise model holds no individual differences.
     """
 
     response: Evidence
+    noise: RunNoise | None
 
     def save(self, path: Path) -> None:
         """Write the file of a cache."""
-        moments, scores = self.response.moments.numpy(), self.response.scores.numpy()
+        arrays = {"moments": self.response.moments, "scores": self.response.scores}
+        if self.noise is not None:
+            arrays |= {"courses": self.noise.courses, "remainder": self.noise.remainder}
         with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, moments=moments, scores=scores)
+            values: dict[str, Any] = {name: a.cpu().numpy() for name, a in arrays.items()}
+            np.savez(stream, **values)
 
     @classmethod
     def load(cls, path: Path) -> RunStatistics | None:
         """Read the file of a cache; None where there is none that can be read."""
         try:
-            with np.load(path) as arrays:
-                moments, scores = (torch.from_numpy(arrays[n]) for n in ("moments", "scores"))
+            with np.load(path) as file:
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+            response = Evidence(arrays["moments"], arrays["scores"])
         except (OSError, ValueError, KeyError, EOFError):
             return None
-        return cls(Evidence(moments, scores))
+        noise = None
+        if "courses" in arrays and "remainder" in arrays:
+            noise = RunNoise(arrays["courses"], arrays["remainder"])
+        return cls(response, noise)
 
 
 class RunReader:
@@ -147,16 +159,22 @@ class RunReader:
         frames = np.moveaxis(on_grid(residual), 3, 0)
         raw = torch.from_numpy(encode_run(model.autoencoder, frames, model.info.scale))
         mask = model.latent_space.mask
-        latents = model.latent_space.standardise(raw.to(mask.device))[..., mask].flatten(1)
-        level = model.noise_level.of_latents(on_grid(carrier.noise_sd))[mask]
+        latents = model.latent_space.standardise(raw.to(mask.device))
+        level = model.noise_level.of_latents(on_grid(carrier.noise_sd))
+        regressors = design.evoked.reshape(len(frames), -1)
         moments, products = run_statistics(
-            design.evoked.reshape(len(frames), -1),
-            latents.cpu().numpy(),
-            level.cpu().numpy(),
+            regressors,
+            latents[..., mask].flatten(1).cpu().numpy(),
+            level[mask].cpu().numpy(),
             model.response.prior.autocovariance.cpu().numpy(),
         )
         median = np.median(carrier.mean[carrier.mask])
         mean = torch.from_numpy(on_grid(carrier.mean / median)).to(mask.device)
-        expected = model.response.prediction(mean)[..., mask].flatten(2).flatten(0, 1)
-        rest = products - moments @ expected.double().cpu().numpy()
-        return RunStatistics(inference.evidence(torch.from_numpy(moments), torch.from_numpy(rest)))
+        expected = model.response.prediction(mean).flatten(0, 1)  # K C x y z
+        known = expected[..., mask].flatten(1).double().cpu().numpy()
+        rest = torch.from_numpy(products - moments @ known)
+        evoked = torch.from_numpy(regressors).to(expected)
+        noise = (latents - torch.tensordot(evoked, expected, dims=1)) / level
+        return RunStatistics(
+            inference.evidence(torch.from_numpy(moments), rest), model.noise.statistics(noise)
+        )

@@ -25,7 +25,7 @@ from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.synthesis.carriers import noise_sd_of
-from fmrisynth.synthesis.individuals import choose_individuals, deviation_of
+from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
 from fmrisynth.synthesis.run_statistics import RunReader, RunStatistics
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
@@ -237,6 +237,7 @@ def _synthesise(
         run_seed(seed, run.label, job.sample),
         participant,
         deviation_of(run.bold, job.individuals, known.statistics, inference, participant + 1),
+        noise_of(run.bold, job.individuals, known.statistics, synthesiser.model.noise),
     )
     return data, carrier.mask
 

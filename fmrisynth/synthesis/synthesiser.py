@@ -21,6 +21,7 @@ from fmrisynth.model.codec import decode_run
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.model.model import Model
+from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.preprocess.carrier import (
     Carrier,
     drift_basis,
@@ -62,6 +63,7 @@ def sample_latents(
     generator: torch.Generator,
     participant: int,
     deviation: Tensor | None = None,
+    noise: NoiseModel | None = None,
     steps: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Tensor:
     """Draw a whole run's standardised latents: noise at its level, plus the evoked response.
@@ -89,6 +91,8 @@ def sample_latents(
         Seed of all that the noise of a participant's runs has in common.
     deviation : Tensor of shape (V, 2, C, X, Y, Z) or None
         Deviation of the participant's response from the one that anatomy foretells.
+    noise : NoiseModel or None
+        The participant's; None for the model's.
     steps : callable
         Wraps the iteration over steps, for a progress bar.
 
@@ -122,20 +126,21 @@ def sample_latents(
 
     def draw() -> Tensor:
         with torch.autocast(device.type, enabled=False):
-            return model.noise.sample_run(total, condition.t_r, generator, participant)
+            source = model.noise if noise is None else noise
+            return source.sample_run(total, condition.t_r, generator, participant)
 
-    noise = draw()
+    latents = draw()
     if sampling.backbone:
         angles = sampling_angles(config.schedule, sampling.steps)
-        noise = SAMPLERS[sampling.sampler](velocity, noise, angles, draw, steps)
-    noise = noise[:n_volumes] * level.to(device)
-    noise = noise * intensity.to(device)[:, None, None, None, None]
+        latents = SAMPLERS[sampling.sampler](velocity, latents, angles, draw, steps)
+    latents = latents[:n_volumes] * (level.to(device) * model.decoder_noise.coarse_gain)
+    latents = latents * intensity.to(device)[:, None, None, None, None]
     if not model.response.present:
-        return noise
+        return latents
     amplitude = sampling.guidance / float(model.decoder_noise.evoked_gain)
     evoked = torch.from_numpy(condition.design.evoked).to(device)
     mean = model.response.synthetic(evoked, condition.mean_image.to(device), deviation)
-    return noise + amplitude * mean
+    return latents + amplitude * mean
 
 
 @dataclass
@@ -165,6 +170,7 @@ class Synthesiser:
         seed: int,
         participant: int,
         deviation: Tensor | None = None,
+        noise: NoiseModel | None = None,
     ) -> np.ndarray:
         """Synthesise one run of the same length, with the given events and the run's carrier.
 
@@ -184,6 +190,8 @@ class Synthesiser:
             Seed of all that the noise of the participant's runs has in common.
         deviation : Tensor of shape (V, 2, C, x, y, z) or None
             Deviation of the participant's response from the one that anatomy foretells.
+        noise : NoiseModel or None
+            The participant's; None for the model's.
 
         Returns
         -------
@@ -210,11 +218,12 @@ class Synthesiser:
                 generator,
                 participant,
                 deviation,
+                noise,
             )
             decoded = self.decode(latents)
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
-        missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid)
+        missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid, noise or self.model.noise)
         residual = self._residual(decoded, carrier, missing_sd, intensity, generator)
         return merge(carrier, residual, high_pass)
 
@@ -283,7 +292,7 @@ class Synthesiser:
         return residual
 
     def _decoder_noise_sd(
-        self, carrier: Carrier, noise_sd: np.ndarray, on_grid: np.ndarray
+        self, carrier: Carrier, noise_sd: np.ndarray, on_grid: np.ndarray, noise: NoiseModel
     ) -> np.ndarray:
         """Compute the SD (%) by which the decoded noise misses the noise the run is to have.
 
@@ -293,10 +302,17 @@ class Synthesiser:
             Grid and mask of the run.
         noise_sd, on_grid : ndarray of shape (X, Y, Z)
             Temporal standard deviation on the run's grid, and on the model grid.
+        noise : NoiseModel
+            Of the latents.
         """
-        grid, noise = self.model.grid, self.model.decoder_noise
+        grid, statistics = self.model.grid, self.model.decoder_noise
         level = self.model.noise_level.of_voxels(on_grid)
-        maps = torch.stack([noise.decoded_sd, noise.error_sd], dim=-1).cpu().numpy()
+        gain = statistics.coarse_gain * self.model.latent_space.voxel_sd(noise.variance)
+        gain = gain.repeat_interleave(grid.shape[0] // gain.shape[0], 0)
+        gain = gain.repeat_interleave(grid.shape[1] // gain.shape[1], 1)
+        gain = gain.repeat_interleave(grid.shape[2] // gain.shape[2], 2)
+        sds = (statistics.decoded_sd * gain, statistics.error_sd)
+        maps = torch.stack(sds, dim=-1).cpu().numpy()
         shape = carrier.mask.shape
         decoded, error = np.moveaxis(
             resample(

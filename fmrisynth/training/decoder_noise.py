@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
@@ -22,6 +23,8 @@ __all__ = ["ReconstructionSums", "fit_decoder_noise"]
 
 GAIN_LIMITS = 0.25, 1.0  # of the evoked gain, whose estimate is noisy in small data sets
 RIDGE = 1e-3  # of the regressors' mean square
+COARSE_BLOCKS = 2  # edge of a coarse cube, in latent voxels
+LARGEST_COARSE_GAIN = 1.25
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ def fit_decoder_noise(
         On the CPU.
     """
     mask = data.grid.mask
+    cubes = _cubes(mask, COARSE_BLOCKS * (mask.shape[0] // latents[0].shape[2]))
+    coarse = np.zeros(2)  # variance of the means of cubes: true, decoded
     sums = ReconstructionSums(len(data.vocabulary.trial_types))
     for i in tqdm(sample_runs(len(data.runs), seed), desc="Decoder noise", unit="run"):
         frames = np.asarray(data.runs[i].frames, np.float32)[:, mask]  # T V, %
@@ -66,18 +71,29 @@ def fit_decoder_noise(
         level = noise_level.of_voxels(data.runs[i].noise_sd)[mask]
         evoked = data.conditions[i].design.evoked
         sums.add(frames, decoded, evoked, level)
+        coarse += [np.square(cubes @ (x / level).T).sum() for x in (frames, decoded)]
     noise = DecoderNoise(data.grid.shape)
     inside = torch.from_numpy(mask)
     noise.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.decoded / sums.freedom)).float()
     noise.error_sd[inside] = torch.from_numpy(np.sqrt(sums.error / sums.freedom)).float()
     noise.lag1.fill_(sums.lag1(data.removed_basis))
     noise.evoked_gain.fill_(sums.evoked_gain())
+    ratio = (coarse[0] / max(coarse[1], 1e-12)) ** 0.5
+    noise.coarse_gain.fill_(float(np.clip(ratio, 1, LARGEST_COARSE_GAIN)))
     log.info(
         "the autoencoder keeps %.3f of the residuals' variance and %.3f of evoked amplitudes",
         1 - float(np.sum(sums.error) / np.sum(sums.decoded + sums.error)),
         float(noise.evoked_gain),
     )
     return noise
+
+
+def _cubes(mask: np.ndarray, edge: int) -> csr_array:
+    """Average over the brain's voxels in each cube of a grid, (cubes, V)."""
+    place = np.argwhere(mask) // edge
+    _, cube, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    cube = cube.ravel()
+    return csr_array((1 / count[cube].astype(np.float32), (cube, np.arange(len(cube)))))
 
 
 class ReconstructionSums:

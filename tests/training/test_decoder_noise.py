@@ -10,7 +10,7 @@ from support.tiny_model import SHAPE, ball, blocks, make_model, run_condition
 
 from fmrisynth.model.codec import encode_run
 from fmrisynth.model.noise.autocovariance import NO_DRIFT
-from fmrisynth.training.decoder_noise import ReconstructionSums, fit_decoder_noise
+from fmrisynth.training.decoder_noise import ReconstructionSums, _cubes, fit_decoder_noise
 
 VOXELS = 400
 FREEDOM = 4  # HRF and derivative of the two trial types that occur
@@ -114,9 +114,21 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
         model.autoencoder, latents, data, model.noise_level, seed=0, fabric=fabric
     )
     assert float(noise.evoked_gain) == pytest.approx(0.5, abs=1e-3)
+    assert float(noise.coarse_gain) == pytest.approx(1, abs=1e-3)  # means of blocks are kept
     # all that is decoded is response; half of what there is is lost
     assert noise.decoded_sd[inside].numpy() == pytest.approx(0, abs=1e-3)
     error = np.sqrt(np.square(course - course.mean()).sum() / (len(course) - FREEDOM)) / 2
     error *= np.sqrt(1 - FREEDOM / len(course))
     assert noise.error_sd[inside].numpy() == pytest.approx(error, rel=1e-3)
     assert not noise.error_sd[torch.from_numpy(~inside)].any()
+
+
+def test_cubes_average_the_voxels_of_the_brain():
+    mask = ball()
+    cubes = _cubes(mask, 4)
+    assert cubes.sum(1) == pytest.approx(1)
+    values = np.random.default_rng(0).standard_normal((30, mask.sum())).astype(np.float32)
+    means = cubes @ values.T
+    places = np.argwhere(mask) // 4
+    first = (places == places[0]).all(1)
+    assert (np.abs(means - values[:, first].mean(1)).max(1) < 1e-5).any()

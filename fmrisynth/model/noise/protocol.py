@@ -86,7 +86,7 @@ class NoiseModel(nn.Module, ABC):
 
     @property
     def variance(self) -> Tensor:
-        """Variance at each place, (C, X, Y, Z): one in the brain but for an inferred participant."""
+        """Variance at each place, (C, X, Y, Z): one in the brain, unless it was inferred."""
         return self.mask.float().expand(self.channels, *self.mask.shape)
 
     def statistics(self, noise: Tensor) -> RunNoise | None:
