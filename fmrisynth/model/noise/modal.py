@@ -41,7 +41,7 @@ from fmrisynth.model.noise.autocovariance import (
     fit_autocovariance,
     shrink_autocovariance,
 )
-from fmrisynth.model.noise.participants import frames_to_know, lagged_covariance, mean_remainder
+from fmrisynth.model.noise.participants import lagged_covariance, mean_remainder, signal_per_frame
 from fmrisynth.model.noise.protocol import NoiseModel, RunNoise, remove_mean_and_drift
 from fmrisynth.model.noise.stationary import StationaryNoise
 
@@ -81,9 +81,9 @@ class ModalNoise(NoiseModel):
 
     Attributes
     ----------
-    frames_to_know : Tensor of shape (2,)
-        Frames of a participant after which half of what they show of its networks, and of the
-        variance that the modes leave of each voxel, is the participant's, and half is chance.
+    signal_per_frame : Tensor of shape (2,)
+        Variance between participants over the chance variance of one frame: of the networks,
+        and of the variance that the modes leave of each voxel.
     """
 
     mask: Tensor
@@ -92,7 +92,7 @@ class ModalNoise(NoiseModel):
     window_autocovariance: Tensor
     differences: Tensor
     remainder_sd: Tensor
-    frames_to_know: Tensor
+    signal_per_frame: Tensor
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ModalNoise(NoiseModel):
         drawn = min(count, DRAWN_MODES)
         self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
-        self.register_buffer("frames_to_know", torch.full((2,), torch.inf))
+        self.register_buffer("signal_per_frame", torch.zeros(2))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
@@ -173,7 +173,7 @@ class ModalNoise(NoiseModel):
         for field, participant in zip(fields, participants, strict=True):
             participants_of.setdefault(participant, []).append(self.statistics(field))
         runs = list(participants_of.values())
-        self.frames_to_know.copy_(frames_to_know(runs))
+        self.signal_per_frame.copy_(signal_per_frame(runs))
         if len(self.differences):
             courses = [
                 [run.courses.float()[:, : self.differences.shape[1]] for run in own] for own in runs
@@ -204,7 +204,8 @@ class ModalNoise(NoiseModel):
         are then those of the average: each of them has a course of its own in time.
         """
         frames = sum(len(run.courses) for run in runs)
-        known, known_rest = (frames / (frames + self.frames_to_know)).tolist()
+        signal = frames * self.signal_per_frame
+        known, known_rest = (signal / (1 + signal)).tolist()  # reliability, by Spearman and Brown
         if not frames or known <= 0:
             return self
         n_lags = min(self.autocovariance.shape[1], self.window_autocovariance.shape[1])

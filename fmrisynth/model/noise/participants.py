@@ -1,4 +1,4 @@
-"""Measure what runs show of their participants' noise, and how many frames it takes to know it.
+"""Measure what runs show of their participants' noise, and how much of that is chance.
 
 Legend: N frames, K modes, L lags, C channels, P voxels of the brain.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from fmrisynth.model.individual_differences import MINIMUM_PARTICIPANTS, split_halves
 from fmrisynth.model.noise.protocol import RunNoise
 
-__all__ = ["frames_to_know", "lagged_covariance", "mean_remainder"]
+__all__ = ["lagged_covariance", "mean_remainder", "signal_per_frame"]
 
 
 def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
@@ -29,13 +29,13 @@ def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
     return (mean + mean.mT) / 2
 
 
-def frames_to_know(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
-    """Estimate after how many frames chance is as large as the difference from the group.
+def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
+    """Estimate the variance between participants over the chance variance of one frame.
 
     An estimate from n frames differs from the group by the participant's true difference, of
     variance τ² over participants, and by chance, of variance σ²/n, to which also belongs what
-    changes from run to run. Half of it is known at n = σ²/τ². Two halves of each participant's
-    runs tell τ² (their covariance) from σ² (their difference).
+    changes from run to run. Two halves of each participant's runs tell τ² (their covariance)
+    from σ² (their difference).
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def frames_to_know(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
     Returns
     -------
     Tensor of shape (2,)
-        For the covariance of the modes, and for the variance of the remainder at each voxel;
-        infinite where participants are not seen to differ.
+        τ²/σ² of the covariance of the modes, and of the variance of the remainder at each
+        voxel; 0 where participants are not seen to differ.
     """
     halves = [split_halves(runs) for runs in participants if len(runs) > 1]
     if len(halves) < MINIMUM_PARTICIPANTS:
-        return torch.full((2,), torch.inf)
+        return torch.zeros(2)
     networks, remainder = _Variances(), _Variances()
     for pair in halves:
         frames = [sum(len(run.courses) for run in half) for half in pair]
@@ -58,7 +58,7 @@ def frames_to_know(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
         networks.add(first, second, frames)
         first, second = (mean_remainder(half) for half in pair)
         remainder.add(first, second, frames)
-    return torch.tensor([networks.frames(), remainder.frames()])
+    return torch.tensor([networks.signal(), remainder.signal()])
 
 
 def mean_remainder(runs: Sequence[RunNoise]) -> Tensor:
@@ -83,8 +83,8 @@ class _Variances:
         difference = float((first - second).square().sum(dtype=torch.float64))
         self.chance += difference / sum(1 / n for n in frames)
 
-    def frames(self) -> float:
-        """Divide chance per frame by the variance between participants."""
+    def signal(self) -> float:
+        """Divide the variance between participants by chance per frame."""
         common = float((self.first * self.second).sum(dtype=torch.float64)) / self.count
         between = (self.product - common) / (self.count - 1)
-        return self.chance / self.count / between if between > 0 else torch.inf
+        return max(0.0, between / max(self.chance / self.count, 1e-12))

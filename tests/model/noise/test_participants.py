@@ -5,7 +5,7 @@ import torch
 
 from fmrisynth.model.noise.autocovariance import correlate_in_time, factors_in_time
 from fmrisynth.model.noise.modal import ModalNoise
-from fmrisynth.model.noise.participants import frames_to_know, lagged_covariance
+from fmrisynth.model.noise.participants import lagged_covariance, signal_per_frame
 from fmrisynth.model.noise.protocol import RunNoise
 from fmrisynth.model.noise.stationary import StationaryNoise
 from tests.model.noise.test_modal import (
@@ -69,7 +69,7 @@ def test_without_runs_or_differences_the_noise_is_the_groups(participants, group
     fields, _ = participants
     assert group.infer([]) is group
     alone = ModalNoise(1, MASK, len(REGIONS)).fit(fields[:4], NOTHING)
-    assert torch.isinf(alone.frames_to_know).all()
+    assert not alone.signal_per_frame.any()
     assert alone.infer([alone.statistics(fields[0])]) is alone
     stationary = StationaryNoise(1, MASK)
     assert stationary.statistics(fields[0]) is None
@@ -101,8 +101,8 @@ def test_loud_places_are_loud():
     assert torch.equal(noise.variance > 0, MASK[None])
 
 
-def test_frames_to_know_is_the_ratio_of_chance_to_difference():
-    """Variances v of independent samples, of SD .3 over participants: 2 (1.09) / .09 frames."""
+def test_the_signal_is_the_ratio_of_difference_to_chance():
+    """Variances v of independent samples, of SD .3 over participants."""
     generator = torch.Generator().manual_seed(0)
     size, count = 6, 150
     participants = []
@@ -117,11 +117,11 @@ def test_frames_to_know_is_the_ratio_of_chance_to_difference():
                 for _ in range(4)
             ]
         )
-    frames, never = frames_to_know(participants).tolist()
+    signal, nothing = signal_per_frame(participants).tolist()
     # off the diagonal, each of n (n − 1) products has a variance of one per frame and no difference
     expected = (2 * 1.09 * size + size * (size - 1)) / (0.09 * size)
-    assert frames == pytest.approx(expected, rel=0.25)
-    assert never > 50 * frames
+    assert 1 / signal == pytest.approx(expected, rel=0.25)
+    assert nothing < 0.02 * signal
 
 
 def test_covariances_at_a_lag_are_symmetric_means_over_frames():
