@@ -15,6 +15,7 @@ from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import UsageError
+from fmrisynth.preprocess.carrier import drift_basis, remove_drift
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.individuals import choose_individuals
@@ -102,6 +103,34 @@ def test_a_pattern_in_one_run_is_in_the_others_and_not_in_itself(tmp_path, regio
     changes = [effect(run, b - a, region) for run, a, b in zip(plain, before, after, strict=True)]
     assert abs(changes[1]) < 1e-3 * abs(changes[0])
     assert min(changes[0], changes[2]) > 0.05
+
+
+def test_noise_is_that_of_the_other_runs(tmp_path):
+    """A fluctuation of half a brain, in one run only: networks of the others, not its own."""
+    model = make_model()
+    model.noise.signal_per_frame.fill_(0.02)
+    model.response.prior.sd[1] = 1e-6  # a response of their own, but none to speak of
+    plain, planted = make_runs(tmp_path / "plain"), make_runs(tmp_path / "planted")
+    half = np.zeros((14, 14, 14), bool)
+    half[:7] = True
+    image = nib.load(planted[1].bold)
+    data = image.get_fdata(dtype=np.float32)
+    course = np.random.default_rng(0).standard_normal(N_VOLUMES)
+    basis = drift_basis(N_VOLUMES, planted[1].t_r, HIGH_PASS)
+    course = remove_drift(course[:, None], basis)[:, 0]
+    data += half[..., None] * data.mean(3, keepdims=True) * 0.03 * course
+    nib.save(nib.Nifti1Image(data.astype(np.float32), image.affine), planted[1].bold)
+    before = synthesise(model, plain, tmp_path / "before")
+    after = synthesise(model, planted, tmp_path / "after")
+
+    def coupling(data):
+        """Variance of the half's mean over the mean variance of its voxels."""
+        inside = data[half][data[half].std(1) > 0]
+        return float(inside.mean(0).var() / inside.var(1).mean())
+
+    ratios = [coupling(b) / coupling(a) for a, b in zip(before, after, strict=True)]
+    assert ratios[1] == pytest.approx(1, abs=0.01)
+    assert min(ratios[0], ratios[2]) > 1.5
 
 
 def test_a_run_alone_has_nobodys_response_and_says_so(tmp_path, caplog):
