@@ -7,12 +7,23 @@ Legend: P participants, C conditions, K trial types, N coordinates or voxels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
-from fmrisynth.evaluation.cohort.roles import REAL
+from fmrisynth.evaluation.cohort.maps import MapTable, merge
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.identification import top1
-from fmrisynth.evaluation.measures.individuals import between_variance, participant_matrix
+from fmrisynth.evaluation.measures.individuals import between_variance
+from fmrisynth.evaluation.measures.own_runs import (
+    RunMaps,
+    condition_maps,
+    deviations,
+    group_of,
+    likeness,
+    reachable,
+)
 from fmrisynth.evaluation.measures.resampling import (
     N_DRAWS,
     NAN,
@@ -40,20 +51,20 @@ METRICS = (
         "individual_identification",
         section="individuals",
         label="Participants recognised from their maps",
-        what="share of participants recognised from their synthetic maps",
-        ceiling="one half of the real runs from the other",
+        what="share of participants recognised from the maps of their synthetic runs",
+        ceiling="real runs from the same participants' other runs",
         floor=_EXCHANGED,
     ),
     Metric(
         "individual_correlation",
         section="individuals",
         label="Participants' own maps",
-        what="correlation with the own real maps, without the group map",
-        ceiling="one half of the real runs with the other",
+        what="correlation of runs with the real run they imitate, without the group map",
+        ceiling="the largest that the participant's other runs allow, if the run itself is unknown",
         floor=_EXCHANGED,
         rule=Rule(
-            "at least 0.5 of what the same participants scanned again have",
-            share_of_retest(0.5),
+            "at least 0.85 of what the participants' other runs allow",
+            share_of_retest(0.85),
             TWO_RUNS,
         ),
         use=INDIVIDUALS,
@@ -96,11 +107,11 @@ _BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-
 def compare(comparison: Comparison) -> Estimates:
     """Compare participants' synthetic maps with their real ones.
 
-    One half of the synthetic runs is compared with the other half of the real
-    ones, and the ceiling one half of the real runs with the other, so that
-    both rest on as many runs; participants without two runs of any condition
-    are left out. Where hardly any participant has two, all runs are used, and
-    there is no ceiling.
+    Each synthetic run is compared with the real run that it imitates, which a generator may not
+    have used, and with the participant's other runs, which it may have used; of the two
+    likenesses the smaller one counts, so that neither copies of a run nor those of the others
+    pass for individuals. The ceiling of the correlation is what the other runs allow
+    (`fmrisynth.evaluation.measures.own_runs`). Variances rest on halves of the runs.
 
     Parameters
     ----------
@@ -116,7 +127,6 @@ def compare(comparison: Comparison) -> Estimates:
         ``map_variance_ratio`` (the same with the noise of the maps; its floor is the noise alone).
     """
     synthetic, real, training = comparison.supervoxel_tables()
-    membership = comparison.cohort.conditions.membership
     participants = [p for p in synthetic.halved if p in real.halved]
     split = len(participants) > 1
     if split:  # who has lost too many runs is left out
@@ -124,19 +134,9 @@ def compare(comparison: Comparison) -> Estimates:
     rows = np.array([real.participants.index(name) for name in synthetic.participants])
     if len(rows) < 2:
         return {}
-    source = real if training is None else training
-    group = group_mean(merge(source.whole(), membership))
-    if split:
-        halves, real_halves = _halves(synthetic, membership), _halves(real, membership, rows)
-        pairs = [(halves[0], real_halves[1]), (halves[1], real_halves[0])]
-        ceiling_matrix = participant_matrix(*real_halves, group)
-    else:
-        pairs = [(merge(synthetic.whole(), membership), merge(real.whole()[rows], membership))]
-        ceiling_matrix = np.full((len(rows), len(rows)), NAN)
-    matrix = np.mean([participant_matrix(a, b, group) for a, b in pairs], axis=0)
-    estimates = _identity(matrix, ceiling_matrix, comparison.random("bootstrap of own maps"))
+    estimates = _identity(comparison, synthetic.participants)
     # At the level of trial types, which are more: the error is over conditions.
-    each = np.eye(membership.shape[1])
+    each = np.eye(comparison.cohort.conditions.membership.shape[1])
     others = training if training is not None and len(training.participants) > 1 else None
     by_type = _halves(real, each, rows) if split else None
     if by_type is not None:
@@ -169,20 +169,16 @@ def compare_real(comparison: Comparison) -> Estimates:
     dict
         As `compare`; empty without two runs of each condition.
     """
-    membership = comparison.cohort.conditions.membership
     real = comparison.cohort.supervoxel_tables[REAL]
     training = comparison.cohort.training_supervoxels
     real = real.of(real.halved)
     n = len(real.participants)
     if n < 2:
         return {}
-    source = real if training is None else training
-    group = group_mean(merge(source.whole(), membership))
-    matrix = participant_matrix(*_halves(real, membership), group)
-    estimates = _identity(matrix, matrix, comparison.random("bootstrap of own maps"))
+    estimates = _identity(comparison, real.participants)
     if n < 4:
         return estimates
-    each = np.eye(membership.shape[1])
+    each = np.eye(comparison.cohort.conditions.membership.shape[1])
     first, second = _halves(real, each)
     whole = merge(real.whole(), each)
     reference = training if training is not None and training.has_halves else None
@@ -219,22 +215,58 @@ def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = N
     return (first, second) if rows is None else (first[rows], second[rows])
 
 
-def _identity(
-    matrix: np.ndarray, ceiling_matrix: np.ndarray, rng: np.random.Generator
-) -> Estimates:
+def _run_maps(comparison: Comparison, source: str, participants: Sequence[str]) -> RunMaps:
+    """Read the maps of a source's runs, participant by participant."""
+    cohort = comparison.cohort
+    runs = [cohort.participants[source][name] for name in participants]
+    conditions = cohort.conditions
+    return condition_maps(runs, conditions.trial_types, conditions.membership, cohort.keys)
+
+
+@dataclass(frozen=True)
+class _References:
+    """What real runs say, without the group map: of the participants, and of their retest."""
+
+    group: np.ndarray
+    real: RunMaps
+    retest: np.ndarray
+    reachable: float
+
+
+def _references(comparison: Comparison, participants: Sequence[str]) -> _References:
+    real = _run_maps(comparison, REAL, participants)
+    training = _run_maps(comparison, TRAINING, list(comparison.cohort.participants[TRAINING]))
+    group = group_of(training or real)
+    real = deviations(real, group)
+    allowed = reachable(real, deviations(training, group) if training else None)
+    return _References(group, real, likeness(real, real, same=False), allowed)
+
+
+def _identity(comparison: Comparison, participants: Sequence[str]) -> Estimates:
+    references = comparison.once(
+        f"own runs of {', '.join(participants)}", lambda: _references(comparison, participants)
+    )
+    if comparison.source == REAL:
+        matrix, allowed = references.retest, float(np.mean(np.diag(references.retest)))
+    else:
+        maps = deviations(_run_maps(comparison, comparison.source, participants), references.group)
+        ways = [likeness(maps, references.real, same=same) for same in (True, False)]
+        known = [way for way in ways if np.isfinite(np.diag(way)).all()]
+        matrix = min(known or ways, key=lambda way: float(np.diag(way).mean()))
+        allowed = references.reachable
     n = len(matrix)
-    counts = bootstrap_counts(n, rng)
+    counts = bootstrap_counts(n, comparison.random("bootstrap of own maps"))
     # Chance level: every cyclic permutation of the participants.
     permuted = [np.roll(matrix, shift, axis=1) for shift in range(1, n)]
     values = {
         "individual_identification": (
             _hits(matrix),
-            top1(ceiling_matrix),
+            top1(references.retest),
             finite_mean([float(_hits(other).mean()) for other in permuted]),
         ),
         "individual_correlation": (
             np.diag(matrix),
-            float(np.mean(np.diag(ceiling_matrix))),
+            allowed,
             finite_mean([float(np.diag(other).mean()) for other in permuted]),
         ),
     }

@@ -1,0 +1,193 @@
+"""Compare single runs of participants with each other, and say how alike they can be at most.
+
+A generator that knows a participant's other runs must be compared with the run that it did not
+know: the one that it imitates. What it can reach is bounded. Of the variance of a participant's
+true deviation the other runs reveal a share ρ; a synthetic run whose deviation has the variance
+of real ones then correlates with the left-out run by at most ρ · R, where R is the correlation of
+two real runs. If a prediction from the other runs correlates with the left-out run by c, then
+ρ ≥ c² / R, so that the bound is c², of the best prediction that is known.
+
+Legend: P participants, C conditions, B supervoxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fmrisynth.evaluation.cohort.maps import ordered_runs
+from fmrisynth.evaluation.cohort.supervoxels import supervoxel_effects
+from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.measures.resampling import finite_mean
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = ["RunMaps", "condition_maps", "deviations", "group_of", "likeness", "reachable"]
+
+RunMaps = list[list[np.ndarray]]
+"""Maps of each participant and condition, (runs, B)."""
+
+NOISE_SHARES = (0.3, 1.0, 2.0, 4.0)  # of the components' mean variance that is taken for noise
+FOLDS = 6
+
+Predictor = Callable[[np.ndarray], np.ndarray]
+
+
+def condition_maps(
+    runs: Sequence[Sequence[RunRecord]],
+    trial_types: Sequence[tuple[str, str]],
+    membership: np.ndarray,
+    keys: np.ndarray,
+) -> RunMaps:
+    """Read the maps of the conditions in each run.
+
+    Parameters
+    ----------
+    runs : sequence of sequence of RunRecord
+        Runs of each participant.
+    trial_types : sequence of (str, str)
+        Task and trial type of the columns of `membership`.
+    membership : ndarray of shape (C, K)
+        Which trial types make up each condition.
+    keys : ndarray of int of shape (B, 3)
+        Supervoxels.
+    """
+    place = {pair: k for k, pair in enumerate(trial_types)}
+    maps: RunMaps = []
+    for records in runs:
+        found: list[list[np.ndarray]] = [[] for _ in membership]
+        for record in ordered_runs(records):
+            columns = [place.get((record.run.task, name)) for name in record.trial_types]
+            known = [k is not None for k in columns]
+            if not any(known):
+                continue
+            effects = supervoxel_effects(record, keys)[known]
+            weights = membership[:, [k for k in columns if k is not None]]
+            for c in np.flatnonzero(weights.any(axis=1)):
+                found[c].append(weights[c] @ effects / weights[c].sum())
+        maps.append([np.array(several).reshape(-1, len(keys)) for several in found])
+    return maps
+
+
+def group_of(maps: RunMaps) -> np.ndarray:
+    """Average over runs, then over participants, (C, B); NaN where nobody has the condition."""
+    n_conditions = len(maps[0])
+    means = []
+    for c in range(n_conditions):
+        of_participants = [own[c].mean(axis=0) for own in maps if len(own[c])]
+        width = maps[0][c].shape[1]
+        means.append(
+            np.mean(of_participants, axis=0) if of_participants else np.full(width, np.nan)
+        )
+    return np.array(means)
+
+
+def deviations(maps: RunMaps, group: np.ndarray) -> RunMaps:
+    """Take the mean and the part that is proportional to the group map out of each map."""
+    return [
+        [_without(several, group[c]) for c, several in enumerate(participant)]
+        for participant in maps
+    ]
+
+
+def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
+    centred = maps - maps.mean(axis=1, keepdims=True)
+    direction = group - group.mean()
+    power = direction @ direction
+    if not power > 0:
+        return centred
+    return centred - np.outer(centred @ direction / power, direction)
+
+
+def likeness(first: RunMaps, second: RunMaps, *, same: bool) -> np.ndarray:
+    """Correlate runs of participants with runs of participants.
+
+    Parameters
+    ----------
+    first, second : RunMaps
+        Deviations of P participants each.
+    same : bool
+        Whether the n-th run is compared with the n-th run, or with all others.
+
+    Returns
+    -------
+    ndarray of shape (P, P)
+        Means over runs and conditions; NaN where no runs can be compared.
+    """
+    matrix = np.full((len(first), len(second)), np.nan)
+    for p, one in enumerate(first):
+        for q, other in enumerate(second):
+            values = []
+            for a, b in zip(one, other, strict=True):
+                pairs = cross_correlation(a, b)
+                rows, columns = np.indices(pairs.shape)
+                values += list(pairs[(rows == columns) == same])
+            matrix[p, q] = finite_mean(values)
+    return matrix
+
+
+def reachable(real: RunMaps, training: RunMaps | None) -> float:
+    """Find the largest likeness to a left-out run that the other runs allow, c².
+
+    Predictions are the mean of the other runs, whose principal components in the training
+    participants are shrunk by their variance (Wiener filter). How much of it is noise is chosen
+    on those participants by leaving some of them out; without them maps stay as they are.
+
+    Parameters
+    ----------
+    real, training : RunMaps
+        Deviations of real held-out, and of real training participants.
+
+    Returns
+    -------
+    float
+        NaN without two runs of a condition.
+    """
+    chosen: Predictor = _as_it_is
+    if training is not None and len(training) > 1:
+        chosen = _best_predictor(training)
+    c = finite_mean([_foretold(own, chosen) for own in real])
+    return float(max(c, 0.0) ** 2) if np.isfinite(c) else c
+
+
+def _as_it_is(maps: np.ndarray) -> np.ndarray:
+    return maps
+
+
+def _best_predictor(training: RunMaps) -> Predictor:
+    """Choose the filter that foretells runs of participants who were left out best."""
+    gains: list[list[float]] = [[] for _ in NOISE_SHARES]
+    plain = [_foretold(own, _as_it_is) for own in training]
+    for fold in range(min(FOLDS, len(training))):
+        out = training[fold::FOLDS]
+        components = _components([own for i, own in enumerate(training) if i % FOLDS != fold])
+        for values, share in zip(gains, NOISE_SHARES, strict=True):
+            values += [_foretold(own, _filter(*components, share)) for own in out]
+    means = [finite_mean(values) for values in gains]
+    best = int(np.argmax(np.nan_to_num(means, nan=-1.0)))
+    if not means[best] > finite_mean(plain):
+        return _as_it_is
+    return _filter(*_components(training), NOISE_SHARES[best])
+
+
+def _components(participants: RunMaps) -> tuple[np.ndarray, np.ndarray]:
+    """Compute variance (N,) and axes (N, B) of participants' maps."""
+    pooled = np.concatenate([maps for own in participants for maps in own])
+    _, sizes, axes = np.linalg.svd(pooled, full_matrices=False)
+    return sizes**2, axes
+
+
+def _filter(variance: np.ndarray, axes: np.ndarray, share: float) -> Predictor:
+    """Weigh components by the share of their variance that is no noise."""
+    weights = np.maximum(variance - share * variance.mean(), 0) / np.maximum(variance, 1e-30)
+    return lambda maps: (maps @ axes.T * weights) @ axes
+
+
+def _foretold(own: list[np.ndarray], predictor: Predictor) -> float:
+    """Correlate each run of a participant with what its other runs foretell."""
+    values = []
+    for maps in own:
+        for r in range(len(maps) if len(maps) > 1 else 0):
+            others = np.delete(maps, r, axis=0).mean(axis=0, keepdims=True)
+            values.append(float(cross_correlation(predictor(others), maps[r : r + 1])[0, 0]))
+    return finite_mean(values)
