@@ -9,7 +9,7 @@ Legend: N frames, K regressors, D latent values of a frame inside the brain.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import design_of, own_regressors
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.runtime.files import atomic_path
+from fmrisynth.synthesis.autocorrelation import voxel_lag1
 
 __all__ = ["RunReader", "RunStatistics"]
 
@@ -56,6 +57,7 @@ class RunStatistics:
         arrays = {"moments": self.response.moments, "scores": self.response.scores}
         if self.noise is not None:
             arrays |= {"courses": self.noise.courses, "remainder": self.noise.remainder}
+            arrays["voxel_lag1"] = torch.tensor(self.noise.voxel_lag1)
         with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as stream:
             values: dict[str, Any] = {name: a.cpu().numpy() for name, a in arrays.items()}
             np.savez(stream, **values)
@@ -70,8 +72,9 @@ class RunStatistics:
         except (OSError, ValueError, KeyError, EOFError):
             return None
         noise = None
-        if "courses" in arrays and "remainder" in arrays:
-            noise = RunNoise(arrays["courses"], arrays["remainder"])
+        if {"courses", "remainder", "voxel_lag1"} <= arrays.keys():
+            lag1 = float(arrays["voxel_lag1"])
+            noise = RunNoise(arrays["courses"], arrays["remainder"], lag1)
         return cls(response, noise)
 
 
@@ -175,6 +178,8 @@ class RunReader:
         rest = torch.from_numpy(products - moments @ known)
         evoked = torch.from_numpy(regressors).to(expected)
         noise = (latents - torch.tensordot(evoked, expected, dims=1)) / level
-        return RunStatistics(
-            inference.evidence(torch.from_numpy(moments), rest), model.noise.statistics(noise)
-        )
+        of_noise = model.noise.statistics(noise)
+        if of_noise is not None:
+            lag1 = voxel_lag1(residual[carrier.mask].T, regressors)
+            of_noise = replace(of_noise, voxel_lag1=lag1)
+        return RunStatistics(inference.evidence(torch.from_numpy(moments), rest), of_noise)

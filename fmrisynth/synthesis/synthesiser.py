@@ -27,8 +27,10 @@ from fmrisynth.preprocess.carrier import (
     drift_basis,
     merge,
     remove_drift,
+    removed_basis,
 )
 from fmrisynth.preprocess.grid import resample
+from fmrisynth.synthesis.autocorrelation import decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
@@ -224,7 +226,10 @@ class Synthesiser:
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
         missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid, noise or self.model.noise)
-        residual = self._residual(decoded, carrier, missing_sd, intensity, generator)
+        wanted = None if noise is None else noise.voxel_lag1
+        residual = self._residual(
+            decoded, carrier, missing_sd, intensity, generator, condition, wanted
+        )
         return merge(carrier, residual, high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:
@@ -256,6 +261,8 @@ class Synthesiser:
         deviation: np.ndarray,
         intensity: Tensor,
         generator: torch.Generator,
+        condition: RunCondition,
+        voxel_lag1: float | None,
     ) -> np.ndarray:
         """Add decoder noise to the decoded residual, and take out drift.
 
@@ -271,6 +278,10 @@ class Synthesiser:
             Intensity of the noise in each frame.
         generator : torch.Generator
             Of the decoder noise.
+        condition : RunCondition
+            Of the run, whose responses are not noise.
+        voxel_lag1 : float or None
+            Mean lag-1 autocorrelation that voxels are to have; None for any.
         """
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
@@ -280,11 +291,17 @@ class Synthesiser:
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         if self.sampling.decoder_noise:
-            lag1 = float(self.model.decoder_noise.lag1)
-            noise = _autoregressive(series.shape, lag1, generator)
-            noise *= intensity.numpy()[:, None]
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
+            lag1 = float(self.model.decoder_noise.lag1)
+            if voxel_lag1 is not None:
+                evoked = condition.design.evoked.reshape(len(series), -1)
+                removed = removed_basis(len(series), carrier.t_r, high_pass)
+                lag1 = decoder_lag1(
+                    voxel_lag1, remove_drift(series, basis), deviation[brain], evoked, removed
+                )
+            noise = _autoregressive(series.shape, lag1, generator)
+            noise *= intensity.numpy()[:, None]
             series = series + noise * deviation[brain] * np.float32(inflation**0.5)
         series = remove_drift(series, basis)
         residual = np.zeros((*shape, len(series)), np.float32)

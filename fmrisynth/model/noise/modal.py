@@ -234,6 +234,8 @@ class ModalNoise(NoiseModel):
         variance = known_rest * shown + (1 - known_rest) * expected
         own.remainder_sd.copy_(self.remainder_sd * (variance / expected).sqrt())
         modes = torch.einsum("kcp,k->cp", own.modes.square(), rows[:, 0])
+        lags = [run.voxel_lag1 for run in runs if run.voxel_lag1 is not None]
+        own.voxel_lag1 = sum(lags) / len(lags) if lags else None
         own._variance = self._field((variance + modes)[None])[0]
         return own
 

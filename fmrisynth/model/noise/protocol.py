@@ -30,10 +30,13 @@ class RunNoise:
         Of K spatial patterns of a noise model, float16.
     remainder : Tensor of shape (C, P)
         Mean square of what the patterns leave, inside the brain, float16.
+    voxel_lag1 : float or None
+        Mean lag-1 autocorrelation of the run's voxels; None where it is not known.
     """
 
     courses: Tensor
     remainder: Tensor
+    voxel_lag1: float | None = None
 
 
 class NoiseModel(nn.Module, ABC):
@@ -48,10 +51,14 @@ class NoiseModel(nn.Module, ABC):
         C.
     mask : Tensor of shape (X, Y, Z), bool
         Latent voxels that hold brain.
+    voxel_lag1 : float or None
+        Mean lag-1 autocorrelation that decoded voxels are to have; None for that of the
+        decoder noise, whatever comes of it.
     """
 
     channels: int
     mask: Tensor
+    voxel_lag1: float | None = None
 
     @abstractmethod
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:

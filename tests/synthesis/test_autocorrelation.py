@@ -1,0 +1,49 @@
+"""The memory of voxels: decoder noise makes up for what decoded noise has too much or little of."""
+
+import numpy as np
+import pytest
+
+from fmrisynth.preprocess.carrier import drift_basis, remove_drift, removed_basis
+from fmrisynth.synthesis.autocorrelation import decoder_lag1, voxel_lag1
+
+N, VOXELS, T_R, HIGH_PASS = 200, 300, 2.0, 1 / 128
+NOTHING = np.zeros((N, 0))
+
+
+def autoregressive(lag1, seed):
+    series = np.random.default_rng(seed).standard_normal((N, VOXELS))
+    for t in range(1, N):
+        series[t] = lag1 * series[t - 1] + (1 - lag1**2) ** 0.5 * series[t]
+    return series
+
+
+def filtered(series):
+    return remove_drift(series, drift_basis(N, T_R, HIGH_PASS))
+
+
+@pytest.mark.parametrize("wanted", [0.15, 0.35, 0.5])
+@pytest.mark.parametrize("loudness", [0.5, 1.5])
+def test_voxels_have_the_memory_that_is_wanted(wanted, loudness):
+    decoded = filtered(autoregressive(0.5, seed=0))
+    deviation = np.full(VOXELS, loudness)
+    lag1 = decoder_lag1(wanted, decoded, deviation, NOTHING, removed_basis(N, T_R, HIGH_PASS))
+    total = decoded + filtered(loudness * autoregressive(lag1, seed=1))
+    reachable = wanted if loudness > 1 else max(wanted, 0.3)
+    assert voxel_lag1(total, NOTHING) == pytest.approx(reachable, abs=0.05)
+
+
+def test_responses_are_no_memory():
+    course = np.repeat([1.0, -1.0], N // 2)[:, None]
+    series = filtered(autoregressive(0.0, seed=0))
+    plain = voxel_lag1(series, NOTHING)
+    assert voxel_lag1(series + 3 * filtered(course), filtered(course)) == pytest.approx(
+        plain, abs=0.02
+    )
+    assert voxel_lag1(series + 3 * filtered(course), NOTHING) > plain + 0.3
+
+
+def test_without_room_nothing_is_chosen():
+    decoded = filtered(autoregressive(0.5, seed=0))
+    removed = removed_basis(N, T_R, HIGH_PASS)
+    assert decoder_lag1(0.9, decoded, np.zeros(VOXELS), NOTHING, removed) == 0
+    assert voxel_lag1(np.zeros((N, 4)), NOTHING) == 0
