@@ -63,7 +63,7 @@ METRICS = (
         ceiling="the largest that the participant's other runs allow, if the run itself is unknown",
         floor=_EXCHANGED,
         rule=Rule(
-            "at least 0.85 of what the participants' other runs allow",
+            "at least 0.85 of what the participants' other runs allow, both above the floor",
             share_of_retest(0.85),
             TWO_RUNS,
         ),

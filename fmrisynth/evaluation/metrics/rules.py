@@ -90,7 +90,11 @@ def as_large_as_real_effects(tolerance: float, above_retest: float) -> Margin:
 
 
 def share_of_retest(share: float) -> Margin:
-    """Ask for a share of the test-retest value, where real participants can be told apart."""
+    """Ask for a share of the ceiling above the floor, where real participants can be told apart.
+
+    The floor is what participants taken for each other have: what all have in common is nobody's
+    own.
+    """
 
     def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
         if not math.isfinite(estimate.ceiling):
@@ -102,7 +106,8 @@ def share_of_retest(share: float) -> Margin:
                 "interval on real data reaches its floor): too few of them, or too little data "
                 "of each"
             )
-        return estimate.value - share * estimate.ceiling
+        floor = max(estimate.floor, 0.0) if math.isfinite(estimate.floor) else 0.0
+        return estimate.value - floor - share * max(estimate.ceiling - floor, 0.0)
 
     return margin
 
