@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fmrisynth.bids.dataset import BoldRun, find_bold_runs
+from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.images import Bold, load_bold
+from fmrisynth.bids.search import find_bold_runs
 from fmrisynth.bids.selection import Selection
 
 CUTOFF = 128.0  # s

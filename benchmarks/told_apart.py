@@ -21,9 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from fmrisynth.bids.dataset import Run, find_runs
+from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.preprocess.carrier import split
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fmrisynth.api import synthesise, train
-    from fmrisynth.bids.dataset import find_runs
+    from fmrisynth.bids.search import find_runs
     from fmrisynth.evaluation.evaluate import evaluate
     from fmrisynth.model.model import Model
 
@@ -23,7 +23,7 @@ __all__ = ["Model", "__version__", "evaluate", "find_runs", "synthesise", "train
 _MODULES = {
     "Model": "fmrisynth.model.model",
     "evaluate": "fmrisynth.evaluation.evaluate",
-    "find_runs": "fmrisynth.bids.dataset",
+    "find_runs": "fmrisynth.bids.search",
     "synthesise": "fmrisynth.api",
     "train": "fmrisynth.api",
 }

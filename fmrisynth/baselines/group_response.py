@@ -89,8 +89,10 @@ def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
     for run in tqdm(runs, desc="Group GLM", unit="run"):
         series = residual_series(run, grid, high_pass)
         names, regressors = _design(run, high_pass)
-        effects = np.linalg.pinv(regressors.reshape(len(series), -1)) @ series
-        for name, effect in zip(names, effects.reshape(len(names), 2, -1), strict=True):
+        effects = np.linalg.pinv(regressors.reshape(len(series), -1), rcond=1e-4) @ series
+        for name, effect in zip(
+            names, effects.reshape(len(names), 2, series.shape[1]), strict=True
+        ):
             key = (run.task, name)
             sums[key] = sums.get(key, 0) + effect
             counts[key] += 1

@@ -87,6 +87,8 @@ def _fits(name: BidsName, run: Run) -> bool:
     entities: Mapping[str, str] = name.entities
     if entities.get("sub") != run.participant or entities.get("space") != run.space:
         return False
+    if entities.get("cohort") != run.cohort:
+        return False
     return entities.get("desc") == ("preproc" if run.space else None)
 
 

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from fmrisynth.bids.ignored import IgnoredFiles
 from fmrisynth.bids.index import bold_images
-from fmrisynth.bids.names import parse_name
+from fmrisynth.bids.names import comparable, current_name, name_space, parse_name
 from fmrisynth.bids.selection import Selection, matches_filter, require_labels
+from fmrisynth.bids.unread import functional_files
 from fmrisynth.errors import NoMatchError, UsageError
 
 __all__ = ["Candidate", "Skipped", "choose_images"]
@@ -52,7 +55,12 @@ class Candidate:
     @property
     def key(self) -> RunKey:
         """The run entities as a key, which all versions of a run share."""
-        return tuple(self.run_entities.items())
+        return tuple(comparable(self.run_entities).items())
+
+    @property
+    def space(self) -> str | None:
+        """Name of the space, with its cohort."""
+        return name_space(self.entities.get("space"), self.entities.get("cohort"))
 
 
 def choose_images(
@@ -62,11 +70,13 @@ def choose_images(
     database_dir: Path | None,
     *,
     derivatives_given: bool,
+    use_raw: bool = False,
 ) -> tuple[list[Candidate], Skipped]:
     """Choose one BOLD image for each selected run.
 
     Preprocessed images of the derivatives are preferred, then those in the BIDS
-    directory itself, then raw ones (which then must share one space).
+    directory itself, then raw ones (which then must share one space). Derivatives
+    of which none can be read are an error: raw images are another kind of data.
 
     Parameters
     ----------
@@ -80,6 +90,8 @@ def choose_images(
         Folder for lists of images; see `bold_images`.
     derivatives_given : bool
         The user has named the derivatives: images elsewhere are not considered.
+    use_raw : bool
+        The user wants raw images, whatever derivatives exist.
 
     Returns
     -------
@@ -96,8 +108,17 @@ def choose_images(
         Several spaces exist and none of them is a usual choice.
     """
     images, skipped = _images_by_form(
-        bids_dir, derivatives, selection, database_dir, derivatives_given=derivatives_given
+        bids_dir,
+        derivatives,
+        selection,
+        database_dir,
+        derivatives_given=derivatives_given,
+        use_raw=use_raw,
     )
+    ignored = IgnoredFiles(bids_dir)
+    images = [image for image in images if not _is_ignored(image, ignored)]
+    if not images:
+        raise NoMatchError(f"all BOLD images are left out by {bids_dir / '.bidsignore'}")
     where = images[0].root if len({image.root for image in images}) == 1 else bids_dir
     for entity, wanted in (
         ("sub", selection.participants),
@@ -113,7 +134,7 @@ def choose_images(
             "and filter-file entities asked for together"
         )
     images = _in_one_space(images, selection, skipped)
-    images = _in_one_resolution(images, selection.resolution)
+    images = _in_one_resolution(images, selection.resolution, skipped)
     skipped = [entry for entry in skipped if _concerns(entry[0], selection)]
     return _one_per_run(images, skipped), skipped
 
@@ -125,6 +146,7 @@ def _images_by_form(
     database_dir: Path | None,
     *,
     derivatives_given: bool,
+    use_raw: bool,
 ) -> tuple[list[Candidate], Skipped]:
     """Find the images of the first form of input that this tree has."""
     skipped: Skipped = []
@@ -135,14 +157,13 @@ def _images_by_form(
     if preprocessed:
         return preprocessed, skipped
     if derivatives_given:
-        raise NoMatchError(
-            "no preprocessed BOLD (…_desc-preproc_bold.nii.gz) of a task in the derivatives "
-            + ", ".join(str(root) for root in derivatives.values())
-        )
+        _raise_unreadable(list(derivatives.values()), selection)
     own = _parsed(bids_dir, database_dir, skipped)
     preprocessed = [image for image in own if _is_preprocessed(image, selection)]
     if preprocessed:
         return preprocessed, skipped
+    if not use_raw and functional_files([bids_dir / "derivatives"]):
+        _raise_unreadable([bids_dir / "derivatives"], selection)
     raw = [image for image in own if "desc" not in image.entities]
     if not raw:
         reasons = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:5])
@@ -153,12 +174,28 @@ def _images_by_form(
     return raw, skipped
 
 
+def _raise_unreadable(folders: Sequence[Path], selection: Selection) -> NoReturn:
+    """Raise the error about derivatives without an image that can be read; list what is there."""
+    files = functional_files(folders)
+    listed = "".join(f"\n  {path}" for path in files)
+    form = "…_space-NAME_desc-preproc_bold.nii.gz"
+    if "desc" in selection.bold_filter:
+        form = f"…_space-NAME_desc-{selection.bold_filter['desc']}_bold.nii.gz"
+    raise NoMatchError(
+        f"no preprocessed BOLD ({form}) of a task in the derivatives "
+        + ", ".join(str(folder) for folder in folders)
+        + (f". Functional files there:{listed}\n" if files else ". ")
+        + "Give the folder that holds preprocessed sub-* folders with --derivatives, another desc "
+        'with --bids-filter-file ({"bold": {"desc": NAME}}), or take the raw images with --use-raw.'
+    )
+
+
 def _parsed(root: Path, database_dir: Path | None, skipped: Skipped) -> list[Candidate]:
     """Parse the names of a dataset's BOLD images; wrong names go to `skipped`."""
     images = []
     for path in bold_images(root, database_dir):
         try:
-            entities = parse_name(path.name).entities
+            entities = parse_name(current_name(path.name)).entities
         except ValueError as error:
             skipped.append((path, f"not a BIDS name: {error}"))
             continue
@@ -171,6 +208,15 @@ def _parsed(root: Path, database_dir: Path | None, skipped: Skipped) -> list[Can
             continue
         images.append(Candidate(path, root, entities))
     return images
+
+
+def _is_ignored(image: Candidate, ignored: IgnoredFiles) -> bool:
+    """Say whether the dataset leaves out an image, or the raw image that it was made of."""
+    if image.path.is_relative_to(ignored.root) and image.path in ignored:
+        return True
+    raw = ignored.root / image.path.parent.relative_to(image.root)
+    name = "_".join(f"{key}-{label}" for key, label in image.run_entities.items())
+    return any(raw / f"{name}_bold.{end}" in ignored for end in ("nii.gz", "nii"))
 
 
 def _is_preprocessed(image: Candidate, selection: Selection) -> bool:
@@ -204,21 +250,25 @@ def _in_one_space(
     images: Sequence[Candidate], selection: Selection, skipped: Skipped
 ) -> list[Candidate]:
     """Keep the images of the chosen space; runs that lack it go to `skipped`."""
-    spaces = Counter(image.entities.get("space") for image in images)
-    wanted = selection.space_label
-    if wanted is not None and wanted not in spaces:
+    spaces = Counter(image.space for image in images)
+    wanted = selection.space_name
+    matching = [space for space in spaces if space == wanted or _template(space) == wanted]
+    if wanted is not None and not matching:
         raise NoMatchError(f"no BOLD image in the space {wanted}. There are: {_listed(spaces)}")
-    space = wanted if wanted is not None else _usual_space(spaces)
+    space = _usual_space(spaces) if wanted is None else _only_cohort(matching)
     if len(spaces) > 1 and wanted is None:
         log.warning(
             "BOLD images exist in several spaces (%s); %s is used. Choose another with --space.",
             _listed(spaces),
             space,
         )
-    in_space = [image for image in images if image.entities.get("space") == space]
+    in_space = [image for image in images if image.space == space]
     present = {image.key for image in in_space}
     lacking = {image.key: image for image in reversed(images) if image.key not in present}
     for image in reversed(lacking.values()):
+        if _template(image.space) == _template(space):  # the user chose another cohort
+            log.info("%s is left out: %s was chosen", image.path.name, space)
+            continue
         skipped.append((image.path, f"the run does not exist in the space {space}"))
     return in_space
 
@@ -227,6 +277,8 @@ def _usual_space(spaces: Iterable[str | None]) -> str | None:
     labels = set(spaces)
     if len(labels) == 1:
         return labels.pop()
+    if len({_template(label) for label in labels}) == 1:
+        return _only_cohort(sorted(label for label in labels if label))
     if PREFERRED_SPACE in labels:
         return PREFERRED_SPACE
     standard = sorted(label for label in labels if label is not None and label.startswith("MNI"))
@@ -235,14 +287,31 @@ def _usual_space(spaces: Iterable[str | None]) -> str | None:
             f"BOLD images exist in several spaces, none of them MNI: {_listed(labels)}. Choose "
             "one with --space."
         )
-    return standard[0]
+    return _only_cohort([space for space in standard if _template(space) == _template(standard[0])])
+
+
+def _template(space: str | None) -> str | None:
+    """Return the name of a space without its cohort."""
+    return space and space.split(":")[0]
+
+
+def _only_cohort(spaces: Sequence[str | None]) -> str | None:
+    """Return the only cohort of a template; cohorts are different spaces and are not mixed."""
+    if len(spaces) > 1:
+        raise UsageError(
+            f"BOLD images exist in several cohorts of one template: {_listed(spaces)}. They are "
+            "different spaces; choose one with --space NAME:cohort-LABEL."
+        )
+    return spaces[0]
 
 
 def _listed(spaces: Iterable[str | None]) -> str:
     return ", ".join(sorted(space or "(no space entity)" for space in set(spaces)))
 
 
-def _in_one_resolution(images: Sequence[Candidate], wanted: str | None) -> list[Candidate]:
+def _in_one_resolution(
+    images: Sequence[Candidate], wanted: str | None, skipped: Skipped
+) -> list[Candidate]:
     """Keep one resolution per run: the wanted one, else the one that most runs have.
 
     Of equally frequent ones the native one (no `res`, or ``res-native``) is
@@ -263,7 +332,9 @@ def _in_one_resolution(images: Sequence[Candidate], wanted: str | None) -> list[
     for image in images:
         key = (image.key, image.entities.get("echo"), image.root)
         other = best.get(key)
-        if other is None or preference(image.entities.get("res")) < preference(
+        if other is not None and image.entities.get("res") == other.entities.get("res"):
+            skipped.append((image.path, f"it names the same run as {other.path.name}"))
+        elif other is None or preference(image.entities.get("res")) < preference(
             other.entities.get("res")
         ):
             best[key] = image

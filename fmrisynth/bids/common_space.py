@@ -1,4 +1,4 @@
-"""Judge by their grids whether images without a space label share one space."""
+"""Judge by their labels and grids whether images share one space."""
 
 from __future__ import annotations
 
@@ -15,8 +15,21 @@ __all__ = ["require_common_space"]
 _ROTATION_TOLERANCE = np.cos(np.deg2rad(1.0))
 
 
+# Spaces of which every participant, or every session, has one of its own.
+_OWN_SPACES = {"t1w", "t2w", "flair", "anat", "individual", "native", "func", "bold", "boldref"}
+_OWN_SPACES |= {"orig", "scanner", "sbref", "fsnative", "subject", "meanbold", "epi"}
+
+
 class Placed(Protocol):
     """An image file with a voxel grid."""
+
+    @property
+    def participant(self) -> str:
+        """Label of the participant."""
+
+    @property
+    def space(self) -> str | None:
+        """Label of the space."""
 
     @property
     def bold(self) -> Path:
@@ -32,12 +45,27 @@ class Placed(Protocol):
 
 
 def require_common_space(runs: Sequence[Placed]) -> None:
-    """Refuse images without a space label that obviously do not share one.
+    """Refuse images of several participants that do not share one space.
 
-    Grids resampled to one space have parallel axes and overlap; scanner space
-    differs between participants by rotations of a few degrees.
+    A space such as T1w is each participant's own. Images without a space label
+    are judged by their grids: those resampled to one space have parallel axes and
+    overlap; scanner space differs between participants by rotations of a few degrees.
+
+    Raises
+    ------
+    DataError
+        When the images are in several spaces.
     """
     first = runs[0]
+    n_participants = len({run.participant for run in runs})
+    if first.space is not None:
+        if first.space.lower() in _OWN_SPACES and n_participants > 1:
+            raise DataError(
+                f"the BOLD images are in the space {first.space}, which each of the "
+                f"{n_participants} participants has for itself, as in {first.bold}. Give images in "
+                "a standard space (fMRIPrep: --output-spaces MNI152NLin2009cAsym)."
+            )
+        return
     for run in runs[1:]:
         if not (_parallel(first.affine, run.affine) and _overlap(first, run) >= 0.5):
             raise DataError(

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
 from fmrisynth import __version__
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.errors import DataError, OutputError
 from fmrisynth.runtime.files import make_folder, write_json, write_text, writing
+from fmrisynth.runtime.locks import locked
 
 __all__ = ["Layout", "layout_of", "write_dataset_files", "write_participants"]
 
@@ -176,7 +175,7 @@ def write_participants(out: Path, roles: Mapping[str, str]) -> Path:
     """
     table = out / "participants.tsv"
     make_folder(out / "logs")
-    with writing(table), FileLock(out / "logs" / "participants.lock"):
+    with writing(table), locked(out / "logs" / "participants.lock"):
         known = _known_roles(table) | {f"sub-{label}": role for label, role in roles.items()}
         present = sorted(path.name for path in out.glob("sub-*") if path.is_dir())
         rows = [["participant_id", "synthetic", "role"]]

@@ -44,6 +44,11 @@ __all__ = [
 ]
 
 
+_SPATIAL = ("space", "cohort", "res")
+# Entities that BIDS allows for events; part, echo and their like tell images apart alone.
+_EVENTS_ENTITIES = {"sub", "ses", "task", "acq", "ce", "rec", "dir", "run"}
+
+
 def synthetic_entities(
     run: Run, *, sample: int | None = None, n_samples: int = 1
 ) -> dict[str, str]:
@@ -138,7 +143,7 @@ def write_synthetic_run(
     if not np.isfinite([bold.min(), bold.max()]).all():
         raise ValueError(f"the synthetic volumes of {run.label} are not finite")
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
+    files = _RunFiles.of(run, out, entities, layout_of(out))
     files.make_folder()
     with writing(files.bold_json):
         files.bold_json.unlink(missing_ok=True)
@@ -146,8 +151,9 @@ def write_synthetic_run(
     if files.layout == "derivatives":
         write_mask_image(files.mask, mask, run.affine, code=code)
         write_json(files.mask_json, mask_sidecar(run, sources or {}))
-    write_bytes(files.events, events_table_bytes(run.events))
-    write_json(files.events_json, events_sidecar(run.events))
+    if run.events is not None:
+        write_bytes(files.events, events_table_bytes(run.events))
+        write_json(files.events_json, events_sidecar(run.events))
     write_bold_image(files.bold, bold, run.affine, mask, t_r=run.t_r, code=code)
     if files.layout == "raw":
         sidecar = raw_sidecar(run, provenance)
@@ -174,11 +180,11 @@ def is_finished(
         As in `write_synthetic_run`.
     """
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles(out, entities, run.space, run.resolution, layout_of(out))
+    files = _RunFiles.of(run, out, entities, layout_of(out))
     if not files.complete():
         return False
     with contextlib.suppress(DataError):
-        if files.events.read_bytes() != events_table_bytes(run.events):
+        if run.events is not None and files.events.read_bytes() != events_table_bytes(run.events):
             return False
         written = read_json(files.bold_json).get(PROVENANCE_KEY, {})
         return all(written.get(key) == value for key, value in as_json(provenance).items())
@@ -190,7 +196,7 @@ def planned_files(
 ) -> tuple[Path, ...]:
     """Name the files that `write_synthetic_run` writes for a sample of a run, in a layout."""
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    return _RunFiles(out, entities, run.space, run.resolution, layout).all()
+    return _RunFiles.of(run, out, entities, layout).all()
 
 
 def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> tuple[Run, ...]:
@@ -209,9 +215,9 @@ def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> t
         When a file of a finished run is damaged and `problems` is not given.
     """
     runs = []
-    for files, entities, space, resolution in _finished(out.resolve()):
+    for files in _finished(out.resolve()):
         try:
-            runs.append(_read_synthetic_run(files, entities, space, resolution))
+            runs.append(_read_synthetic_run(files))
         except DataError as error:
             if problems is None:
                 raise
@@ -219,8 +225,8 @@ def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> t
     return tuple(runs)
 
 
-def _finished(out: Path) -> Iterator[tuple[_RunFiles, dict[str, str], str | None, str | None]]:
-    """Find the runs whose files are complete, with their entities, space and resolution."""
+def _finished(out: Path) -> Iterator[_RunFiles]:
+    """Find the runs whose files are complete."""
     layout = layout_of(out)
     ending = "desc-synth" if layout == "derivatives" else "rec-synth*"
     pattern = f"func/*_{ending}_bold.nii.gz"
@@ -229,18 +235,17 @@ def _finished(out: Path) -> Iterator[tuple[_RunFiles, dict[str, str], str | None
             named = dict(parse_name(path.name).entities)
         except ValueError:
             continue
-        space, resolution = named.pop("space", None), named.pop("res", None)
+        spatial = {key: named.pop(key) for key in _SPATIAL if key in named}
         named.pop("desc", None)
         if layout == "raw" and (own := named.pop("rec", "").removeprefix("synth")):
             named = in_filename_order({**named, "rec": own})
-        files = _RunFiles(out, named, space, resolution, layout)
-        if files.bold == path and files.complete():
-            yield files, named, space, resolution
+        for has_events in (True, False):
+            files = _RunFiles(out, named, spatial, layout, has_events=has_events)
+            if files.bold == path and files.complete() and has_events == files.says_events():
+                yield files
 
 
-def _read_synthetic_run(
-    files: _RunFiles, entities: Mapping[str, str], space: str | None, resolution: str | None
-) -> Run:
+def _read_synthetic_run(files: _RunFiles) -> Run:
     sidecar, header = read_json(files.bold_json), read_header(files.bold)
     require_bold(header, files.bold)
     provenance = sidecar.get(PROVENANCE_KEY)
@@ -248,12 +253,13 @@ def _read_synthetic_run(
         raise DataError(f"{files.bold_json} has no {PROVENANCE_KEY}; fmrisynth did not write it")
     start_time = sidecar.get("StartTime")
     return Run(
-        entities=entities,
+        entities=files.entities,
         bold=files.bold,
         mask=files.mask if files.layout == "derivatives" else None,
-        events=files.events,
-        space=space,
-        resolution=resolution,
+        events=files.events if files.has_events else None,
+        space=files.spatial.get("space"),
+        cohort=files.spatial.get("cohort"),
+        resolution=files.spatial.get("res"),
         t_r=repetition_time(sidecar, header, files.bold),
         start_time=float(start_time) if isinstance(start_time, int | float) else 0.0,
         shape=(header.shape[0], header.shape[1], header.shape[2]),
@@ -272,21 +278,23 @@ class _RunFiles:
         self,
         out: Path,
         entities: Mapping[str, str],
-        space: str | None,
-        resolution: str | None,
+        spatial: Mapping[str, str],
         layout: Layout,
+        *,
+        has_events: bool,
     ) -> None:
-        self.out, self.layout = out, layout
+        self.out, self.layout, self.has_events = out, layout, has_events
+        self.entities, self.spatial = entities, spatial
         parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
         self.folder = out.joinpath(*parts, "func")
         if layout == "raw":  # raw images have no space, and tell reconstructions apart by rec
             image = {**entities, "rec": "synth" + entities.get("rec", "")}
             synth = brain = timing = image
         else:
-            spatial = {"space": space, "res": resolution}
-            image = dict(entities) | {key: label for key, label in spatial.items() if label}
+            image = {**entities, **spatial}
             synth, brain = {**image, "desc": "synth"}, {**image, "desc": "brain"}
             timing = dict(entities)
+        timing = {key: label for key, label in timing.items() if key in _EVENTS_ENTITIES}
         try:
             self.bold = self.folder / compose_name(in_filename_order(synth), "bold", ".nii.gz")
             self.mask = self.folder / compose_name(in_filename_order(brain), "mask", ".nii.gz")
@@ -296,6 +304,13 @@ class _RunFiles:
         self.bold_json = self.bold.with_name(self.bold.name.replace(".nii.gz", ".json"))
         self.mask_json = self.mask.with_name(self.mask.name.replace(".nii.gz", ".json"))
         self.events_json = self.events.with_suffix(".json")
+
+    @classmethod
+    def of(cls, run: Run, out: Path, entities: Mapping[str, str], layout: Layout) -> _RunFiles:
+        """Name the files of a synthetic run after the run that it repeats."""
+        labels = {"space": run.space, "cohort": run.cohort, "res": run.resolution}
+        spatial = {key: label for key, label in labels.items() if label}
+        return cls(out, entities, spatial, layout, has_events=run.events is not None)
 
     def make_folder(self) -> None:
         """Create the folder, unless a link leads it out of the output directory."""
@@ -313,7 +328,16 @@ class _RunFiles:
     def all(self) -> tuple[Path, ...]:
         """Name the files, the image and its sidecar first."""
         masks = (self.mask, self.mask_json) if self.layout == "derivatives" else ()
-        return (self.bold, self.bold_json, *masks, self.events, self.events_json)
+        events = (self.events, self.events_json) if self.has_events else ()
+        return (self.bold, self.bold_json, *masks, *events)
+
+    def says_events(self) -> bool:
+        """Say whether the sidecar promises events, as it does unless it denies them."""
+        try:
+            provenance = read_json(self.bold_json).get(PROVENANCE_KEY)
+        except DataError:
+            return True
+        return not isinstance(provenance, dict) or bool(provenance.get("Events", True))
 
 
 def _xform_code(run: Run) -> int:

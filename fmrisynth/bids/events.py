@@ -20,6 +20,7 @@ __all__ = ["UNNAMED_TRIAL_TYPE", "events_table_bytes", "read_events"]
 log = logging.getLogger(__name__)
 
 UNNAMED_TRIAL_TYPE = "event"  # the trial type of events in a file without a trial_type column
+MOST_BEYOND = 0.25  # share of events that a run which was stopped early may lack
 LONGEST_RESPONSE = 32.0  # s; an event that ended longer ago has no response left in the run
 _MISSING = {"", "n/a", "na", "nan"}
 _LARGEST_FILE = 64 * 2**20  # bytes; a million events
@@ -34,23 +35,29 @@ class _Table:
     lines: tuple[int, ...]
 
 
-def read_events(path: Path, *, duration: float | None = None) -> pd.DataFrame:
-    """Read the events of a run.
+def read_events(
+    path: Path | None, *, duration: float | None = None, most_beyond: float = MOST_BEYOND
+) -> pd.DataFrame:
+    """Read the events of a run; a run without an events file has none.
 
     - Rows whose onset or trial_type is n/a are left out, and their number is logged.
     - A duration of n/a counts as 0: a brief event, as in nilearn.
     - Without a trial_type column every event has the trial type ``"event"``.
     - Negative onsets (before the first volume) are kept while their response
       reaches into the run, that is until 32 s after the end of the event.
+    - Events that begin after the run's last volume are left out (logged) where they are few.
     - A `modulation` column is kept when all of it is numeric.
     - Events may overlap, and they need not be sorted in the file.
 
     Parameters
     ----------
-    path : Path
-        Tab-separated file in UTF-8; byte-order mark and CRLF are understood.
+    path : Path or None
+        Tab-separated file in UTF-8; byte-order mark and CRLF are understood. None for a run
+        without a task.
     duration : float, optional
-        Length of the run (s): no event may begin after it.
+        Length of the run (s).
+    most_beyond : float
+        Share of the events that may begin after the run.
 
     Returns
     -------
@@ -62,8 +69,13 @@ def read_events(path: Path, *, duration: float | None = None) -> pd.DataFrame:
     ------
     DataError
         When the file is no such table, has no usable event, holds impossible
-        numbers, or an onset lies beyond the run.
+        numbers, or too many onsets lie beyond the run.
     """
+    if path is None:
+        import pandas as pd
+
+        columns = {"onset": float, "duration": float, "trial_type": str}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
     table = _read_table(path)
     for column in ("onset", "duration"):
         if column not in table.columns:
@@ -75,7 +87,7 @@ def read_events(path: Path, *, duration: float | None = None) -> pd.DataFrame:
     if frame.empty:
         raise DataError(f"{path} holds no usable event (of {len(table.rows)} rows)")
     if duration is not None:
-        _check_within(frame, duration, path)
+        frame = _drop_beyond(frame, duration, most_beyond, path)
     frame = _drop_long_past(frame, path)
     return frame.sort_values("onset", kind="stable", ignore_index=True)
 
@@ -211,11 +223,23 @@ def _number_or_none(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _check_within(frame: pd.DataFrame, duration: float, path: Path) -> None:
+def _drop_beyond(
+    frame: pd.DataFrame, duration: float, most_beyond: float, path: Path
+) -> pd.DataFrame:
+    """Leave out events after the run, unless they are too many or too late to be its own."""
     beyond = frame["onset"] >= duration
     if not beyond.any():
-        return
+        return frame
     last = float(frame["onset"].max())
+    if beyond.mean() <= most_beyond and last < 2 * duration:
+        log.warning(
+            "%s: %d of %d events left out, they begin after the run has ended (%g s)",
+            path,
+            int(beyond.sum()),
+            len(frame),
+            duration,
+        )
+        return frame[~beyond]
     hint = ""
     if last / 1000 < duration and (frame["onset"] % 1 == 0).all() and last > 10 * duration:
         hint = " Onsets look like milliseconds; seconds are expected."

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 LONGEST_T_R = 20.0  # s; a longer one is milliseconds written for seconds
 SHORTEST_T_R = 0.05  # s
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+_LARGEST_POINTER = 32 * 1024  # bytes; git-annex looks for pointers in files up to this size
 _LARGEST_DIMENSION = 4096  # voxels along one axis of the brain; ten times what scanners make
 
 
@@ -49,15 +50,18 @@ class ImageHeader:
         Voxel indices to mm.
     t_r : float or None
         pixdim[4] in s when the header states its unit, else as stored; None when unset.
+    has_orientation : bool
+        Whether qform_code or sform_code is set; without either the affine is a guess.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     t_r: float | None
+    has_orientation: bool = True
 
 
 def check_present(path: Path) -> None:
-    """Refuse a file that is absent, empty, or annexed without its content.
+    """Refuse a file that is absent, empty, or a link or pointer without its content.
 
     Raises
     ------
@@ -73,8 +77,30 @@ def check_present(path: Path) -> None:
         )
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise DataError(f"{path} is empty (0 bytes); copy or download it again")
+    if size <= _LARGEST_POINTER:
+        _refuse_pointer(path)
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse a small text file that stands for content kept elsewhere."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(512)
+    except OSError:
+        return  # whoever reads the file gives the reason
+    if start.startswith(b"version https://git-lfs"):
+        raise DataError(
+            f"{path} is a Git LFS pointer, not its content. Get it with: git lfs pull, run in "
+            f"{path.parent}"
+        )
+    if b"annex/objects/" in start and b"\0" not in start:
+        raise DataError(
+            f"{path} is a git-annex pointer, not its content. Get it with: datalad get "
+            f"{path.name} (or git annex get), run in {path.parent}"
+        )
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -95,6 +121,7 @@ def read_header(path: Path) -> ImageHeader:
         affine = np.array(image.affine, dtype=np.float64)
         zooms = [float(zoom) for zoom in header.get_zooms()]
         unit = header.get_xyzt_units()[1]
+        has_orientation = bool(header["qform_code"] > 0 or header["sform_code"] > 0)
     except (
         ImageFileError,
         HeaderDataError,
@@ -115,7 +142,7 @@ def read_header(path: Path) -> ImageHeader:
     t_r = zooms[3] * _SECONDS_PER_UNIT.get(unit, 1.0) if len(zooms) > 3 else None
     if t_r is not None and (not math.isfinite(t_r) or t_r <= 0):
         t_r = None
-    return ImageHeader(shape, affine, t_r)
+    return ImageHeader(shape, affine, t_r, has_orientation)
 
 
 def require_bold(header: ImageHeader, path: Path) -> None:
@@ -230,15 +257,17 @@ class HeaderCache:
         try:
             status = path.stat()
             stamp = [status.st_mtime_ns, status.st_size]
-            known_stamp, shape, affine, t_r = self._known[str(path)]
+            known_stamp, shape, affine, t_r, has_orientation = self._known[str(path)]
             if known_stamp == stamp:
-                return ImageHeader(tuple(shape), np.array(affine, dtype=float), t_r)
+                affine = np.array(affine, dtype=float)
+                return ImageHeader(tuple(shape), affine, t_r, has_orientation)
         except (OSError, KeyError, ValueError, TypeError):
             pass
         header = read_header(path)
         status = path.stat()
         stamp = [status.st_mtime_ns, status.st_size]
-        self._known[str(path)] = [stamp, header.shape, header.affine.tolist(), header.t_r]
+        content = [header.shape, header.affine.tolist(), header.t_r, header.has_orientation]
+        self._known[str(path)] = [stamp, *content]
         self._changed = True
         return header
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import logging
-import warnings
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 
@@ -15,6 +15,9 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 
+from fmrisynth.bids.brain_masks import compute_brain_mask
+from fmrisynth.bids.checks import find_outlying_volumes, interpolate_volumes, require_mean
+from fmrisynth.bids.confounds import known_outliers
 from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
 from fmrisynth.errors import DataError
@@ -24,6 +27,7 @@ __all__ = ["Bold", "load_bold", "load_mask"]
 log = logging.getLogger(__name__)
 
 MOST_NONFINITE = 0.01  # share of brain voxels that may be NaN or Inf before the run is refused
+_MOST_LISTED = 10  # outlying volumes that a message lists
 _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as float32
 
 
@@ -41,6 +45,8 @@ class Bold:
         Brain voxels, at least one.
     t_r : float
         Repetition time (s).
+    outlying : ndarray of shape (T,), bool, or None
+        Volumes that were outliers and are interpolated; None where there are none.
 
     Raises
     ------
@@ -52,6 +58,7 @@ class Bold:
     affine: np.ndarray
     mask: np.ndarray
     t_r: float
+    outlying: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 4 or self.data.dtype != np.float32:
@@ -78,13 +85,14 @@ def load_bold(run: BoldRun) -> Bold:
     left-handed ones too. Voxels that are NaN or Inf at any time are set to 0;
     those in the brain leave the mask (logged) unless they are more than 1 % of it.
     Voxels that never change leave the mask as well. Without a mask in the dataset
-    one is computed from the mean image (nilearn, `compute_epi_mask`).
+    one is computed from all images of the participant on the same grid. Outlying
+    volumes, those that the confounds name included, are interpolated in time.
 
     Raises
     ------
     DataError
-        When an image is damaged, has too many NaN or Inf, or has no brain voxel
-        that varies in time.
+        When an image is damaged, has too many NaN or Inf, has no brain voxel
+        that varies in time, has lost its mean, or consists of outlying volumes.
     """
     data = _voxels(run.bold)
     if data.shape != (*run.shape, run.n_volumes):
@@ -96,30 +104,42 @@ def load_bold(run: BoldRun) -> Bold:
     if not finite.all():
         data[~finite] = 0
     mask = load_mask(run)
-    if mask is None:
-        mask = _computed_mask(data, run)
     mask = _without_nonfinite(mask, finite, run.bold)
     mask = _without_constant(mask, data, run.bold)
-    return Bold(data, run.affine, mask, run.t_r)
+    outlying = find_outlying_volumes(data, mask, known_outliers(run.confounds, run.n_volumes))
+    interpolate_volumes(data, outlying, run.bold)
+    require_mean(data, mask, run.bold)
+    if not outlying.any():
+        return Bold(data, run.affine, mask, run.t_r)
+    listed = np.flatnonzero(outlying)
+    log.warning(
+        "%s: outlying volumes are left out and interpolated: %s%s",
+        run.bold,
+        ", ".join(map(str, listed[:_MOST_LISTED])),
+        f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else "",
+    )
+    return Bold(data, run.affine, mask, run.t_r, outlying)
 
 
-def load_mask(run: BoldRun) -> np.ndarray | None:
-    """Load the brain mask of a run on the run's grid; None when the dataset has none.
+def load_mask(run: BoldRun) -> np.ndarray:
+    """Load the brain mask of a run on the run's grid, or compute one where there is none.
 
     A mask on another grid is resampled (nearest neighbour, logged) when it
-    covers part of the run's field of view.
+    covers part of the run's field of view. A computed mask is the same for all
+    runs of a participant on one grid.
 
     Returns
     -------
-    ndarray of shape (X, Y, Z), bool, or None
+    ndarray of shape (X, Y, Z), bool
 
     Raises
     ------
     DataError
-        When the image is damaged, not 3D, empty, or lies elsewhere.
+        When the image is damaged, not 3D, empty, or lies elsewhere; when no mask
+        can be computed.
     """
     if run.mask is None:
-        return None
+        return _participant_mask(run.siblings or (run.bold,))
     header = read_header(run.mask)
     values = _voxels(run.mask)
     if values.ndim == 4 and values.shape[3] == 1:
@@ -129,8 +149,14 @@ def load_mask(run: BoldRun) -> np.ndarray | None:
     mask = np.nan_to_num(values) > 0.5
     if not mask.any():
         raise DataError(f"{run.mask} is an empty mask: no voxel is above 0.5")
-    if mask.shape == run.shape and np.allclose(header.affine, run.affine, atol=_SAME_GRID):
+    placed = not header.has_orientation or np.allclose(header.affine, run.affine, atol=_SAME_GRID)
+    if mask.shape == run.shape and placed:
         return mask
+    if not header.has_orientation:
+        raise DataError(
+            f"{run.mask} has no orientation in its header (qform_code and sform_code are 0) and "
+            f"another shape {mask.shape} than {run.bold} {run.shape}"
+        )
     from nilearn.image import resample_img
 
     resampled = resample_img(
@@ -156,6 +182,29 @@ def load_mask(run: BoldRun) -> np.ndarray | None:
         "×".join(str(size) for size in mask.shape),
     )
     return on_grid
+
+
+@lru_cache(maxsize=8)
+def _participant_mask(images: tuple[Path, ...]) -> np.ndarray:
+    """Compute the brain mask of images on one grid; kept, since every run asks for it."""
+    means, varying = [], []
+    for path in images:
+        try:
+            data = _voxels(path)
+        except DataError as error:
+            problem = error  # its own run is reported where it is read
+            continue
+        data[~_finite(data)] = 0
+        means.append(data.mean(axis=-1))
+        varying.append(data.min(axis=-1) < data.max(axis=-1))
+    if not means:
+        raise problem
+    mask = compute_brain_mask(means, varying, images[0])
+    mask.flags.writeable = False
+    log.debug(
+        "%s: no brain mask in the dataset, computed one of %d runs", images[0].name, len(means)
+    )
+    return mask
 
 
 def _voxels(path: Path) -> np.ndarray:
@@ -211,28 +260,6 @@ def _finite(data: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         # Sums of float32 cannot overflow float64, so a sum is finite when all terms are.
         return np.asarray(np.isfinite(data.sum(axis=-1, dtype=np.float64)))
-
-
-def _computed_mask(data: np.ndarray, run: BoldRun) -> np.ndarray:
-    from nilearn.masking import compute_epi_mask
-
-    mean = nib.Nifti1Image(data.mean(axis=-1), run.affine)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Voxels outside a skull-stripped brain are 0 and would spoil the histogram.
-            stripped = float((data[..., 0] == 0).mean()) > 0.2
-            computed = compute_epi_mask(mean, exclude_zeros=stripped)
-    except (ValueError, TypeError, IndexError) as error:
-        raise DataError(f"no brain mask can be computed for {run.bold}: {error}") from error
-    mask = np.asarray(computed.dataobj) > 0
-    if not mask.any():
-        raise DataError(
-            f"no brain is found in {run.bold}: the mask computed from its mean image is empty. "
-            "Provide a brain mask (…_desc-brain_mask.nii.gz)."
-        )
-    log.info("%s: no brain mask in the dataset, computed one", run.label)
-    return mask
 
 
 def _without_nonfinite(mask: np.ndarray, finite: np.ndarray, path: Path) -> np.ndarray:

@@ -16,9 +16,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
 from fmrisynth.runtime.files import make_folder, write_json, writing
+from fmrisynth.runtime.locks import locked
 
 __all__ = ["bold_images", "database_folder"]
 
@@ -30,7 +29,7 @@ _IGNORED = (
     r"/\.",
     r"^/sub-[^/]+/(?!ses-|func(/|$))",
     r"^/sub-[^/]+/ses-[^/]+/(?!func(/|$))",
-    r"/func/(?!.*_bold\.nii(\.gz)?$)",
+    r"/func/(?!.*_(bold|bold_space-[^_]+_preproc)\.nii(\.gz)?$)",
 )
 
 
@@ -58,7 +57,7 @@ def bold_images(root: Path, database_dir: Path | None = None) -> list[Path]:
     if (images := _listed(listing, root, state)) is not None:
         return images
     make_folder(listing.parent)
-    with writing(listing), FileLock(listing.with_suffix(".lock")):
+    with writing(listing), locked(listing.with_suffix(".lock")):
         # another process may have written it meanwhile
         if (images := _listed(listing, root, state)) is not None:
             return images

@@ -8,6 +8,7 @@ here, from the file name alone and strictly.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ __all__ = [
     "ENTITY_NAMES",
     "BidsName",
     "check_label",
+    "comparable",
     "compose_name",
+    "current_name",
     "in_filename_order",
+    "name_space",
     "parse_name",
     "strip_prefix",
 ]
@@ -52,6 +56,15 @@ ENTITY_NAMES: Mapping[str, str] = {
     "label": "label",
     "desc": "desc",
 }
+# Entities whose labels are numbers: run-01 and run-1 are one run.
+_INDICES = {"run", "echo", "flip", "inv", "split"}
+# Names that fMRIPrep wrote before derivatives were standardised, and what they are called now.
+_OLD_NAMES = (
+    (re.compile(r"^(.+)_bold_(space-[^_]+)_preproc(\.[^_]+)$"), r"\1_\2_desc-preproc_bold\3"),
+    (re.compile(r"^(.+)_bold_(space-[^_]+)_brainmask(\.[^_]+)$"), r"\1_\2_desc-brain_mask\3"),
+    (re.compile(r"^(.+)_bold_confounds(\.[^_]+)$"), r"\1_desc-confounds_timeseries\2"),
+    (re.compile(r"^(.+)_desc-confounds_regressors(\.[^_]+)$"), r"\1_desc-confounds_timeseries\2"),
+)
 _ORDER = {key: position for position, key in enumerate(ENTITY_NAMES)}
 
 
@@ -115,6 +128,27 @@ def parse_name(name: str) -> BidsName:
     if not suffix.isascii() or not suffix.isalnum():
         raise ValueError(f"{suffix!r} is not a BIDS suffix")
     return BidsName(in_filename_order(entities), suffix, extension)
+
+
+def current_name(name: str) -> str:
+    """Translate a file name of old fMRIPrep versions (1.0, 1.1) into the present spelling."""
+    for pattern, replacement in _OLD_NAMES:
+        if pattern.match(name):
+            return pattern.sub(replacement, name)
+    return name
+
+
+def comparable(entities: Mapping[str, str]) -> dict[str, str]:
+    """Drop leading zeros of the labels that are numbers, so that run-01 equals run-1."""
+    return {
+        key: str(int(label)) if key in _INDICES and label.isdecimal() else label
+        for key, label in entities.items()
+    }
+
+
+def name_space(space: str | None, cohort: str | None) -> str | None:
+    """Name a space with its cohort, as TemplateFlow does: ``MNIPediatricAsym:cohort-2``."""
+    return f"{space}:cohort-{cohort}" if space and cohort else space
 
 
 def _split_extension(name: str) -> tuple[str, str]:

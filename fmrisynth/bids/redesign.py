@@ -58,7 +58,7 @@ def with_events(runs: Sequence[Run], tables: Mapping[str, Path], dataset: Path) 
             raise NoInputError(f"--events {path}: there is no such file.")
     for task, path in named.items():
         shortest = min((run for run in runs if run.task == task), key=lambda run: run.duration)
-        read_events(path, duration=shortest.duration)
+        read_events(path, duration=shortest.duration, most_beyond=0)
     return tuple(
         replace(run, events=named[run.task].resolve()) if run.task in named else run for run in runs
     )

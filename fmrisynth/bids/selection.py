@@ -33,7 +33,7 @@ class Selection:
     participants, sessions, tasks : tuple of str
         Labels to keep.
     space : str, optional
-        The space (and, after a colon, the resolution: ``MNI152NLin2009cAsym:res-2``).
+        The space (and, after colons, cohort and resolution: ``MNIPediatricAsym:cohort-2:res-2``).
     filters : mapping
         Content of the filter file, as `read_filter_file` returns it.
     """
@@ -51,16 +51,19 @@ class Selection:
             object.__setattr__(self, "space", self.space.removeprefix("space-"))
 
     @property
-    def space_label(self) -> str | None:
-        """The selected space without its resolution."""
-        return None if self.space is None else self.space.split(":")[0]
+    def space_name(self) -> str | None:
+        """The selected space with its cohort, without its resolution."""
+        if self.space is None:
+            return None
+        template, *details = self.space.split(":")
+        return ":".join([template, *(part for part in details if part.startswith("cohort-"))])
 
     @property
     def resolution(self) -> str | None:
-        """The selected resolution, from ``space:res-2``."""
-        if self.space is None or ":" not in self.space:
-            return None
-        return self.space.split(":", 1)[1].removeprefix("res-")
+        """The selected resolution, from ``space:res-2`` or ``space:2``."""
+        details = [] if self.space is None else self.space.split(":")[1:]
+        labels = [part.removeprefix("res-") for part in details if not part.startswith("cohort-")]
+        return labels[0] if labels else None
 
     @property
     def bold_filter(self) -> Mapping[str, Any]:

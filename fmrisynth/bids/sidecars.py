@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmrisynth.bids.names import parse_name
+from fmrisynth.bids.names import comparable, current_name, parse_name
 from fmrisynth.errors import DataError
 
 __all__ = ["Sidecars", "read_json"]
@@ -38,8 +38,9 @@ class Sidecars:
     """Looks up sidecars in one dataset; every folder is listed once.
 
     A file applies to an image when it lies in the image's folder or above, has
-    the same suffix, and its entities are all among the image's. Nearer files
-    win over farther ones, more specific ones over less specific ones.
+    the same suffix, and its entities are all among the image's, where numbers
+    may have leading zeros. Nearer files win over farther ones, more specific ones
+    over less specific ones.
 
     Parameters
     ----------
@@ -99,11 +100,11 @@ class Sidecars:
             self._for_leaves[key] = [
                 sidecar for folder in folders for sidecar in self._in_folder(folder, ending)
             ]
-        needed = (required or {}).items()
+        needed, wanted = comparable(required or {}).items(), comparable(entities).items()
         return [
             path
             for own, path in self._for_leaves[key]
-            if own.items() <= entities.items() and needed <= own.items()
+            if own.items() <= wanted and needed <= own.items()
         ]
 
     def _in_folder(self, folder: Path, ending: str) -> list[_Sidecar]:
@@ -111,12 +112,14 @@ class Sidecars:
         if key not in self._in_folders:
             sidecars: list[_Sidecar] = []
             for name in self._names(folder):
+                current = current_name(name)
                 # "bold.json" at the root applies to everything, without an underscore.
-                if name.endswith(ending) or name == ending[1:]:
+                if current.endswith(ending) or current == ending[1:]:
                     try:
-                        sidecars.append((dict(parse_name(name).entities), folder / name))
+                        own = comparable(parse_name(current).entities)
                     except ValueError:
                         continue
+                    sidecars.append((own, folder / name))
             self._in_folders[key] = sorted(sidecars, key=lambda item: (len(item[0]), item[1].name))
         return self._in_folders[key]
 

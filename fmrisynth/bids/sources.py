@@ -67,8 +67,8 @@ def derivative_roots(
 ) -> dict[str, Path]:
     """Name the derivative datasets: the given ones, else those under BIDS_DIR/derivatives.
 
-    Folders there without a dataset_description.json, and outputs of fmrisynth
-    itself, are passed over.
+    Outputs of fmrisynth itself are passed over. A folder that holds datasets in
+    turn (``derivatives/23.1/fmriprep``) is entered.
 
     Raises
     ------
@@ -87,17 +87,24 @@ def derivative_roots(
             unique = name if name not in roots else f"{name}-{len(roots) + 1}"
             roots[unique] = root
         return roots
-    return dict(_lying_under(bids_dir / "derivatives"))
+    found = list(_lying_under(bids_dir / "derivatives"))
+    for _name, root in found:
+        if not (root / "dataset_description.json").is_file():
+            log.warning("%s has no dataset_description.json and is read all the same", root)
+    # of two datasets with one run, that with a description is taken
+    found.sort(key=lambda item: not (item[1] / "dataset_description.json").is_file())
+    return dict(found)
 
 
 def _lying_under(folder: Path) -> Iterator[tuple[str, Path]]:
-    if (folder / "dataset_description.json").is_file():
-        yield folder.name, require_dataset(folder, "the derivatives directory")
-        return
-    for root in sorted(folder.glob("*/")):
-        if root.name.startswith(".") or is_own_output(root):
+    for root in [folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]:
+        hidden = any(part.startswith(".") for part in root.relative_to(folder).parts)
+        if hidden or root.name.startswith(("sub-", "ses-")) or not any(root.glob("sub-*/")):
             continue
-        if not any(root.glob("sub-*/")):
+        if is_own_output(root) or is_own_output(root.parent):
+            continue
+        if not (root / "dataset_description.json").is_file():
+            yield root.name, root.resolve()
             continue
         try:
             yield root.name, require_dataset(root, "the derivatives directory")

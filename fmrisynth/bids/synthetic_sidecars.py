@@ -68,7 +68,8 @@ def raw_sidecar(run: Run, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(run: Run, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    return {**as_json(provenance), "PhaseEncoding": run.phase_encoding, "Site": run.site}
+    content = {**as_json(provenance), "PhaseEncoding": run.phase_encoding, "Site": run.site}
+    return content if run.events is not None else content | {"Events": False}
 
 
 def mask_sidecar(run: Run, sources: Mapping[str, Path]) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _spatial_metadata(run: Run) -> dict[str, Any]:
             else "Voxels of {:g} × {:g} × {:g} mm".format(*np.round(zooms, 3))
         )
     # "orig" is BIDS's word for the space in which the images were given.
-    metadata["SpatialReference"] = run.metadata.get("SpatialReference", run.space or "orig")
+    metadata["SpatialReference"] = run.metadata.get("SpatialReference", run.space_name or "orig")
     return metadata
 
 

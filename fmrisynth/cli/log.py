@@ -22,6 +22,23 @@ class _AboveBars(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _Once(logging.Filter):
+    """Let a warning pass the first time alone: what is odd about a run is found at each reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a message is new, or no warning."""
+        if record.levelno != logging.WARNING:
+            return True
+        message = record.getMessage()
+        is_new = message not in self._said
+        self._said.add(message)
+        return is_new
+
+
 def has_started() -> bool:
     """Return whether `start_log` has been called, so that messages reach the terminal."""
     return any(isinstance(h, _AboveBars) for h in logging.getLogger("fmrisynth").handlers)
@@ -46,6 +63,7 @@ def start_log(output_dir: Path, *, verbose: bool) -> None:
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     terminal.setLevel(logging.DEBUG if verbose else logging.INFO)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.addFilter(_Once())
     log = logging.getLogger("fmrisynth")
     log.setLevel(logging.DEBUG)
     log.handlers[:] = [terminal, file]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -130,6 +132,9 @@ def _prepare_surroundings() -> None:
     # Threads that wait are not to spin: two calls on the same cores would take ten times as long
     # as one after the other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # 1,024 is the default of many systems
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     # a user without HOME and without an entry in passwd
     try:
         Path.home()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,7 @@ def evaluate(
         progress=progress,
     )
     notices += _notices(skipped, chosen, records)
+    notices += _dependent_trial_types(records[REAL])
     matched = match_runs(
         records[REAL], records[TRAINING], {name: records[name] for name in generators}
     )
@@ -200,6 +202,20 @@ def _notices(
     return notices
 
 
+def _dependent_trial_types(records: Sequence[RunRecord | None]) -> list[str]:
+    """Name the trial types whose effects cannot be told from those of others."""
+    counts = Counter(
+        f"{record.run.task}/{name}" for record in records if record for name in record.dependent
+    )
+    if not counts:
+        return []
+    listed = ", ".join(f"{name} (in {count} runs)" for name, count in sorted(counts.items()))
+    return [
+        f"Other trial types add up to these, so that they have no effect of their own and are left "
+        f"out of every estimate: {listed}."
+    ]
+
+
 def _compare(
     cohort: Cohort,
     seed: int,
@@ -256,7 +272,7 @@ def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
     """Second-level z-maps of the real held-out participants and of every generator."""
     maps = {}
     for level in cohort.conditions.levels():
-        if level.suffix != suffix:
+        if level.suffix != suffix or not level.names:
             continue
         for name in (REAL, *cohort.generators):
             maps[name] = np.array(

@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fmrisynth.bids.dataset import BoldRun, find_bold_runs
+from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.images import Bold, load_bold
+from fmrisynth.bids.search import find_bold_runs
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.phantom.anatomy import Template
 from fmrisynth.phantom.assembly import complete_or_absent, run_in_order

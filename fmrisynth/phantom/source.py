@@ -197,7 +197,7 @@ def without_own_responses(values: np.ndarray, run: BoldRun) -> np.ndarray:
     place = np.arange(run.n_volumes)[:, None] + 0.5
     drift = np.cos(np.pi * place * np.arange(n_cosines) / run.n_volumes)
     design = np.hstack([regressors, drift])
-    weights = (np.linalg.pinv(design) @ values)[: regressors.shape[1]]
+    weights = (np.linalg.pinv(design, rcond=1e-6) @ values)[: regressors.shape[1]]
     return (values - regressors @ weights).astype(values.dtype)
 
 

@@ -26,14 +26,14 @@ __all__ = ["Frames", "RunData", "load_run_data", "prepare_runs", "run_key"]
 
 @dataclass(frozen=True)
 class RunData:
-    """One run on the model grid, memory-mapped.
+    """One run on the model grid; its volumes stay on the disk.
 
     Attributes
     ----------
     run : Run
         The run on disk.
-    frames : ndarray of shape (T, X, Y, Z), float16
-        Residuals (%), or whole volumes, as the settings' ``normalisation`` says.
+    path : Path
+        Array of the volumes, ``.npy``.
     mean : ndarray of shape (X, Y, Z), float32
         The carrier's mean relative to its median in the brain.
     noise_sd : ndarray of shape (X, Y, Z), float32
@@ -41,20 +41,31 @@ class RunData:
     """
 
     run: Run
-    frames: np.ndarray
+    path: Path
     mean: np.ndarray
     noise_sd: np.ndarray
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Residuals (%), or whole volumes, as ``normalisation`` says, (T, X, Y, Z) float16.
+
+        The file is mapped anew each time: kept open, many runs would exhaust the
+        files that a process may have open.
+        """
+        frames: np.ndarray = np.load(self.path, mmap_mode="r")
+        return frames
 
 
 def run_key(run: Run, grid: Grid, config: PreprocessConfig) -> str:
     """Hash everything that a run's cached residual depends on."""
-    files = [run.bold, run.events] + ([run.mask] if run.mask else [])
+    used = (run.bold, run.events, run.mask, run.confounds, *run.siblings)
+    files = [path for path in used if path is not None]
     content: dict[str, Any] = {
         "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files],
         "t_r": run.t_r,
         "grid": [grid.shape, grid.affine.tolist(), hashlib.sha256(grid.mask.tobytes()).hexdigest()],
         "config": asdict(config),
-        "format": 2,
+        "format": 3,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -87,8 +98,7 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
         for name, array in _compute(run, grid, config).items():
             with atomic_path(paths[name]) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, array)
-    frames = np.load(paths["frames"], mmap_mode="r")
-    return RunData(run, frames, np.load(paths["mean"]), np.load(paths["noise_sd"]))
+    return RunData(run, paths["frames"], np.load(paths["mean"]), np.load(paths["noise_sd"]))
 
 
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:
@@ -172,14 +182,15 @@ class Frames:
     Parameters
     ----------
     runs : sequence of RunData
-        Memory-mapped runs.
+        The runs.
     scale : float
         Divisor of all volumes; see `global_scale`.
     """
 
     def __init__(self, runs: Sequence[RunData], scale: float) -> None:
-        self._frames = [run.frames for run in runs]
-        self._ends = np.cumsum([len(f) for f in self._frames])
+        self._runs = list(runs)
+        self._lengths = np.array([len(run.frames) for run in runs])
+        self._ends = np.cumsum(self._lengths)
         self.scale = scale
 
     def __len__(self) -> int:
@@ -188,8 +199,8 @@ class Frames:
     def frames(self, indices: np.ndarray) -> np.ndarray:
         """Read volumes (B, X, Y, Z), float32, at B positions of the long sequence."""
         which = np.searchsorted(self._ends, indices, side="right")
-        starts = self._ends[which] - np.array([len(self._frames[w]) for w in which])
-        volumes = [self._frames[w][i - s] for w, i, s in zip(which, indices, starts, strict=True)]
+        inside = indices - (self._ends[which] - self._lengths[which])
+        volumes = [self._runs[w].frames[i] for w, i in zip(which, inside, strict=True)]
         return np.stack(volumes).astype(np.float32) / self.scale
 
     @staticmethod
@@ -199,7 +210,7 @@ class Frames:
         Parameters
         ----------
         runs : sequence of RunData
-            Memory-mapped runs, of which at most 64 are read, 8 volumes or so of each.
+            The runs, of which at most 64 are read, 8 volumes or so of each.
         mask : ndarray of shape (X, Y, Z), bool
             The brain.
         seed : int

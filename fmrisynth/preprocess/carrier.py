@@ -124,7 +124,7 @@ def split(
     residual : ndarray of shape (X, Y, Z, T), float32
         Percent signal change, zero outside the carrier's mask.
     """
-    mean = bold.data.mean(axis=3)
+    mean = bold.data.mean(axis=3)  # outlying volumes are interpolated
     brain = bold.mask & (mean > 0.05 * np.median(mean[bold.mask]))
     series = bold.data[brain].T / mean[brain] * 100 - 100  # T P
     basis = drift_basis(len(series), bold.t_r, high_pass).astype(np.float32)
@@ -136,7 +136,9 @@ def split(
     drift = np.zeros((len(coefficients), *brain.shape), np.float32)
     drift[:, brain] = coefficients
     noise_sd = np.zeros(brain.shape, np.float32)
-    noise_sd[brain] = _noise_sd(series, evoked)
+    # interpolated volumes have less noise than others
+    kept = slice(None) if bold.outlying is None else ~bold.outlying
+    noise_sd[brain] = _noise_sd(series[kept], evoked if evoked is None else evoked[kept])
     mean = np.where(brain, mean, 0).astype(np.float32)
     return Carrier(mean, drift, noise_sd, brain, bold.affine, bold.t_r), residual
 

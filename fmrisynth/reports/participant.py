@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.evaluation.measures.timecourses import mean_image
+from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
 from fmrisynth.reports import drawings
@@ -29,6 +30,7 @@ def write_participant_report(
     *,
     work_dir: Path,
     nprocs: int = 1,
+    settings: GlmSettings | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of one participant.
@@ -45,6 +47,8 @@ def write_participant_report(
         Directory for the cache of first-level results, shared with `evaluate`.
     nprocs : int
         Number of processes.
+    settings : GlmSettings or None
+        Settings of the first-level model; those of `evaluate`, whose results are read again.
     context : mapping, optional
         ``dataset`` and ``role`` (str), ``notices`` (sequence of str).
 
@@ -54,7 +58,12 @@ def write_participant_report(
     first = (real or synthetic)[0]
     grid = Grid(first.affine, first.shape)
     records, skipped = summarise_usable_runs(
-        [*real, *synthetic], grid, work_dir=work_dir, nprocs=nprocs, progress=False
+        [*real, *synthetic],
+        grid,
+        work_dir=work_dir,
+        nprocs=nprocs,
+        settings=settings,
+        progress=False,
     )
     sources = {
         "real": [record for record in records[: len(real)] if record is not None],
@@ -140,7 +149,9 @@ def _run(record: RunRecord, real: Sequence[RunRecord]) -> dict[str, Any]:
     return {
         "label": run.label,
         "limit": limit,
-        "timeline": Markup(drawings.draw_timeline(events, length, f"Events of {run.label}")),
+        "timeline": Markup(drawings.draw_timeline(events, length, f"Events of {run.label}"))
+        if events
+        else "",
         "carpets": [
             {
                 "label": name,

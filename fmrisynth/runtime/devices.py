@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,18 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import (
     LightningEnvironment,
-    SLURMEnvironment,
     TorchElasticEnvironment,
 )
 
 from fmrisynth.errors import UsageError
 
-__all__ = ["make_fabric", "resolve_precision"]
+__all__ = ["exact_for_grid", "make_fabric", "resolve_precision"]
+
+# Along an axis of 2 latent voxels the weights' gradients of a 3D convolution in bfloat16 are wrong
+# on CPUs (pytorch/pytorch#169688); grids of 8 voxels have such latents.
+SMALLEST_BFLOAT16_AXIS = 9
+
+log = logging.getLogger(__name__)
 
 
 def _fast_bfloat16() -> bool:
@@ -39,7 +46,10 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def make_fabric(device: str, precision: str, seed: int) -> Fabric:
-    """Set up device, precision and seed; under torchrun and SLURM, data parallelism.
+    """Set up device, precision and seed; under torchrun, data parallelism.
+
+    The variables of a surrounding SLURM job do not count: it may have tasks that
+    are none of this call's processes.
 
     Parameters
     ----------
@@ -67,16 +77,50 @@ def make_fabric(device: str, precision: str, seed: int) -> Fabric:
     torch.manual_seed(seed)
     if device == "cpu":
         torch.use_deterministic_algorithms(True, warn_only=True)
-    launched = "WORLD_SIZE" in os.environ
-    known = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    return _launch(device, resolve_precision(precision, device))
+
+
+def _launch(accelerator: str, precision: str) -> Fabric:
+    """Start Fabric, with the processes of torchrun where there are any."""
+    launched = TorchElasticEnvironment.detect()
+    n_tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if not launched and n_tasks != "1" and "SLURM_STEP_ID" in os.environ:
+        log.warning(
+            "srun started %s processes, which all do the same work. Start one, or let torchrun "
+            "start the processes, so that they share it.",
+            n_tasks,
+        )
     fabric = Fabric(
-        accelerator=device,
-        # left to itself it would ask MPI, which fails where mpi4py is installed without a library
-        plugins=None if known else LightningEnvironment(),
+        accelerator=accelerator,
+        # left to itself it would ask MPI, which fails where mpi4py is installed without a library,
+        # and SLURM, whose tasks may not be this call's processes
+        plugins=None if launched else LightningEnvironment(),
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched else 1,
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if launched else 1,
         strategy="ddp" if launched and int(os.environ["WORLD_SIZE"]) > 1 else "auto",
-        precision=resolve_precision(precision, device),  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+def exact_for_grid(fabric: Fabric, shape: Sequence[int]) -> Fabric:
+    """Return a Fabric whose gradients are right on a grid: in 32-true where bfloat16 is not.
+
+    Parameters
+    ----------
+    fabric : lightning_fabric.Fabric
+        As `make_fabric` sets it up.
+    shape : sequence of int
+        (X, Y, Z) of the model grid.
+    """
+    rounded = str(fabric._precision.precision) != "32-true"
+    if fabric.device.type != "cpu" or not rounded or min(shape) >= SMALLEST_BFLOAT16_AXIS:
+        return fabric
+    log.warning(
+        "the model grid %s has an axis of fewer than %d voxels, on which this CPU's bfloat16 has "
+        "wrong gradients; training in 32-true",
+        "×".join(map(str, shape)),
+        SMALLEST_BFLOAT16_AXIS,
+    )
+    return _launch("cpu", "32-true")

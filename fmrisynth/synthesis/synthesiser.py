@@ -185,7 +185,8 @@ class Synthesiser:
         noise_sd : ndarray of shape (X, Y, Z)
             Temporal standard deviation (%) that the noise is to have, on the run's grid.
         events : pandas.DataFrame
-            Events of the run, as `read_events` returns them.
+            Events of the run, as `read_events` returns them; those of trial types that the
+            model has not learned are baseline.
         seed : int
             Seed of all noise.
         participant : int
@@ -201,7 +202,7 @@ class Synthesiser:
             float32 in the run's units, zero outside the carrier's mask.
         """
         info, grid = self.model.info, self.model.grid
-        info.vocabulary.check(run.task, events, str(run.events))
+        events = info.vocabulary.known_events(run.task, events, str(run.events))
         high_pass = info.config.preprocess.high_pass
         condition = RunCondition(
             run, events, self.anatomy(carrier), info.vocabulary, run.n_volumes, high_pass

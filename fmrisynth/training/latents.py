@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -22,7 +23,7 @@ __all__ = ["cached_latents", "encode_latents"]
 
 def encode_latents(
     autoencoder: VQGAN, data: TrainingData, folder: Path, fabric: Fabric
-) -> list[np.ndarray]:
+) -> Sequence[np.ndarray]:
     """Encode the training runs; each process its share, each run once.
 
     Parameters
@@ -38,7 +39,7 @@ def encode_latents(
 
     Returns
     -------
-    list of ndarray of shape (N, C, x, y, z)
+    sequence of ndarray of shape (N, C, x, y, z)
         Raw latents of each run, float16, memory-mapped.
     """
     keys, cache = data.keys, folder / "latents"
@@ -59,7 +60,7 @@ def cached_latents(
     encode: Callable[[int], np.ndarray],
     cache: Path,
     progress: Callable[[Iterable[str]], Iterable[str]] = iter,
-) -> list[np.ndarray]:
+) -> Sequence[np.ndarray]:
     """Read each run's raw latents, encoding those that the cache lacks.
 
     Parameters
@@ -75,8 +76,8 @@ def cached_latents(
 
     Returns
     -------
-    list of ndarray of shape (N, C, x, y, z)
-        float16, memory-mapped.
+    sequence of ndarray of shape (N, C, x, y, z)
+        float16, memory-mapped; each is open only while it is in use.
     """
     cache.mkdir(parents=True, exist_ok=True)
     for index, key in enumerate(progress(keys)):
@@ -84,4 +85,27 @@ def cached_latents(
         if not path.is_file():
             with atomic_path(path) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, encode(index).astype(np.float16))
-    return [np.load(cache / f"{key}.npy", mmap_mode="r") for key in keys]
+    return _StoredArrays([cache / f"{key}.npy" for key in keys])
+
+
+class _StoredArrays(Sequence[np.ndarray]):
+    """Arrays in files, each mapped into memory when it is asked for.
+
+    Kept open, those of many runs would exhaust the files that a process may have open.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        if isinstance(index, slice):
+            return _StoredArrays(self._paths[index])
+        array: np.ndarray = np.load(self._paths[index], mmap_mode="r")
+        return array

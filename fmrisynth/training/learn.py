@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from fmrisynth.bids.dataset import Run
 from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import fit_denoiser
@@ -59,6 +60,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     start, timed = plan.read_initial_state(), Stopwatch()  # a wrong file stops at once
     with timed("prepare"):
         data = prepare_training(runs, plan, work_dir, fabric)
+    fabric = exact_for_grid(fabric, data.grid.shape)
     folders = plan.folders(work_dir, data.source)
     with timed("autoencoder"):
         autoencoder = fit_autoencoder(data, plan, start, folders.autoencoder, fabric)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.images import load_bold, load_mask
+from fmrisynth.bids.images import load_mask
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig, PreprocessConfig
 from fmrisynth.errors import DataError
@@ -89,7 +89,7 @@ class TrainingData:
     @property
     def space(self) -> str | None:
         """Space of the training runs."""
-        return self.runs[0].run.space
+        return self.runs[0].run.space_name
 
     @property
     def source(self) -> Any:
@@ -192,8 +192,7 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     masks = []
     for run in tqdm(chosen, desc="Brain masks", unit="run"):
         try:
-            mask = load_mask(run)
-            masks.append((load_bold(run).mask if mask is None else mask, run.affine))
+            masks.append((load_mask(run), run.affine))
         except DataError as error:
             log.warning("without a usable brain mask: %s", error)
     if not masks:

@@ -77,6 +77,8 @@ def fit_response(
         regression phase needs them all the same.
     """
     config = plan.config.response
+    if not data.vocabulary.trial_types:  # no events, nothing evoked
+        return make_response(plan.config, data.vocabulary, data.latent_mask), runs
     folder.mkdir(parents=True, exist_ok=True)
     statistics = collect_statistics(
         runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy"

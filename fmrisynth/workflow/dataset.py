@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from fmrisynth.bids.dataset import Dataset, Run, find_runs
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.locations import check_output_dir, check_work_dir
+from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.selection import require_labels
+from fmrisynth.errors import ModelError
 from fmrisynth.workflow.settings import Settings
 
-__all__ = ["find_dataset", "participants_of", "select_runs"]
+__all__ = ["find_dataset", "participants_of", "require_space", "select_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def find_dataset(settings: Settings) -> Dataset:
         derivatives=settings.derivatives,
         selection=replace(settings.selection, participants=()),
         database_dir=settings.database_dir,
+        use_raw=settings.use_raw,
     )
     n_participants = len(participants_of(dataset.runs))
     log.info("found %d runs of %d participants", len(dataset.runs), n_participants)
@@ -41,6 +44,40 @@ def find_dataset(settings: Settings) -> Dataset:
 def participants_of(runs: Iterable[Run]) -> list[str]:
     """Return the sorted participant labels of runs."""
     return sorted({run.participant for run in runs})
+
+
+def require_space(space: str | None, dataset: Dataset) -> None:
+    """Refuse a dataset in another space than the model's.
+
+    Images without a space label are taken for those of the model, with a warning,
+    since nothing says what space they lie in.
+
+    Parameters
+    ----------
+    space : str or None
+        Space of the runs that the model was trained on.
+    dataset : Dataset
+        Runs to write or to compare.
+
+    Raises
+    ------
+    ModelError
+        Both are known and differ.
+    """
+    run = dataset.runs[0]
+    if run.space_name == space:
+        return
+    if space is not None and run.space_name is not None:
+        raise ModelError(
+            f"the model was trained on images in the space {space}, and those of {dataset.root} "
+            f"are in {run.space_name}, as {run.bold.name}. Choose images in the model's space "
+            "with --space, or train a model on these."
+        )
+    log.warning(
+        "the model was trained on images in %s, and those of %s are in %s; they are taken for one "
+        "space", space or "a space without a label", dataset.root,
+        run.space_name or "a space without a label",
+    )  # fmt: skip
 
 
 def select_runs(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:

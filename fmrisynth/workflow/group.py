@@ -19,13 +19,14 @@ from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_maps, write_metrics
 from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.runs.atlas import load_atlas
+from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
 from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.model.skill import SKILL_NAME, read_skill
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
-from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
+from fmrisynth.workflow.dataset import find_dataset, participants_of, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
@@ -88,6 +89,7 @@ def _find_inputs(settings: Settings) -> _Inputs:
     """Find the model, the real runs and the synthetic runs of this output."""
     info = read_info(settings.model_path)
     dataset = find_dataset(settings)
+    require_space(info.space, dataset)
     real = select_runs(dataset, settings.selection.participants)
     nprocs = fitting_processes(
         real, settings.processes, settings.memory, simulating=settings.simulating
@@ -129,9 +131,15 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         work_dir=_records_dir(settings),
         nprocs=inputs.nprocs,
         seed=settings.seed,
+        settings=_glm_settings(inputs),
         contrasts=contrasts,
         atlas=load_atlas(inputs.real[0].space),
     )
+
+
+def _glm_settings(inputs: _Inputs) -> GlmSettings:
+    """Model the trial types that the model has learned; events of others are baseline."""
+    return GlmSettings(trial_types=inputs.info.vocabulary.trial_types)
 
 
 def _records_dir(settings: Settings) -> Path:
@@ -176,6 +184,7 @@ def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
                 target,
                 work_dir=_records_dir(settings),
                 nprocs=inputs.nprocs,
+                settings=_glm_settings(inputs),
                 context=context,
             )
         except DataError as error:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
-from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError
 from fmrisynth.model.model import Model
 from fmrisynth.runtime.files import make_folder
+from fmrisynth.runtime.locks import locked
 from fmrisynth.training.learn import learn_model
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.workflow.settings import Settings
@@ -56,7 +55,9 @@ def learn_or_load(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: 
     # beside the model, not in the work directory: on a cluster each process may have its own
     lock: AbstractContextManager[object] = nullcontext()
     if fabric.is_global_zero:  # the processes of one call hold one lock
-        lock = _training_lock(make_folder(settings.output_dir / "logs") / "training.lock")
+        name = make_folder(settings.output_dir / "logs") / "training.lock"
+        message = f"another process is training the model ({name} is locked); waiting for it"
+        lock = locked(name, patience=LOCK_MESSAGE_SECONDS, waiting=message)
     with lock:
         # another call may have trained it while this one waited; all of its processes must agree
         if not fabric.broadcast(path.exists()):
@@ -78,14 +79,3 @@ def _learn(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric)
     if fabric.is_global_zero:
         model.save(settings.model_path)
     fabric.barrier()
-
-
-def _training_lock(path: Path) -> AbstractContextManager[object]:
-    """Take the lock of a training; the system frees a dead process's lock by itself."""
-    lock = FileLock(path)
-    # what acquire returns gives it back once; entering the lock itself would take it twice
-    try:
-        return lock.acquire(timeout=LOCK_MESSAGE_SECONDS)
-    except Timeout:
-        log.warning("another process is training the model (%s is locked); waiting for it", path)
-        return lock.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation
+from fmrisynth.errors import DataError
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
-from fmrisynth.workflow.dataset import find_dataset, select_runs
+from fmrisynth.workflow.dataset import find_dataset, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.learning import learn_or_load
 from fmrisynth.workflow.memory import fitting_processes
@@ -53,7 +55,9 @@ def run_participant(settings: Settings) -> None:
         if fabric.is_global_zero:
             remove_work_files(settings)
         return
+    require_space(model.info.space, dataset)
     _check_designs(selected, designed, model.info)
+    _warn_of_unlearned(designed, model.info)
     failed = _synthesise(model, designed, dataset, settings, sources, fabric)
     if fabric.is_global_zero:
         _complete_output(settings, selected, model.info)
@@ -66,6 +70,23 @@ def _check_designs(selected: Sequence[Run], designed: Sequence[Run], info: Model
     changed = {n.task: n.events for o, n in zip(selected, designed, strict=True) if n is not o}
     for task, path in changed.items():
         info.vocabulary.check(task, read_events(path), str(path))
+
+
+def _warn_of_unlearned(runs: Sequence[Run], info: ModelInfo) -> None:
+    """Name once the trial types that no training participant has; their events are baseline."""
+    learned = set(info.vocabulary.trial_types)
+    rare: dict[str, list[str]] = {}
+    for run in runs:
+        with contextlib.suppress(DataError):  # reported where the run is written
+            names = read_events(run.events, duration=run.duration)["trial_type"].unique()
+            for name in {str(name) for name in names}:
+                if (run.task, name) not in learned and run.task in info.vocabulary.tasks:
+                    rare.setdefault(f"{run.task}/{name}", []).append(run.label)
+    for name, labels in sorted(rare.items()):
+        log.warning(
+            "no training participant has the trial type %s; its events count as baseline, in %d "
+            "runs (%s%s)", name, len(labels), labels[0], ", …" if len(labels) > 1 else "",
+        )  # fmt: skip
 
 
 def _synthesise(

@@ -65,6 +65,8 @@ class Settings:
         2]}}`.
     derivatives : mapping of str to pathlib.Path
         Preprocessed datasets to read.
+    use_raw : bool
+        Read the raw images although derivatives exist. They must share one space.
     database_dir : pathlib.Path or None
         Folder that keeps an index of the datasets for faster calls. The next call then finds the
         runs in seconds; the index is rebuilt when runs were added or removed.
@@ -153,7 +155,10 @@ class Settings:
     space: Annotated[
         str | None,
         Option(
-            "--space", INPUT, "NAME[:res-R]", absent="`MNI152NLin2009cAsym`, else another MNI space"
+            "--space",
+            INPUT,
+            "NAME[:cohort-C][:res-R]",
+            absent="`MNI152NLin2009cAsym`, else another MNI space",
         ),
     ] = None
     filters: Annotated[
@@ -170,6 +175,7 @@ class Settings:
             absent="those under `BIDS_DIR/derivatives`",
         ),
     ] = field(default_factory=dict)
+    use_raw: Annotated[bool, Option("--use-raw", INPUT)] = False
     database_dir: Annotated[Path | None, Option("--bids-database-dir", INPUT, "DIR")] = None
     skip_validation: Annotated[bool, Option("--skip-bids-validation", INPUT)] = False
 

@@ -18,8 +18,9 @@ from fmrisynth.baselines import BASELINES
 from fmrisynth.baselines.fmrisim import Fmrisim, TrainingNoise, fit_fmrisim, simulate
 from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
 from fmrisynth.baselines.writing import write_simulated_runs
-from fmrisynth.bids.dataset import Run, find_runs
+from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.runtime.randomness import keyed_seed

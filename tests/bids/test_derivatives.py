@@ -16,7 +16,7 @@ from support.bids_tree import SPACE, make_bids
 from support.validator import validator_issues
 
 from fmrisynth.bids import nifti
-from fmrisynth.bids.dataset import Dataset, Run, find_runs
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.dataset_files import write_dataset_files, write_participants
 from fmrisynth.bids.derivatives import (
     find_synthetic_runs,
@@ -25,6 +25,7 @@ from fmrisynth.bids.derivatives import (
     write_synthetic_run,
 )
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import DataError, InputOutputError, OutputError
 
 PROVENANCE = {"ModelHash": "abc", "ParticipantRole": "training", "RandomSeed": 3}

@@ -133,3 +133,29 @@ def test_anything_gives_a_table_or_a_data_error(tmp_path: Path, content: bytes) 
     except DataError:
         return
     assert copied.decode("utf-8").split()[:2] == ["onset", "duration"]
+
+
+FOUR = HEADER + "1\t1\ta\n3\t1\tb\n5\t1\ta\n"
+
+
+@pytest.mark.parametrize("late", ["10", "10.5", "19"])
+def test_few_events_after_the_run_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, late: str
+) -> None:
+    path = written(tmp_path, f"{FOUR}{late}\t1\tb\n")
+    assert list(read_events(path, duration=10.0)["onset"]) == [1, 3, 5]
+    assert "1 of 4 events left out, they begin after the run has ended (10 s)" in caplog.text
+    with pytest.raises(DataError, match="1 of 4 events begin beyond the end"):
+        read_events(path, duration=10.0, most_beyond=0)
+
+
+@pytest.mark.parametrize("late", ["5000\t1\tb\n", "11\t1\tb\n12\t1\ta\n"])
+def test_events_of_another_run_are_refused(tmp_path: Path, late: str) -> None:
+    with pytest.raises(DataError, match="Do the events belong to this run"):
+        read_events(written(tmp_path, FOUR + late), duration=10.0)
+
+
+def test_a_run_without_events_file_has_none() -> None:
+    events = read_events(None, duration=10.0)
+    assert list(events.columns) == ["onset", "duration", "trial_type"]
+    assert events.empty

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.bids_tree import write_nifti
 
-from fmrisynth.bids.dataset import Run, find_runs
+from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.headers import read_header, require_bold
 from fmrisynth.bids.images import Bold, load_bold, load_mask
+from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import DataError
 
 

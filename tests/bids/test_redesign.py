@@ -8,8 +8,8 @@ import pytest
 from support.command_line import parse
 from support.tiny_model import make_model
 
-from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.redesign import with_events
+from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import DataError, NoInputError, NoMatchError, UsageError
 
 THREE = ("in", "out", "participant")

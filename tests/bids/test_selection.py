@@ -19,7 +19,7 @@ def test_selection_strips_prefixes_and_repeats() -> None:
     assert selection.sessions == ("a",)
     assert selection.tasks == ("wm",)
     spaced = Selection(space="space-MNI152Lin:res-2")
-    assert (spaced.space_label, spaced.resolution) == ("MNI152Lin", "2")
+    assert (spaced.space_name, spaced.resolution) == ("MNI152Lin", "2")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fmrisynth.bids.dataset import Run, find_runs
+from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.search import find_runs
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_metrics

@@ -36,7 +36,7 @@ _CALL = """
 import resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
-from fmrisynth.bids.dataset import find_runs
+from fmrisynth.bids.search import find_runs
 database = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 runs = find_runs(Path(sys.argv[1]), database_dir=database).runs
 seconds = time.perf_counter() - began

@@ -232,10 +232,8 @@ def test_no_bold(call, tmp_path):
     assert "BOLD" in err
 
 
-def test_no_events(call, tiny_bids_copy, tmp_path):
-    for path in tiny_bids_copy.rglob("*_events.tsv"):
-        path.unlink()
-    code, _, err = call(tiny_bids_copy, tmp_path / "out", "participant")
+def test_derivatives_in_the_place_of_the_raw_dataset(call, tiny_bids, tmp_path):
+    code, _, err = call(tiny_bids / "derivatives" / "fmriprep", tmp_path / "out", "participant")
     assert code == 18
     assert "events.tsv" in err
 

@@ -12,7 +12,7 @@ import pytest
 from nilearn.glm.first_level import compute_regressor
 from support.validator import validator_issues
 
-from fmrisynth.bids.dataset import find_bold_runs, find_runs
+from fmrisynth.bids.search import find_bold_runs, find_runs
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.phantom import ImplantConfig, PhantomConfig, implant_responses, simulate_cohort
 from fmrisynth.phantom.source import choose_tasks, plan_pieces, without_own_responses

@@ -7,25 +7,33 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.images import load_bold
+from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.preprocess.cache import Frames, RunData, load_run_data, prepare_runs, run_key
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.preprocess.grid import choose_grid, resample
 
 
-def constant_frames(*lengths):
+def stored(folder, frames):
+    """A run with these volumes, in a file."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{len(list(folder.iterdir()))}.npy"
+    np.save(path, frames)
+    return RunData(None, path, frames[0], frames[0])
+
+
+def constant_frames(folder, *lengths):
     """Runs whose volumes say which run and which frame they are."""
     runs = [
         np.array([np.full((2, 2, 2), 100 * r + t) for t in range(n)], np.float16)
         for r, n in enumerate(lengths)
     ]
-    return [RunData(None, frames, frames[0], frames[0]) for frames in runs]
+    return [stored(folder, frames) for frames in runs]
 
 
-def test_frames_are_found_across_runs():
-    runs = constant_frames(3, 5, 1, 4)
+def test_frames_are_found_across_runs(tmp_path):
+    runs = constant_frames(tmp_path, 3, 5, 1, 4)
     frames = Frames(runs, 2.0)
     assert len(frames) == 13
     expected = [0, 1, 2, 100, 101, 102, 103, 104, 200, 300, 301, 302, 303]
@@ -37,10 +45,19 @@ def test_frames_are_found_across_runs():
         frames.frames(np.array([13]))
 
 
-def test_the_global_scale_is_the_standard_deviation():
+def test_no_run_is_kept_open(tmp_path):
+    """Systems allow a process 1,024 open files; a study has more runs."""
+    runs = constant_frames(tmp_path, *[3] * 60)
+    before = len(os.listdir("/proc/self/fd"))
+    frames = Frames(runs, 1.0)
+    assert frames.frames(np.arange(180)).shape == (180, 2, 2, 2)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_the_global_scale_is_the_standard_deviation(tmp_path):
     rng = np.random.default_rng(0)
     data = [
-        RunData(None, (3 * rng.standard_normal((40, 6, 6, 6))).astype(np.float16), None, None)
+        stored(tmp_path, (3 * rng.standard_normal((40, 6, 6, 6))).astype(np.float16))
         for _ in range(3)
     ]
     mask = np.ones((6, 6, 6), bool)

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from support.bids_tree import make_bids
 from support.tiny_model import SHAPE, affine_of, ball, make_bold, make_model
 
-from fmrisynth.bids.dataset import find_runs
+from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.preprocess.carrier import remove_drift, removed_basis, split
 from fmrisynth.synthesis.carriers import noise_sd_of

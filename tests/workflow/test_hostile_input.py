@@ -285,6 +285,15 @@ CASES = {
     "broken link in place of the image": Case(link(BOLD, "../../.git/annex/MD5E-s1"), MISSING),
     "broken link in place of the mask": Case(link(MASK, "../../.git/annex/MD5E-s1"), MISSING),
     "broken link in place of the events": Case(link(EVENTS, ".git/annex/MD5E-s1"), MISSING),
+    "git-annex pointer in place of the image": Case(
+        put(BOLD, "/annex/objects/MD5E-s123456--0123456789abcdef0123456789abcdef.nii.gz\n"), MISSING
+    ),
+    "git-annex pointer in place of the events": Case(
+        put(EVENTS, "/annex/objects/MD5E-s99--0123456789abcdef0123456789abcdef.tsv\n"), MISSING
+    ),
+    "Git LFS pointer": Case(
+        put(BOLD, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"
+    ),
     "link to itself": Case(link(BOLD, BOLD.name), "broken link"),
     "pipe in place of the image": Case(instead(BOLD, os.mkfifo), "not a file"),
     # header
@@ -302,6 +311,10 @@ CASES = {
     "5D image": Case(voxels(lambda data: np.stack([data] * 2, -1)), "is 5D"),
     "one volume": Case(voxels(lambda data: data[..., :1]), "one volume"),
     "complex numbers": Case(complex_voxels, "real numbers are expected"),
+    "no orientation, which the mask has": odd(header(252, b"\0\0\0\0"), "has no orientation"),
+    "no orientation in image and mask": Case(
+        after(header(252, b"\0\0\0\0"), header(252, b"\0\0\0\0", MASK)), "has no orientation"
+    ),
     "NIfTI-2": odd(nifti2),
     ".nii": odd(uncompressed),
     "scaled integers": odd(scaled_integers),
@@ -315,6 +328,13 @@ CASES = {
     "a constant voxel": odd(voxels(few_constant)),
     "constant everywhere": Case(voxels(constant), "brain voxels varies in time"),
     "zero everywhere": Case(voxels(np.zeros_like), "brain voxels varies in time"),
+    "no mean": Case(voxels(lambda d: d - d.mean(-1, keepdims=True)), "denoised, z-scored or detr"),
+    "volumes before the steady state": odd(
+        voxels(lambda d: d * np.r_[1.5, 1.2, 1.06, np.ones(17)].astype("f4")), ": 0, 1, 2"
+    ),
+    "half of the volumes are dark": Case(
+        voxels(lambda d: d * np.repeat([0.2, 1], [11, 9]).astype("f4")), "volumes are outlying"
+    ),
     # mask
     "empty mask": Case(voxels(np.zeros_like, MASK), "empty mask"),
     "mask of NaN": Case(voxels(lambda data: data * np.nan, MASK), "empty mask"),
@@ -341,7 +361,6 @@ CASES = {
     "events without onset": Case(events("trial_type\tduration\nhand\t1\n"), "no column 'onset'"),
     "events without duration": Case(events("onset\ttrial_type\n1\thand\n"), "no column 'duration'"),
     "events without trial_type": Case(events("onset\tduration\n2\t6\n"), "'event' of task motor"),
-    "events with an unknown trial type": Case(row("25\t3\ttongue"), "tongue.*hand"),
     "events separated by commas": Case(events(GOOD.replace("\t", ",")), "not separated by tabs"),
     "events separated by spaces": Case(events(GOOD.replace("\t", " ")), "not separated by tabs"),
     "events of 0 bytes": Case(events(""), r"empty \(0 bytes\)"),
@@ -354,6 +373,12 @@ CASES = {
     "events beyond the run": Case(row("900\t1\thand"), "beyond the end of the run"),
     "events in ms": Case(events(f"{HEADER}2000\t6000\thand\n12000\t6000\tfoot\n"), "milliseconds"),
     "no events": Case(lambda root: (root / EVENTS).unlink(), r"no events\.tsv applies"),
+    "events with a trial type that nobody else has": odd(
+        row("25\t3\ttongue"), "no training participant has the trial type motor/tongue"
+    ),
+    "an event after the last volume": odd(
+        row("22\t3\thand\n30\t3\tfoot\n41\t1\thand"), "1 of 5 events left out"
+    ),
     "negative onset": odd(row("-3\t5\thand")),
     "duration n/a": odd(row("25\tn/a\thand")),
     "zero-length event": odd(row("25\t0\thand")),

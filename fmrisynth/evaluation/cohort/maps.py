@@ -282,7 +282,8 @@ def build_tables(
     for name, members in spans.items():
         gram = np.block([[products[a, b] for b in members] for a in members])
         coordinates = span_coordinates(gram)
-        coordinates = coordinates.reshape(-1, 2, len(conditions), coordinates.shape[1])
+        n_rows = sum(rows[source].stop - rows[source].start for source in members)
+        coordinates = coordinates.reshape(n_rows, 2, len(conditions), coordinates.shape[1])
         start = 0
         tables[name] = {}
         for source in members:
@@ -348,7 +349,7 @@ def _store_maps(
             maps, n_runs[row] = _participant_maps(records, conditions, mask)
             if average is not None:
                 maps = (average @ maps.reshape(-1, maps.shape[-1]).T).T
-            stored[row] = maps.reshape(2, n_conditions, -1)
+            stored[row] = maps.reshape(2, n_conditions, n_voxels)
             row += 1
         rows[source] = slice(start, row)
     return stored, n_runs, rows

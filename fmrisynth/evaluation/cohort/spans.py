@@ -66,7 +66,7 @@ def span_coordinates(gram: np.ndarray) -> np.ndarray:
         the rows are those given.
     """
     values, vectors = np.linalg.eigh(gram)
-    usable = values > 1e-9 * max(values[-1], np.finfo(float).tiny)
+    usable = values > 1e-9 * values.max(initial=np.finfo(float).tiny)
     coordinates = vectors[:, usable] * np.sqrt(values[usable])
     # Append an empty axis and reflect it onto the direction of all ones: every
     # row becomes orthogonal to that direction, so that centring leaves it alone.

@@ -62,7 +62,7 @@ def participant_matrices(
         ``real`` → one half of the real runs (rows) with the other.
     """
     truth = tables[real]
-    if len(truth.participants) < 2:
+    if len(truth.participants) < 2 or not len(membership):
         return {}
     source = tables[training] if tables[training].participants else truth
     group = group_mean(merge(source.whole(), membership))

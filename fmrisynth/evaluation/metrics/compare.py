@@ -34,7 +34,7 @@ def compare_source(comparison: Comparison) -> Estimates:
     estimates: Estimates = {}
     for level in comparison.cohort.conditions.levels():
         for family in registry.FAMILIES:
-            if family.by_level:
+            if family.by_level and level.names:  # runs at rest have no conditions
                 estimates |= _name(_compare(family, replace(comparison, level=level)), level)
     for family in registry.FAMILIES:
         if not family.by_level:

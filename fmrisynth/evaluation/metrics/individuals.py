@@ -126,6 +126,8 @@ def compare(comparison: Comparison) -> Estimates:
         (synthetic / real variance between participants) and
         ``map_variance_ratio`` (the same with the noise of the maps; its floor is the noise alone).
     """
+    if not comparison.cohort.conditions.names:  # runs at rest have no maps of conditions
+        return {}
     synthetic, real, training = comparison.supervoxel_tables()
     participants = [p for p in synthetic.halved if p in real.halved]
     split = len(participants) > 1
@@ -173,7 +175,7 @@ def compare_real(comparison: Comparison) -> Estimates:
     training = comparison.cohort.training_supervoxels
     real = real.of(real.halved)
     n = len(real.participants)
-    if n < 2:
+    if n < 2 or not comparison.cohort.conditions.names:
         return {}
     estimates = _identity(comparison, real.participants)
     if n < 4:

@@ -13,9 +13,10 @@ import pandas as pd
 from nilearn.glm.first_level import make_first_level_design_matrix
 from nilearn.glm.regression import ARModel, OLSModel
 
-from fmrisynth.errors import DataError
-
 __all__ = ["GlmSettings", "RunModel", "design_matrix", "fit_run", "percent_signal_change"]
+
+_LEAST_OWN_SHARE = 1e-3
+"""Norm of a regressor's own part, relative to the regressor, below which it is a sum of others."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,22 @@ class GlmSettings:
     bins : int
         Number of classes of the AR(1) coefficient. The effects hardly depend
         on it and the time is proportional to it.
+    trial_types : tuple of (str, str) or None
+        Tasks and trial types that are modelled; events of others are baseline. None for all.
     """
 
     hrf_model: str = "glover"
     high_pass: float = 1.0 / 128.0
     noise_model: str = "ar1"
     bins: int = 25
+    trial_types: tuple[tuple[str, str], ...] | None = None
+
+    def modelled(self, events: pd.DataFrame, task: str) -> pd.DataFrame:
+        """Return the events of the trial types that are modelled."""
+        if self.trial_types is None:
+            return events
+        names = [name for own, name in self.trial_types if own == task]
+        return events[events["trial_type"].isin(names)]
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,15 @@ class RunModel:
         Predicted response of each trial type, without drift and mean.
     detrended : ndarray of shape (V, T)
         Signal without drift and mean, in percent signal change.
+    dependent : tuple of str
+        Trial types without an effect, since others add up to them.
     """
 
     trial_types: tuple[str, ...]
     effects: np.ndarray
     regressors: np.ndarray
     detrended: np.ndarray
+    dependent: tuple[str, ...] = ()
 
 
 def percent_signal_change(data: np.ndarray) -> np.ndarray:
@@ -85,6 +99,9 @@ def design_matrix(
 ) -> pd.DataFrame:
     """Build the design matrix of a run: one column per trial type, cosine drift, constant.
 
+    Where trial types are linearly dependent ("trial" beside the conditions of all
+    trials), effects cannot be told apart; those with the most events are left out.
+
     Parameters
     ----------
     events : DataFrame
@@ -99,7 +116,8 @@ def design_matrix(
     Returns
     -------
     DataFrame, shape (T, K + D)
-        Drift columns are named ``drift_*`` and ``constant``.
+        Drift columns are named ``drift_*`` and ``constant``. ``attrs`` has the
+        number of trial types and the ``dependent`` ones that are left out.
     """
     frame_times = start_time + t_r * np.arange(n_volumes)
     # Any name may be a trial type, "constant" and "drift_1" too: number them for nilearn.
@@ -116,13 +134,32 @@ def design_matrix(
             drift_model="cosine",
             high_pass=settings.high_pass,
         )
-    keep = [codes[n] for n in names if np.ptp(design[codes[n]].to_numpy()) > 1e-6]
+    present = [codes[n] for n in names if np.ptp(design[codes[n]].to_numpy()) > 1e-6]
     drift = [c for c in design.columns if not c.startswith("trial_type_")]
+    counts = coded["trial_type"].value_counts()
+    independent = _independent(design, drift, sorted(present, key=lambda c: (counts[c], c)))
+    keep = [code for code in present if code in independent]
     decoded = {code: name for name, code in codes.items()}
     matrix = design[keep + drift].copy()
     matrix.columns = pd.Index([decoded[c] for c in keep] + drift)
     matrix.attrs["n_trial_types"] = len(keep)
+    matrix.attrs["dependent"] = tuple(decoded[c] for c in present if c not in independent)
     return matrix
+
+
+def _independent(design: pd.DataFrame, drift: list[str], columns: list[str]) -> set[str]:
+    """Choose columns, in order, that are no linear combination of the drift and those before."""
+    basis = np.linalg.qr(design[drift].to_numpy(dtype=np.float64))[0]
+    chosen = set()
+    for column in columns:
+        values = design[column].to_numpy(dtype=np.float64)
+        rest = values - basis @ (basis.T @ values)
+        rest -= basis @ (basis.T @ rest)  # again, against rounding
+        centred = np.linalg.norm(values - values.mean())
+        if np.linalg.norm(rest) > _LEAST_OWN_SHARE * centred:
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+            chosen.add(column)
+    return chosen
 
 
 def fit_run(data: np.ndarray, design: pd.DataFrame, settings: GlmSettings) -> RunModel:
@@ -141,14 +178,9 @@ def fit_run(data: np.ndarray, design: pd.DataFrame, settings: GlmSettings) -> Ru
     -------
     RunModel
 
-    Raises
-    ------
-    DataError
-        When no trial type has a response inside the run.
+        Of no trial types where no event has a response inside the run, as at rest.
     """
     n_types = int(design.attrs["n_trial_types"])
-    if n_types == 0:
-        raise DataError("no event of this run has a response inside it, so no effect can be fitted")
     matrix = design.to_numpy(dtype=np.float64)
     signal = percent_signal_change(data)
     effects = _coefficients(signal, matrix, settings)[:n_types]
@@ -157,7 +189,7 @@ def fit_run(data: np.ndarray, design: pd.DataFrame, settings: GlmSettings) -> Ru
     detrended = signal - (signal @ basis) @ basis.T
     regressors = matrix[:, :n_types] - basis @ (basis.T @ matrix[:, :n_types])
     names = tuple(str(c) for c in design.columns[:n_types])
-    return RunModel(names, effects, regressors, detrended)
+    return RunModel(names, effects, regressors, detrended, design.attrs.get("dependent", ()))
 
 
 def _coefficients(signal: np.ndarray, matrix: np.ndarray, settings: GlmSettings) -> np.ndarray:

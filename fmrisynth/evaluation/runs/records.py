@@ -34,7 +34,7 @@ from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["RunRecord", "summarise_usable_runs"]
 
-_FORMAT = 3
+_FORMAT = 4
 """Raised when what a record holds changes, so that older caches are not read."""
 
 
@@ -60,6 +60,8 @@ class RunRecord:
         Smoothness along each voxel axis, in mm.
     spectrum : ndarray of shape (24,)
         Share of the power along the band.
+    dependent : tuple of str
+        Trial types without an effect, since others add up to them.
     """
 
     run: Run
@@ -70,6 +72,7 @@ class RunRecord:
     autocorrelation: np.ndarray
     fwhm: np.ndarray
     spectrum: np.ndarray
+    dependent: tuple[str, ...] = ()
 
     def array(self, name: str) -> np.ndarray:
         """Read one array of the record.
@@ -194,6 +197,7 @@ def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
             run=run,
             path=path,
             trial_types=tuple(str(name) for name in stored["trial_types"]),
+            dependent=tuple(str(name) for name in stored["dependent"]),
             temporal_sd=float(stored["temporal_sd"]),
             tsnr=float(stored["tsnr"]),
             autocorrelation=stored["autocorrelation"],
@@ -205,7 +209,7 @@ def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
 def _key(run: Run, grid: Grid, settings: GlmSettings) -> str:
     parts: list[object] = [_FORMAT, settings, run.t_r, run.start_time, grid.shape]
     parts.append(np.round(grid.affine, 4).tolist())
-    for file in (run.bold, run.events, run.mask):
+    for file in (run.bold, run.events, run.mask, run.confounds, *run.siblings):
         if file is not None:
             try:
                 status = file.stat()
@@ -232,11 +236,14 @@ def _measure(
     data = bold.data[inside]
     n_volumes = data.shape[1]
     events = read_events(run.events, duration=n_volumes * run.t_r)
+    events = settings.modelled(events, run.task)
     design = design_matrix(events, n_volumes, run.t_r, run.start_time, settings)
-    try:
-        model = fit_run(data, design, settings)
-    except DataError as error:
-        raise DataError(f"{run.events}: {error}") from None
+    model = fit_run(data, design, settings)
+    if len(events) and not model.trial_types:
+        raise DataError(
+            f"{run.events}: no event of this run has a response inside it, so no effect can be "
+            "fitted"
+        )
     sd = noise.temporal_sd(model.detrended)
     keys, average = supervoxels_of(inside, bold.affine)
     maps = np.stack([*model.effects, mean[inside], sd]).astype(np.float32)
@@ -248,6 +255,7 @@ def _measure(
     parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
     return {
         "trial_types": np.array(model.trial_types, dtype=str),
+        "dependent": np.array(model.dependent, dtype=str),
         "mask": np.packbits(mask),
         "shape": np.array(mask.shape),
         "effects": maps[:-2],

@@ -106,6 +106,20 @@ class Vocabulary:
         )
         return [values.index(v) + 1 if v in values else 0 for values, v in known]
 
+    def known_events(self, task: str, events: pd.DataFrame, source: str) -> pd.DataFrame:
+        """Return the events of trial types that the model has learned; others are baseline.
+
+        Raises
+        ------
+        ModelError
+            The model has not learned the task, or none of the trial types.
+        """
+        names = [name for own, name in self.trial_types if own == task]
+        known = events[events["trial_type"].astype(str).isin(names)]
+        if task not in self.tasks or (len(events) and known.empty):
+            self.check(task, events, source)
+        return known
+
     def check(self, task: str, events: pd.DataFrame, source: str) -> None:
         """Refuse trial types that the model has not learned.
 
@@ -115,7 +129,7 @@ class Vocabulary:
             Lists those it has for the task, or the tasks it has.
         """
         names = {name for t, name in self.trial_types if t == task}
-        if not names:
+        if task not in self.tasks:
             raise ModelError(
                 f"{source}: the model has not learned task {task!r}; it has "
                 f"{', '.join(self.tasks)}. "
@@ -125,7 +139,7 @@ class Vocabulary:
         if unknown:
             raise ModelError(
                 f"{source}: the model has not learned trial types {', '.join(map(repr, unknown))} "
-                f"of task {task}; it has {', '.join(sorted(names))}."
+                f"of task {task}; it has {', '.join(sorted(names)) or 'none'}."
             )
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import run_glm
 
-from fmrisynth.errors import DataError
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run, percent_signal_change
 
 
@@ -67,5 +66,44 @@ def test_trial_types_without_a_response_in_the_run_are_left_out():
     design = design_matrix(events, 40, 2.0, 0.0, GlmSettings())
     assert design.attrs["n_trial_types"] == 1
     nothing = design_matrix(_events((500, 10, "late")), 40, 2.0, 0.0, GlmSettings())
-    with pytest.raises(DataError, match="no event"):
-        fit_run(np.ones((3, 40)), nothing, GlmSettings())
+    assert fit_run(np.ones((3, 40)), nothing, GlmSettings()).trial_types == ()
+
+
+def test_dependent_trial_types_do_not_disturb_the_others(rng):
+    """Every event is there twice: as its condition, and as "trial"."""
+    once = _events((10, 15, "a"), (50, 15, "b"), (90, 15, "a"), (130, 15, "b"), (170, 10, "c"))
+    twice = pd.concat([once, once.assign(trial_type="trial")])
+    settings = GlmSettings()
+    data = 850 + rng.normal(size=(20, 110))
+    alone = fit_run(data, design_matrix(once, 110, 2.0, 0.0, settings), settings)
+    both = fit_run(data, design_matrix(twice, 110, 2.0, 0.0, settings), settings)
+    assert both.trial_types == ("a", "b", "c")
+    assert both.dependent == ("trial",)
+    assert alone.dependent == ()
+    np.testing.assert_allclose(both.effects, alone.effects)
+
+
+def test_two_names_of_the_same_events_are_one(rng):
+    once = _events((10, 15, "a"), (50, 15, "b"))
+    settings = GlmSettings()
+    events = pd.concat([once, once.assign(trial_type=["copy of a", "b"])])
+    model = fit_run(
+        850 + rng.normal(size=(20, 60)), design_matrix(events, 60, 2.0, 0.0, settings), settings
+    )
+    assert len(model.trial_types) == 2
+    assert len(model.dependent) == 1
+
+
+def test_one_trial_type_per_trial_is_no_dependence():
+    """As for estimates of single trials (beta series)."""
+    events = _events(*[(10 + 12 * k, 2, f"trial{k:02d}") for k in range(12)])
+    design = design_matrix(events, 90, 2.0, 0.0, GlmSettings())
+    assert design.attrs["n_trial_types"] == 12
+
+
+def test_events_of_trial_types_that_are_not_modelled_are_baseline():
+    settings = GlmSettings(trial_types=(("motor", "a"), ("wm", "b")))
+    events = _events((10, 15, "a"), (50, 15, "b"))
+    assert list(settings.modelled(events, "motor")["trial_type"]) == ["a"]
+    assert list(settings.modelled(events, "wm")["trial_type"]) == ["b"]
+    assert len(GlmSettings().modelled(events, "motor")) == 2

@@ -77,6 +77,17 @@ def test_an_unknown_trial_type_is_refused_with_those_that_are_known():
     VOCABULARY.check("motor", HAND_THEN_FOOT, "sub-01_events.tsv")
 
 
+def test_events_of_unknown_trial_types_are_baseline():
+    events = blocks("hand", "tongue", "foot")
+    known = VOCABULARY.known_events("motor", events, "sub-01_events.tsv")
+    assert list(known["trial_type"]) == ["hand", "foot"]
+    with pytest.raises(ModelError, match="'tongue'"):  # nothing would be left of the design
+        VOCABULARY.known_events("motor", blocks("tongue"), "sub-01_events.tsv")
+    assert VOCABULARY.known_events("motor", events[:0], "").empty
+    with pytest.raises(ModelError, match="task 'rest'"):
+        VOCABULARY.known_events("rest", events[:0], "a run without events")
+
+
 def test_an_unknown_task_is_refused_with_those_that_are_known():
     with pytest.raises(ModelError, match=r"task 'rest'; it has motor, wm") as error:
         VOCABULARY.check("rest", blocks("hand"), "sub-01_events.tsv")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from support.bids_tree import SPACE, make_bids, write_description, write_nifti
 
-from fmrisynth.bids.dataset import Run, find_bold_runs, find_runs
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.search import find_bold_runs, find_runs
 from fmrisynth.bids.selection import Selection
 from fmrisynth.errors import (
     DataError,
@@ -139,8 +140,8 @@ def test_what_is_no_input_is_passed_over(tiny_bids_copy: Path) -> None:
     [
         (["T1w", SPACE, "MNI152NLin6Asym"], None, SPACE),
         (["T1w", "MNI152NLin6Asym"], None, "MNI152NLin6Asym"),
-        (["T1w", SPACE], "T1w", "T1w"),
-        (["T1w"], None, "T1w"),
+        ([SPACE, "MNI152NLin6Asym"], "MNI152NLin6Asym", "MNI152NLin6Asym"),
+        (["custom"], None, "custom"),
     ],
 )
 def test_choice_of_space(
@@ -159,6 +160,52 @@ def test_spaces_without_a_usual_choice(tiny_bids_copy: Path) -> None:
     _respaced(tiny_bids_copy, ["T1w", "custom"])
     with pytest.raises(UsageError, match=r"T1w, custom.*--space"):
         find_runs(tiny_bids_copy)
+
+
+@pytest.mark.parametrize("asked", [None, "T1w"])
+@pytest.mark.parametrize("space", ["T1w", "individual", "boldref"])
+def test_a_space_of_each_participant_is_refused(
+    tiny_bids_copy: Path, space: str, asked: str | None
+) -> None:
+    _respaced(tiny_bids_copy, [space])
+    with pytest.raises(DataError, match=f"space {space}, which each of the 3 participants"):
+        find_runs(tiny_bids_copy, selection=Selection(space=asked and space))
+
+
+def test_one_participant_shares_its_space_with_nobody(bids_factory: Callable[..., Path]) -> None:
+    dataset = find_runs(bids_factory(participants=("01",), space="T1w"))
+    assert {run.space for run in dataset.runs} == {"T1w"}
+
+
+def _in_cohorts(root: Path, cohorts: dict[str, str]) -> None:
+    for path in list(root.glob(f"derivatives/fmriprep/sub-*/func/*space-{SPACE}*")):
+        cohort = cohorts[path.name[4:6]]
+        new = path.name.replace(f"space-{SPACE}", f"space-MNIPediatricAsym_cohort-{cohort}")
+        path.rename(path.with_name(new))
+
+
+def test_cohorts_of_a_template_are_different_spaces(tiny_bids_copy: Path) -> None:
+    _in_cohorts(tiny_bids_copy, {"01": "2", "02": "2", "03": "5"})
+    for asked in (None, "MNIPediatricAsym", "MNIPediatricAsym:res-2"):
+        with pytest.raises(UsageError, match=r"cohort-2, MNIPediatricAsym:cohort-5.*--space"):
+            find_runs(tiny_bids_copy, selection=Selection(space=asked))
+    for asked in ("MNIPediatricAsym:cohort-2", "MNIPediatricAsym:cohort-2:res-2"):
+        dataset = find_runs(tiny_bids_copy, selection=Selection(space=asked))
+        assert {(r.participant, r.space, r.cohort) for r in dataset.runs} == {
+            ("01", "MNIPediatricAsym", "2"),
+            ("02", "MNIPediatricAsym", "2"),
+        }
+        assert dataset.skipped == ()  # the others were not asked for
+        assert all(r.mask is not None and "cohort-2" in r.mask.name for r in dataset.runs)
+    with pytest.raises(NoMatchError, match="cohort-9"):
+        find_runs(tiny_bids_copy, selection=Selection(space="MNIPediatricAsym:cohort-9"))
+
+
+def test_one_cohort_is_found_without_its_label(tiny_bids_copy: Path) -> None:
+    _in_cohorts(tiny_bids_copy, {"01": "2", "02": "2", "03": "2"})
+    for asked in (None, "MNIPediatricAsym"):
+        runs = find_runs(tiny_bids_copy, selection=Selection(space=asked)).runs
+        assert {run.space_name for run in runs} == {"MNIPediatricAsym:cohort-2"}
 
 
 def _respaced(root: Path, spaces: list[str]) -> None:
@@ -196,22 +243,42 @@ def test_combined_echoes_go_first_and_single_ones_need_a_filter(tiny_bids_copy: 
     assert "_echo-2_" in chosen.runs[0].bold.name
 
 
-def test_resting_state_is_left_out_without_a_word(tiny_bids_copy: Path) -> None:
-    for path in list(tiny_bids_copy.rglob("*task-wm*")):
-        name = path.name.replace("task-wm", "task-rest")
-        path.rename(path.with_name(name))
-    for events in tiny_bids_copy.rglob("*task-rest*_events.tsv"):
+def _without_events(root: Path, task: str) -> None:
+    for path in list(root.rglob("*task-wm*")):
+        path.rename(path.with_name(path.name.replace("task-wm", f"task-{task}")))
+    for events in root.rglob(f"*task-{task}*_events.tsv"):
         events.unlink()
+
+
+@pytest.mark.parametrize(("task", "warned"), [("rest", False), ("movie", True)])
+def test_runs_of_a_task_without_events_are_runs(
+    tiny_bids_copy: Path, caplog: pytest.LogCaptureFixture, task: str, warned: bool
+) -> None:
+    _without_events(tiny_bids_copy, task)
     dataset = find_runs(tiny_bids_copy)
-    assert {run.task for run in dataset.runs} == {"motor"}
+    assert [(r.task, r.events is None) for r in dataset.runs[:2]] == sorted(
+        [("motor", False), (task, True)]
+    )
     assert dataset.skipped == ()
+    assert ("no run of the task movie has events.tsv" in caplog.text) is warned
+
+
+def test_a_run_that_lacks_the_events_of_its_task_is_skipped(tiny_bids_copy: Path) -> None:
+    (tiny_bids_copy / "sub-02/func/sub-02_task-wm_events.tsv").unlink()
+    dataset = find_runs(tiny_bids_copy)
+    assert len(dataset.runs) == 5
+    ((path, reason),) = dataset.skipped
+    assert path.name.startswith("sub-02_task-wm")
+    assert "although other runs of the task have events" in reason
+
+
+def test_derivatives_without_their_raw_dataset(tiny_bids: Path) -> None:
+    with pytest.raises(NoMatchError, match=r"is a derivative.*as BIDS_DIR.*--derivatives"):
+        find_runs(tiny_bids / "derivatives" / "fmriprep")
 
 
 def test_bold_runs_include_resting_state(tiny_bids_copy: Path) -> None:
-    for path in sorted(tiny_bids_copy.rglob("*task-wm*"), reverse=True):
-        path.rename(path.with_name(path.name.replace("task-wm", "task-rest")))
-    for events in tiny_bids_copy.rglob("*task-rest*_events.tsv"):
-        events.unlink()
+    _without_events(tiny_bids_copy, "rest")
     runs = find_bold_runs(tiny_bids_copy)
     assert [(run.task, isinstance(run, Run)) for run in runs[:2]] == [
         ("motor", True),
@@ -267,22 +334,188 @@ def test_no_runs_at_all(tiny_bids_copy: Path, tmp_path: Path) -> None:
         find_runs(empty)
     with pytest.raises(NoMatchError, match="no preprocessed BOLD"):
         find_runs(tiny_bids_copy, derivatives=[empty])
-    for events in tiny_bids_copy.rglob("*_events.tsv"):
-        events.unlink()
-    with pytest.raises(
-        NoMatchError, match=r"(?s)has events.*--derivatives.*sub-01_task-motor_events"
-    ):
-        find_runs(tiny_bids_copy)
 
 
-def test_derivatives_without_description_are_passed_over(
+def test_derivatives_with_a_description_go_first(
     tiny_bids_copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     prep = tiny_bids_copy / "derivatives" / "fmriprep"
-    shutil.copytree(prep, tiny_bids_copy / "derivatives" / "another")
+    another = Path(shutil.copytree(prep, tiny_bids_copy / "derivatives" / "zzz"))
     (prep / "dataset_description.json").unlink()
-    assert find_runs(tiny_bids_copy).derivatives.keys() == {"another"}
-    assert "passing over" in caplog.text
+    assert find_runs(tiny_bids_copy).derivatives.keys() == {"zzz"}
+    shutil.rmtree(another)
+    assert find_runs(tiny_bids_copy).derivatives.keys() == {"fmriprep"}
+    assert "has no dataset_description.json and is read all the same" in caplog.text
+
+
+# Derivatives of other names, forms and places
+
+
+def _old_names(root: Path) -> None:
+    """fMRIPrep 1.0 and 1.1."""
+    for path in list((root / "derivatives").rglob(f"*_space-{SPACE}_res-2_desc-*")):
+        new = path.name.replace(
+            f"_space-{SPACE}_res-2_desc-preproc_bold", f"_bold_space-{SPACE}_preproc"
+        )
+        new = new.replace(f"_space-{SPACE}_res-2_desc-brain_mask", f"_bold_space-{SPACE}_brainmask")
+        path.rename(path.with_name(new))
+
+
+def test_names_of_old_fmriprep_are_read(tiny_bids_copy: Path) -> None:
+    expected = [run.label for run in find_runs(tiny_bids_copy).runs]
+    _old_names(tiny_bids_copy)
+    for path in (tiny_bids_copy / "derivatives").rglob("*_preproc.nii.gz"):
+        confounds = path.name.split("_space-")[0] + "_confounds.tsv"
+        path.with_name(confounds).write_text("X\n1\n")
+    dataset = find_runs(tiny_bids_copy)
+    assert [run.label for run in dataset.runs] == expected
+    run = dataset.runs[0]
+    assert (run.space, run.start_time) == (SPACE, 1.0)  # its sidecar has the old name, too
+    assert run.mask is not None
+    assert run.mask.name.endswith("_brainmask.nii.gz")
+    assert run.confounds is not None
+    assert run.confounds.name == "sub-01_task-motor_bold_confounds.tsv"
+
+
+def _with_raw_data(root: Path) -> None:
+    """Raw images that could be taken in the place of derivatives."""
+    for path in (root / "derivatives").rglob("*preproc_bold.nii.gz"):
+        raw = path.name.split("_space-")[0] + "_bold.nii.gz"
+        shutil.copy(path, root / path.relative_to(root / "derivatives" / "fmriprep").with_name(raw))
+
+
+def _renamed(old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for path in list((root / "derivatives").rglob(f"*{old}*.nii*")):
+            path.rename(path.with_name(path.name.replace(old, new)))
+
+    return change
+
+
+def _as_surfaces(root: Path) -> None:
+    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
+        path.rename(
+            path.with_name(path.name.split("_space-")[0] + "_hemi-L_space-fsnative_bold.func.gii")
+        )
+
+
+def _as_feat(root: Path) -> None:
+    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
+        folder = path.with_name(path.name.split("_space-")[0] + ".feat")
+        folder.mkdir()
+        path.rename(folder / "filtered_func_data.nii.gz")
+
+
+def _as_spm(root: Path) -> None:
+    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
+        path.rename(path.with_name("swau" + path.name.split("_space-")[0] + "_bold.nii.gz"))
+
+
+UNREADABLE = {
+    "another desc": (_renamed("desc-preproc", "desc-smoothed"), "desc-smoothed_bold"),
+    "surfaces alone": (_as_surfaces, r"bold\.func\.gii"),
+    "FSL's names": (_as_feat, "filtered_func_data"),
+    "SPM's names": (_as_spm, "swausub-01"),
+    "CIFTI": (_renamed("desc-preproc_bold", "bold.dtseries"), r"dtseries\.nii"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_derivatives_that_cannot_be_read_are_listed(tiny_bids_copy: Path, case: str) -> None:
+    change, listed = UNREADABLE[case]
+    _with_raw_data(tiny_bids_copy)
+    change(tiny_bids_copy)
+    with pytest.raises(NoMatchError, match=f"(?s)no preprocessed BOLD.*{listed}.*--use-raw"):
+        find_runs(tiny_bids_copy)
+    raw = find_runs(tiny_bids_copy, use_raw=True)
+    assert {run.space for run in raw.runs} == {None}
+    assert len(raw.runs) == 6
+
+
+@pytest.mark.parametrize("depth", ["fmriprep", "23.1/fmriprep"])
+def test_derivatives_one_level_deeper_are_found(tiny_bids_copy: Path, depth: str) -> None:
+    derivatives = tiny_bids_copy / "derivatives"
+    (derivatives / "fmriprep").rename(tiny_bids_copy / "moved")
+    (derivatives / depth).parent.mkdir(parents=True, exist_ok=True)
+    (tiny_bids_copy / "moved").rename(derivatives / depth)
+    assert find_runs(tiny_bids_copy).derivatives.keys() == {"fmriprep"}
+
+
+def test_derivatives_without_functional_images_are_no_obstacle(tiny_bids_copy: Path) -> None:
+    _with_raw_data(tiny_bids_copy)
+    shutil.rmtree(tiny_bids_copy / "derivatives" / "fmriprep")
+    folder = tiny_bids_copy / "derivatives" / "mriqc" / "sub-01" / "func"
+    folder.mkdir(parents=True)
+    (folder / "sub-01_task-motor_bold.json").write_text("{}")
+    (folder / "sub-01_task-motor_desc-brain_mask.nii.gz").touch()
+    assert len(find_runs(tiny_bids_copy).runs) == 6
+
+
+@pytest.mark.parametrize(("raw", "preprocessed"), [("01", "1"), ("1", "001")])
+def test_numbers_of_runs_are_compared_as_numbers(
+    bids_factory: Callable[..., Path], raw: str, preprocessed: str
+) -> None:
+    root = bids_factory(runs=(raw, "2"))
+    for path in list((root / "derivatives").rglob(f"*_run-{raw}_*")):
+        path.rename(path.with_name(path.name.replace(f"_run-{raw}_", f"_run-{preprocessed}_")))
+    dataset = find_runs(root)
+    assert len(dataset.runs) == 12
+    assert {run.entities["run"] for run in dataset.runs} == {preprocessed, "2"}
+    run = next(run for run in dataset.runs if run.entities["run"] == preprocessed)
+    assert run.events is not None
+    assert f"run-{raw}_events" in run.events.name
+
+
+def test_one_run_under_two_names_is_one_run(bids_factory: Callable[..., Path]) -> None:
+    root = bids_factory(runs=("1",), tasks=("motor",))
+    for path in list((root / "derivatives").rglob("*_run-1_*")):
+        shutil.copy(path, path.with_name(path.name.replace("_run-1_", "_run-01_")))
+    dataset = find_runs(root)
+    assert len(dataset.runs) == 3
+    assert len(dataset.skipped) == 3
+    assert all("names the same run" in reason for _, reason in dataset.skipped)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["sub-03/", "sub-03", "/sub-03/**", "**/sub-03_*_bold.nii.gz", "/sub-*\n!/sub-01\n!/sub-02"],
+)
+def test_bidsignore_is_honoured(tiny_bids_copy: Path, pattern: str) -> None:
+    (tiny_bids_copy / ".bidsignore").write_text(f"# a comment\n{pattern}\n")
+    runs = find_runs(tiny_bids_copy).runs
+    assert "03" not in {run.participant for run in runs}
+    assert len(runs) == 4
+
+
+def test_everything_ignored(tiny_bids_copy: Path) -> None:
+    (tiny_bids_copy / ".bidsignore").write_text("sub-*\n")
+    with pytest.raises(NoMatchError, match=r"\.bidsignore"):
+        find_runs(tiny_bids_copy)
+
+
+# Orientation
+
+
+def _without_codes(path: Path) -> None:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[252:256] = b"\0\0\0\0"
+    path.write_bytes(gzip.compress(bytes(raw), 1))
+
+
+def test_an_image_without_orientation_is_refused(tiny_bids_copy: Path) -> None:
+    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
+    mask = bold.with_name(bold.name.replace("preproc_bold", "brain_mask"))
+    affine = nib.load(bold).affine
+    _without_codes(bold)
+    run = find_runs(tiny_bids_copy).runs[0]  # the mask still knows
+    np.testing.assert_array_equal(run.affine, affine)
+    _without_codes(mask)
+    ((path, reason),) = find_runs(tiny_bids_copy).skipped
+    assert path == bold.resolve()
+    assert "no orientation in its header (qform_code and sform_code are 0)" in reason
+    reference = bold.with_name(bold.name.replace("desc-preproc_bold", "boldref"))
+    write_nifti(reference, np.ones((8, 9, 8), "f4"), affine)
+    np.testing.assert_array_equal(find_runs(tiny_bids_copy).runs[0].affine, affine)
 
 
 def _sidecar(**content: object) -> Callable[[Path], None]:
@@ -342,6 +575,20 @@ BAD_RUNS = {
         "no readable NIfTI header",
     ),
     "git-annex link": (_broken_link, "datalad get"),
+    "git-annex pointer": (
+        lambda bold: bold.write_text("/annex/objects/MD5E-s1234--0123456789abcdef.nii.gz\n"),
+        "git-annex pointer.*datalad get",
+    ),
+    "link that git stored as text": (
+        lambda bold: bold.write_text("../../.git/annex/objects/x/y/MD5E-s1234/MD5E-s1234"),
+        "git-annex pointer.*datalad get",
+    ),
+    "Git LFS pointer": (
+        lambda bold: bold.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+        ),
+        "Git LFS pointer.*git lfs pull",
+    ),
     "3D": (_image((8, 9, 8), None), "is 3D"),
     "5D": (_image((4, 4, 4, 3, 2)), "is 5D"),
     "one volume": (_image((8, 9, 8, 1)), "one volume"),
