@@ -17,12 +17,16 @@ from fmrisynth.runtime.locks import locked
 
 __all__ = ["Layout", "layout_of", "write_dataset_files", "write_participants"]
 
-Layout = Literal["derivatives", "raw"]
-"""How an output is laid out: as derivatives, or as raw data that fMRIPrep takes as its input."""
+Layout = Literal["derivatives", "fmriprep", "raw"]
+"""How an output is laid out: as derivatives, as fMRIPrep's, or as raw data, fMRIPrep's input."""
+_LAYOUT_KEY = "FmrisynthLayout"
 
 BIDS_VERSION = "1.10.0"
 # No trailing slashes: with them the validator still reports the folder itself.
-_BIDSIGNORE = ("figures", "model", "group", "logs", "work", "*.html", "*.toml", ".fmrisynth-*")
+_BIDSIGNORE = (
+    *("figures", "model", "group", "logs", "work", "*.html", "*.toml", ".fmrisynth-*"),
+    *("*_boldref.*", "*_timeseries.*"),  # as fMRIPrep's: not yet in the specification
+)
 _README = """\
 # Synthetic task fMRI
 
@@ -51,6 +55,13 @@ _WORDS: dict[Layout, dict[str, str]] = {
         "entity": "desc-synth",
         "more": "",
     },
+    "fmriprep": {
+        "measured": "Nothing in this dataset was measured, and fMRIPrep did not make it.",
+        "images": "Every image was",
+        "entity": "desc-preproc",
+        "more": "- Names and files are those of fMRIPrep's derivatives, so that pipelines which\n"
+        "  read them can be tried out. Keep them apart from derivatives of acquired data.\n",
+    },
     "raw": {
         "measured": "No functional image in this dataset was measured.",
         "images": "They were",
@@ -64,7 +75,10 @@ _WORDS: dict[Layout, dict[str, str]] = {
 
 def layout_of(out: Path) -> Layout:
     """Read the layout of an output from its dataset_description.json."""
-    return "raw" if _described(out).get("DatasetType") == "raw" else "derivatives"
+    described = _described(out)
+    if described.get("DatasetType") == "raw":
+        return "raw"
+    return "fmriprep" if described.get(_LAYOUT_KEY) == "fmriprep" else "derivatives"
 
 
 def write_dataset_files(
@@ -83,7 +97,7 @@ def write_dataset_files(
         The BIDS directory.
     derivatives : mapping of str to Path, optional
         Derivative datasets that were read.
-    layout : {"derivatives", "raw"}
+    layout : {"derivatives", "fmriprep", "raw"}
         Layout of the output, which cannot change later.
 
     Returns
@@ -101,7 +115,7 @@ def write_dataset_files(
     if (out / "dataset_description.json").exists() and layout_of(out) != layout:
         raise OutputError(
             f"{out} holds a dataset of the layout {layout_of(out)}, and {layout} was asked for. "
-            "Choose another output directory: derivatives must not lie in fMRIPrep's input."
+            "Choose another output directory: each layout has a tree of its own."
         )
     root = source.resolve()
     links = {"raw": root}
@@ -112,7 +126,7 @@ def write_dataset_files(
     description: dict[str, Any] = {
         "Name": f"Synthetic task fMRI after: {name}",
         "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative" if layout == "derivatives" else "raw",
+        "DatasetType": "raw" if layout == "raw" else "derivative",
         "GeneratedBy": [
             {
                 "Name": "fmrisynth",
@@ -123,6 +137,8 @@ def write_dataset_files(
         "SourceDatasets": [_source_entry(described, out, root)],
         "DatasetLinks": {key: _relative(path, out) for key, path in links.items()},
     }
+    if layout == "fmriprep":
+        description[_LAYOUT_KEY] = layout
     if isinstance(described.get("License"), str):
         description["License"] = described["License"]
     if isinstance(described.get("Authors"), list):

@@ -1,6 +1,7 @@
 """Write synthetic runs as BIDS datasets, and find them again.
 
-A run consists of six files, or four in the raw layout, which has no masks. Its
+A run consists of an image, a mask (not in the raw layout), a reference image, events and
+confounds (where there are any), each with its sidecar. Its
 BOLD sidecar is written last and removed first, so that a run is finished exactly
 when the sidecar is there: a reader sees whole runs only, and a rerun knows which
 ones it may keep. The dataset_description.json of an output states its layout.
@@ -21,8 +22,9 @@ from fmrisynth.bids.dataset import UNKNOWN, Run
 from fmrisynth.bids.dataset_files import Layout, layout_of
 from fmrisynth.bids.events import events_table_bytes
 from fmrisynth.bids.headers import read_header, repetition_time, require_bold
-from fmrisynth.bids.names import compose_name, in_filename_order, parse_name
-from fmrisynth.bids.nifti import write_bold_image, write_mask_image
+from fmrisynth.bids.names import in_filename_order, parse_name
+from fmrisynth.bids.nifti import write_bold_image, write_mask_image, write_volume
+from fmrisynth.bids.run_files import DESCRIPTIONS, SPATIAL, RunFiles
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.bids.synthetic_sidecars import (
     PROVENANCE_KEY,
@@ -31,9 +33,10 @@ from fmrisynth.bids.synthetic_sidecars import (
     events_sidecar,
     mask_sidecar,
     raw_sidecar,
+    reference_sidecar,
 )
-from fmrisynth.errors import DataError, OutputError
-from fmrisynth.runtime.files import make_folder, write_bytes, write_json, writing
+from fmrisynth.errors import DataError
+from fmrisynth.runtime.files import write_bytes, write_json, write_text, writing
 
 __all__ = [
     "find_synthetic_runs",
@@ -42,11 +45,6 @@ __all__ = [
     "synthetic_entities",
     "write_synthetic_run",
 ]
-
-
-_SPATIAL = ("space", "cohort", "res")
-# Entities that BIDS allows for events; part, echo and their like tell images apart alone.
-_EVENTS_ENTITIES = {"sub", "ses", "task", "acq", "ce", "rec", "dir", "run"}
 
 
 def synthetic_entities(
@@ -98,8 +96,9 @@ def write_synthetic_run(
     sample: int | None = None,
     n_samples: int = 1,
     sources: Mapping[str, Path] | None = None,
+    confounds: tuple[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Write one synthetic run: image, mask, events and their sidecars.
+    """Write one synthetic run: image, mask, reference image, events, confounds, their sidecars.
 
     Parameters
     ----------
@@ -121,6 +120,8 @@ def write_synthetic_run(
     sources : mapping of str to Path, optional
         Datasets by the names used in DatasetLinks of dataset_description.json;
         the files used are listed relative to them.
+    confounds : (str, mapping), optional
+        Content of the table of confounds (TSV), and its sidecar; the raw layout has none.
 
     Returns
     -------
@@ -143,14 +144,19 @@ def write_synthetic_run(
     if not np.isfinite([bold.min(), bold.max()]).all():
         raise ValueError(f"the synthetic volumes of {run.label} are not finite")
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles.of(run, out, entities, layout_of(out))
+    files = RunFiles.of(run, out, entities, layout_of(out))
     files.make_folder()
     with writing(files.bold_json):
         files.bold_json.unlink(missing_ok=True)
     code = _xform_code(run)
-    if files.layout == "derivatives":
+    if files.layout != "raw":
         write_mask_image(files.mask, mask, run.affine, code=code)
         write_json(files.mask_json, mask_sidecar(run, sources or {}))
+        if confounds is not None:
+            write_text(files.confounds, confounds[0])
+            write_json(files.confounds_json, confounds[1])
+    write_volume(files.reference, bold.mean(axis=3), run.affine, code=code)
+    write_json(files.reference_json, reference_sidecar(run, raw=files.layout == "raw"))
     if run.events is not None:
         write_bytes(files.events, events_table_bytes(run.events))
         write_json(files.events_json, events_sidecar(run.events))
@@ -180,8 +186,9 @@ def is_finished(
         As in `write_synthetic_run`.
     """
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    files = _RunFiles.of(run, out, entities, layout_of(out))
-    if not files.complete():
+    files = RunFiles.of(run, out, entities, layout_of(out))
+    references = (files.reference, files.reference_json)
+    if not (files.complete() and all(path.is_file() for path in references)):
         return False
     with contextlib.suppress(DataError):
         if run.events is not None and files.events.read_bytes() != events_table_bytes(run.events):
@@ -196,7 +203,8 @@ def planned_files(
 ) -> tuple[Path, ...]:
     """Name the files that `write_synthetic_run` writes for a sample of a run, in a layout."""
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    return _RunFiles.of(run, out, entities, layout).all()
+    files = RunFiles.of(run, out, entities, layout)
+    return (*files.all(), *files.companions())
 
 
 def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> tuple[Run, ...]:
@@ -225,27 +233,27 @@ def find_synthetic_runs(out: Path, problems: dict[Path, str] | None = None) -> t
     return tuple(runs)
 
 
-def _finished(out: Path) -> Iterator[_RunFiles]:
+def _finished(out: Path) -> Iterator[RunFiles]:
     """Find the runs whose files are complete."""
     layout = layout_of(out)
-    ending = "desc-synth" if layout == "derivatives" else "rec-synth*"
+    ending = "rec-synth*" if layout == "raw" else f"desc-{DESCRIPTIONS[layout]}"
     pattern = f"func/*_{ending}_bold.nii.gz"
     for path in sorted([*out.glob(f"sub-*/{pattern}"), *out.glob(f"sub-*/ses-*/{pattern}")]):
         try:
             named = dict(parse_name(path.name).entities)
         except ValueError:
             continue
-        spatial = {key: named.pop(key) for key in _SPATIAL if key in named}
+        spatial = {key: named.pop(key) for key in SPATIAL if key in named}
         named.pop("desc", None)
         if layout == "raw" and (own := named.pop("rec", "").removeprefix("synth")):
             named = in_filename_order({**named, "rec": own})
         for has_events in (True, False):
-            files = _RunFiles(out, named, spatial, layout, has_events=has_events)
+            files = RunFiles(out, named, spatial, layout, has_events=has_events)
             if files.bold == path and files.complete() and has_events == files.says_events():
                 yield files
 
 
-def _read_synthetic_run(files: _RunFiles) -> Run:
+def _read_synthetic_run(files: RunFiles) -> Run:
     sidecar, header = read_json(files.bold_json), read_header(files.bold)
     require_bold(header, files.bold)
     provenance = sidecar.get(PROVENANCE_KEY)
@@ -255,7 +263,7 @@ def _read_synthetic_run(files: _RunFiles) -> Run:
     return Run(
         entities=files.entities,
         bold=files.bold,
-        mask=files.mask if files.layout == "derivatives" else None,
+        mask=None if files.layout == "raw" else files.mask,
         events=files.events if files.has_events else None,
         space=files.spatial.get("space"),
         cohort=files.spatial.get("cohort"),
@@ -268,76 +276,8 @@ def _read_synthetic_run(files: _RunFiles) -> Run:
         phase_encoding=str(provenance.get("PhaseEncoding", UNKNOWN)),
         site=str(provenance.get("Site", UNKNOWN)),
         metadata=sidecar,
+        confounds=files.confounds if files.confounds.is_file() else None,
     )
-
-
-class _RunFiles:
-    """The paths of a synthetic run's files, which never leave the output directory."""
-
-    def __init__(
-        self,
-        out: Path,
-        entities: Mapping[str, str],
-        spatial: Mapping[str, str],
-        layout: Layout,
-        *,
-        has_events: bool,
-    ) -> None:
-        self.out, self.layout, self.has_events = out, layout, has_events
-        self.entities, self.spatial = entities, spatial
-        parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-        self.folder = out.joinpath(*parts, "func")
-        if layout == "raw":  # raw images have no space, and tell reconstructions apart by rec
-            image = {**entities, "rec": "synth" + entities.get("rec", "")}
-            synth = brain = timing = image
-        else:
-            image = {**entities, **spatial}
-            synth, brain = {**image, "desc": "synth"}, {**image, "desc": "brain"}
-            timing = dict(entities)
-        timing = {key: label for key, label in timing.items() if key in _EVENTS_ENTITIES}
-        try:
-            self.bold = self.folder / compose_name(in_filename_order(synth), "bold", ".nii.gz")
-            self.mask = self.folder / compose_name(in_filename_order(brain), "mask", ".nii.gz")
-            self.events = self.folder / compose_name(in_filename_order(timing), "events", ".tsv")
-        except ValueError as error:
-            raise OutputError(f"no file can be named after this run: {error}") from error
-        self.bold_json = self.bold.with_name(self.bold.name.replace(".nii.gz", ".json"))
-        self.mask_json = self.mask.with_name(self.mask.name.replace(".nii.gz", ".json"))
-        self.events_json = self.events.with_suffix(".json")
-
-    @classmethod
-    def of(cls, run: Run, out: Path, entities: Mapping[str, str], layout: Layout) -> _RunFiles:
-        """Name the files of a synthetic run after the run that it repeats."""
-        labels = {"space": run.space, "cohort": run.cohort, "res": run.resolution}
-        spatial = {key: label for key, label in labels.items() if label}
-        return cls(out, entities, spatial, layout, has_events=run.events is not None)
-
-    def make_folder(self) -> None:
-        """Create the folder, unless a link leads it out of the output directory."""
-        make_folder(self.folder)
-        if not self.folder.resolve().is_relative_to(self.out.resolve()):
-            raise OutputError(
-                f"{self.folder} leads out of the output directory through a link, to "
-                f"{self.folder.resolve()}. Remove the link."
-            )
-
-    def complete(self) -> bool:
-        """Say whether all files exist; the sidecar of the image is written last."""
-        return all(path.is_file() for path in self.all())
-
-    def all(self) -> tuple[Path, ...]:
-        """Name the files, the image and its sidecar first."""
-        masks = (self.mask, self.mask_json) if self.layout == "derivatives" else ()
-        events = (self.events, self.events_json) if self.has_events else ()
-        return (self.bold, self.bold_json, *masks, *events)
-
-    def says_events(self) -> bool:
-        """Say whether the sidecar promises events, as it does unless it denies them."""
-        try:
-            provenance = read_json(self.bold_json).get(PROVENANCE_KEY)
-        except DataError:
-            return True
-        return not isinstance(provenance, dict) or bool(provenance.get("Events", True))
 
 
 def _xform_code(run: Run) -> int:

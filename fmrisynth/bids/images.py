@@ -22,7 +22,7 @@ from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
 from fmrisynth.errors import DataError
 
-__all__ = ["Bold", "load_bold", "load_mask"]
+__all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,30 @@ def load_mask(run: BoldRun) -> np.ndarray:
         "×".join(str(size) for size in mask.shape),
     )
     return on_grid
+
+
+def load_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Load a 3D image.
+
+    Returns
+    -------
+    data : ndarray of shape (X, Y, Z), float32
+        Finite values.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to mm.
+
+    Raises
+    ------
+    DataError
+        When the image is damaged, or not 3D.
+    """
+    header = read_header(path)
+    values = _voxels(path)
+    if values.ndim == 4 and values.shape[3] == 1:
+        values = values[..., 0]
+    if values.ndim != 3:
+        raise DataError(f"{path} is {values.ndim}D; 3 dimensions are expected")
+    return np.nan_to_num(values), header.affine
 
 
 @lru_cache(maxsize=8)

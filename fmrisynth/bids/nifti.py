@@ -11,7 +11,7 @@ import numpy as np
 
 from fmrisynth.runtime.files import atomic_path
 
-__all__ = ["write_bold_image", "write_mask_image"]
+__all__ = ["write_bold_image", "write_mask_image", "write_volume"]
 
 DESCRIPTION = b"fmrisynth: synthetic data"  # the header's descrip field, at most 80 bytes
 # Level 1 against 6 on a real run: 9.2 against 8.9 MB in .40 against .52 s for 36 MB of int16.
@@ -64,6 +64,14 @@ def write_mask_image(target: Path, mask: np.ndarray, affine: np.ndarray, *, code
     header.set_xyzt_units("mm")
     _set_space(header, affine, code)
     return _write(target, header, iter([mask.astype("u1").tobytes(order="F")]))
+
+
+def write_volume(target: Path, data: np.ndarray, affine: np.ndarray, *, code: int) -> Path:
+    """Write a volume (X, Y, Z) as float32; parameters and errors as in `write_bold_image`."""
+    header = _header(data.shape, np.dtype("<f4"))
+    header.set_xyzt_units("mm")
+    _set_space(header, affine, code)
+    return _write(target, header, iter([data.astype("<f4").tobytes(order="F")]))
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> nib.Nifti1Header:

@@ -22,6 +22,7 @@ __all__ = [
     "events_sidecar",
     "mask_sidecar",
     "raw_sidecar",
+    "reference_sidecar",
 ]
 
 PROVENANCE_KEY = "FmrisynthProvenance"
@@ -77,6 +78,18 @@ def mask_sidecar(run: Run, sources: Mapping[str, Path]) -> dict[str, Any]:
     uris = _bids_uris((run.mask or run.bold,), sources)
     sidecar = {"Type": "Brain", "Description": "Brain mask of the synthetic BOLD time series."}
     return sidecar | _spatial_metadata(run) | ({"Sources": uris} if uris else {})
+
+
+def reference_sidecar(run: Run, *, raw: bool) -> dict[str, Any]:
+    """Describe the mean image of a synthetic BOLD time series."""
+    description = "Temporal mean of the synthetic BOLD time series. It was not measured."
+    if raw:
+        return {
+            "TaskName": run.metadata.get("TaskName", run.task),
+            "RepetitionTime": run.t_r,
+            "Description": description,
+        }
+    return {"Description": description, **_spatial_metadata(run)}
 
 
 def _spatial_metadata(run: Run) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.synthesis.carriers import noise_sd_of
+from fmrisynth.synthesis.confounds import confounds_of
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
 from fmrisynth.synthesis.run_statistics import RunReader, RunStatistics
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
@@ -205,6 +206,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
                 "NoiseLevel": "own run" if run.participant in alone else "other runs",
+                "Confounds": True,
             }
             finished = is_finished(
                 plan.out, run, sample=sample, n_samples=plan.n_samples,
@@ -243,7 +245,7 @@ def _synthesise(
 
 
 def _write(plan: SynthesisPlan, job: _Job, data: np.ndarray, mask: np.ndarray) -> None:
-    """Write one run, in the writer's thread."""
+    """Write one run with its companions, in the writer's thread."""
     write_synthetic_run(
         plan.out,
         job.run,
@@ -253,4 +255,5 @@ def _write(plan: SynthesisPlan, job: _Job, data: np.ndarray, mask: np.ndarray) -
         n_samples=plan.n_samples,
         provenance=job.provenance,
         sources=plan.sources,
+        confounds=confounds_of(job.run, data, mask, run_seed(plan.seed, job.run.label, job.sample)),
     )

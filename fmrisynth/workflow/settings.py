@@ -99,8 +99,9 @@ class Settings:
         Write runs with these events instead of their own. This tries out a design that nobody was
         scanned with: its trial types must be among those that the model has learned for the task,
         and it must fit the shortest of the task's runs.
-    layout : {"derivatives", "raw"}
-        Write BIDS derivatives, or raw BIDS as input for fMRIPrep. See *[Output](#output)*.
+    layout : {"derivatives", "fmriprep", "raw"}
+        Write BIDS derivatives, fMRIPrep's names, or raw BIDS as fMRIPrep's input. See
+        *[Output](#output)*.
     work_dir : pathlib.Path or None
         Folder of caches and unfinished trainings, which is kept.
     skip_bad_runs : bool

@@ -143,6 +143,7 @@ def make_model(
     *,
     wildness: float = 0.0,
     space: str | None = None,
+    vocabulary: Vocabulary = VOCABULARY,
 ) -> Model:
     """A whole model: means of 2³ blocks as latents, responses as `regions` says.
 
@@ -165,7 +166,7 @@ def make_model(
         response=response,
         sampling=SamplingConfig(sampler="euler", steps=6, stride=4),
     )
-    info = ModelInfo(config, VOCABULARY, Split(("01", "02"), ("03",)), 1.0, space, {"seed": 0})
+    info = ModelInfo(config, vocabulary, Split(("01", "02"), ("03",)), 1.0, space, {"seed": 0})
     model = Model.unfitted(info, Grid(SHAPE, affine_of(), ball()))
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
     # an empty basis: no drift was removed from these fields

@@ -1,0 +1,110 @@
+"""Locate cerebrospinal fluid and white matter on the grid of a run."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from fmrisynth.bids.dataset import BoldRun
+from fmrisynth.bids.images import load_volume
+from fmrisynth.bids.tissues import find_tissue_maps
+from fmrisynth.errors import DataError
+from fmrisynth.preprocess.grid import resample
+
+__all__ = ["tissue_masks"]
+
+log = logging.getLogger(__name__)
+
+CERTAIN = 0.9  # probability of a tissue, from which on a voxel counts
+SMALLEST_SHARE = 0.01  # of the brain, that a tissue takes at least
+VENTRICLE_DEPTH = 20.0  # mm below the surface of the template's brain
+SHARED = 0.7  # of the run's brain that the template has to cover
+
+
+def tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Choose the voxels of a run that are surely CSF and white matter.
+
+    They come from the participant's own probability maps, else from the MNI152
+    template (nilearn's, ICBM 2009a symmetric) where the run's brain coincides with it.
+    On coarse grids no voxel may be certain; the most probable ones are taken then.
+
+    Parameters
+    ----------
+    run : BoldRun
+        Space, grid and participant.
+    mask : ndarray of shape (X, Y, Z), bool
+        Brain voxels of the run.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (X, Y, Z), bool
+        ``"CSF"`` and ``"WM"``; empty where nothing is known of the tissues.
+    """
+    maps = _own_maps(run) or _template_maps_of(run, mask)
+    masks = {}
+    for tissue, (data, affine) in maps.items():
+        coarse = np.linalg.norm(run.affine[:3, :3], axis=0) / np.linalg.norm(affine[:3, :3], axis=0)
+        # a voxel holds what is around its centre: interpolation alone would take the centre
+        smooth = ndimage.gaussian_filter(data.astype(np.float32), np.maximum(coarse - 1, 0) / 2)
+        probability = resample(smooth, affine, run.affine, run.shape)
+        masks[tissue] = _most_probable(np.where(mask, probability, 0), int(mask.sum()))
+    if len(masks) == 2:
+        masks["CSF"] = masks["CSF"] & ~masks["WM"]
+    return {tissue: chosen for tissue, chosen in masks.items() if chosen.any()}
+
+
+def _most_probable(probability: np.ndarray, n_brain: int) -> np.ndarray:
+    """Choose voxels above a probability, at least a share of the brain's number."""
+    least = max(5, round(SMALLEST_SHARE * n_brain))
+    certain = probability >= CERTAIN
+    if certain.sum() >= least:
+        return certain
+    threshold = np.sort(probability, axis=None)[-least]
+    return np.asarray(probability >= max(threshold, 0.05))
+
+
+def _own_maps(run: BoldRun) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read the participant's probability maps; none of them where one cannot be read."""
+    maps = {}
+    for tissue, path in find_tissue_maps(run).items():
+        try:
+            maps[tissue] = load_volume(path)
+        except DataError as error:
+            log.warning("%s: the tissues of the template are used: %s", run.label, error)
+            return {}
+    return maps
+
+
+def _template_maps_of(run: BoldRun, mask: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the template's maps, where the run's brain lies in the template's."""
+    if run.space is not None and not run.space.startswith("MNI"):
+        return {}
+    brain, affine = _template()["brain"]
+    on_run = resample(brain.astype(np.float32), affine, run.affine, run.shape, "nearest") > 0
+    if (on_run & mask).sum() < SHARED * mask.sum():
+        return {}
+    return {tissue: _template()[tissue] for tissue in ("CSF", "WM")}
+
+
+@lru_cache(maxsize=1)
+def _template() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Load brain, ventricles and white matter of the template that nilearn holds."""
+    from nilearn import datasets
+
+    def data_of(image: nib.Nifti1Image) -> np.ndarray:
+        return np.asarray(image.get_fdata(dtype=np.float32))
+
+    resolution = 2
+    brain = datasets.load_mni152_brain_mask(resolution)
+    white = data_of(datasets.load_mni152_wm_template(resolution))
+    grey = data_of(datasets.load_mni152_gm_template(resolution))
+    inside = data_of(brain) > 0
+    depth = ndimage.distance_transform_edt(inside, sampling=resolution)
+    fluid = np.where(inside, 1 - np.clip(white + grey, 0, 1), 0)
+    fluid[depth < VENTRICLE_DEPTH] = 0  # sulci mix with grey matter in voxels of functional images
+    affine = np.asarray(brain.affine, dtype=float)
+    return {"brain": (inside, affine), "CSF": (fluid, affine), "WM": (white, affine)}
