@@ -25,7 +25,8 @@ BIDS_VERSION = "1.10.0"
 # No trailing slashes: with them the validator still reports the folder itself.
 _BIDSIGNORE = (
     *("figures", "model", "group", "logs", "work", "*.html", "*.toml", ".fmrisynth-*"),
-    *("*_boldref.*", "*_timeseries.*"),  # as fMRIPrep's: not yet in the specification
+    # not yet in the specification, as in fMRIPrep's derivatives and in FitLins's
+    *("*_boldref.*", "*_timeseries.*", "*_statmap.*"),
 )
 _README = """\
 # Synthetic task fMRI

@@ -44,6 +44,7 @@ __all__ = [
     "planned_files",
     "synthetic_entities",
     "write_synthetic_run",
+    "xform_code",
 ]
 
 
@@ -148,7 +149,7 @@ def write_synthetic_run(
     files.make_folder()
     with writing(files.bold_json):
         files.bold_json.unlink(missing_ok=True)
-    code = _xform_code(run)
+    code = xform_code(run)
     if files.layout != "raw":
         write_mask_image(files.mask, mask, run.affine, code=code)
         write_json(files.mask_json, mask_sidecar(run, sources or {}))
@@ -280,7 +281,7 @@ def _read_synthetic_run(files: RunFiles) -> Run:
     )
 
 
-def _xform_code(run: Run) -> int:
+def xform_code(run: Run) -> int:
     """Choose the NIfTI code of the space: 4 for MNI, else that of the source image."""
     if run.space is not None and run.space.startswith("MNI"):
         return 4

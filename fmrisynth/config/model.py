@@ -73,6 +73,11 @@ class SamplingConfig:
     decoder_noise : bool
         Whether the variance that the autoencoder loses is added back as noise, up to the
         carrier's noise level; never applied to whole volumes (`preprocess.normalisation`).
+    networks : bool
+        Whether places fluctuate together as they do in the training runs; without, each keeps its
+        spectrum and its variance, and has them to itself (beyond the size of a latent voxel).
+    drift : bool
+        Whether runs have the slow drift of their carrier.
     """
 
     sampler: str = "euler"
@@ -82,6 +87,8 @@ class SamplingConfig:
     stride: int = 8
     backbone: bool = True
     decoder_noise: bool = field(default=True, metadata={"formerly": "observation_noise"})
+    networks: bool = True
+    drift: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a sampler that does not exist, and counts below one."""

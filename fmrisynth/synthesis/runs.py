@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
-from fmrisynth.bids.derivatives import is_finished, write_synthetic_run
+from fmrisynth.bids.derivatives import is_finished
 from fmrisynth.bids.events import read_events
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
@@ -25,8 +25,9 @@ from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.synthesis.carriers import noise_sd_of
-from fmrisynth.synthesis.confounds import confounds_of
+from fmrisynth.synthesis.companions import Companions, evoked_by_model
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
+from fmrisynth.synthesis.response_maps import response_maps
 from fmrisynth.synthesis.run_statistics import RunReader, RunStatistics
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
@@ -57,6 +58,8 @@ class SynthesisPlan:
         Whose responses the runs have; None for their participant's own where the model can.
     work_dir : pathlib.Path or None
         Folder of the cache of what runs say of their participants; None for no cache.
+    companions : Companions
+        What is added to the runs, and written beside them.
     """
 
     out: Path
@@ -67,6 +70,7 @@ class SynthesisPlan:
     siblings: Sequence[Run]
     individuals: str | None = None
     work_dir: Path | None = None
+    companions: Companions = field(default_factory=Companions)
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,14 @@ def write_synthetic_runs(
                 if job.run.bold not in known.carriers:
                     continue
                 try:
-                    data, mask = _synthesise(synthesiser, inference, job, known, plan.seed)
+                    data, mask, maps = _synthesise(synthesiser, inference, job, known, plan)
                 except (DataError, ModelError) as error:
                     log.warning("not synthesised: %s: %s", job.run.label, error)
                     failed[job.run.bold] = str(error)
                     continue
                 if pending:  # at most one run is written while the next is sampled
                     pending.pop().result()
-                pending.append(writer.submit(_write, plan, job, data, mask))
+                pending.append(writer.submit(_write, plan, job, data, mask, maps))
         for future in pending:
             future.result()
     wanted = {run.bold for run in runs}
@@ -206,7 +210,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
                 "NoiseLevel": "own run" if run.participant in alone else "other runs",
-                "Confounds": True,
+                **plan.companions.provenance,
             }
             finished = is_finished(
                 plan.out, run, sample=sample, n_samples=plan.n_samples,
@@ -222,15 +226,20 @@ def _synthesise(
     inference: IndividualInference | None,
     job: _Job,
     known: _Siblings,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Synthesise one run; returns its data and its mask."""
-    run = job.run
+    plan: SynthesisPlan,
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Synthesise one run; returns its data, its mask and, where wanted, its responses."""
+    run, seed = job.run, plan.seed
     events = read_events(run.events, duration=run.duration)
+    vocabulary = synthesiser.model.info.vocabulary
+    events = evoked_by_model(events, run.task, vocabulary, plan.companions.implants)
     carrier = known.carriers[run.bold]
     # in a group without individual differences all have the networks of one participant
     whose = "" if job.individuals == "group" else run.participant
     participant = participant_seed(seed, whose, job.sample)
+    deviation = deviation_of(
+        run.bold, job.individuals, known.statistics, inference, participant + 1
+    )
     data = synthesiser.synthesise(
         run,
         carrier,
@@ -238,22 +247,31 @@ def _synthesise(
         events,
         run_seed(seed, run.label, job.sample),
         participant,
-        deviation_of(run.bold, job.individuals, known.statistics, inference, participant + 1),
+        deviation,
         noise_of(run.bold, job.individuals, known.statistics, synthesiser.model.noise),
     )
-    return data, carrier.mask
+    maps = response_maps(synthesiser, run, carrier, deviation) if plan.companions.maps else {}
+    return data, carrier.mask, maps
 
 
-def _write(plan: SynthesisPlan, job: _Job, data: np.ndarray, mask: np.ndarray) -> None:
+def _write(
+    plan: SynthesisPlan,
+    job: _Job,
+    data: np.ndarray,
+    mask: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+) -> None:
     """Write one run with its companions, in the writer's thread."""
-    write_synthetic_run(
+    plan.companions.write(
         plan.out,
         job.run,
         data,
         mask,
+        maps,
+        seed=plan.seed,
+        run_seed=run_seed(plan.seed, job.run.label, job.sample),
+        provenance=job.provenance,
         sample=job.sample,
         n_samples=plan.n_samples,
-        provenance=job.provenance,
         sources=plan.sources,
-        confounds=confounds_of(job.run, data, mask, run_seed(plan.seed, job.run.label, job.sample)),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from fmrisynth.preprocess.carrier import (
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.autocorrelation import decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
+from fmrisynth.synthesis.noise_sources import out_of_step
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
 
@@ -129,7 +130,8 @@ def sample_latents(
     def draw() -> Tensor:
         with torch.autocast(device.type, enabled=False):
             source = model.noise if noise is None else noise
-            return source.sample_run(total, condition.t_r, generator, participant)
+            drawn = source.sample_run(total, condition.t_r, generator, participant)
+        return drawn if sampling.networks else out_of_step(drawn, generator)
 
     latents = draw()
     if sampling.backbone:
@@ -231,6 +233,8 @@ class Synthesiser:
         residual = self._residual(
             decoded, carrier, missing_sd, intensity, generator, condition, wanted
         )
+        if not self.sampling.drift:
+            carrier = replace(carrier, drift=carrier.drift[:0])
         return merge(carrier, residual, high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from fmrisynth.bids.derivatives import find_synthetic_runs
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation
-from fmrisynth.errors import DataError
+from fmrisynth.errors import DataError, UsageError
+from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.synthesis.companions import MAPS, SERIES, Companions, evoked_by_model
+from fmrisynth.synthesis.implants import Implants, read_implants, unused_effects
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 from fmrisynth.workflow.dataset import find_dataset, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
@@ -43,6 +47,7 @@ def run_participant(settings: Settings) -> None:
         dataset = find_dataset(settings)
         selected = select_runs(dataset, settings.selection.participants)
         designed = with_events(selected, settings.events, dataset.root)
+        companions = _companions(settings, designed)
     nprocs = fitting_processes(dataset.runs, settings.processes, settings.memory)
     sources = write_dataset_files(
         settings.output_dir, dataset.root, dataset.derivatives, settings.layout
@@ -56,36 +61,70 @@ def run_participant(settings: Settings) -> None:
             remove_work_files(settings)
         return
     require_space(model.info.space, dataset)
-    _check_designs(selected, designed, model.info)
-    _warn_of_unlearned(designed, model.info)
-    failed = _synthesise(model, designed, dataset, settings, sources, fabric)
+    _check_designs(selected, designed, model.info, companions.implants)
+    _warn_of_unlearned(designed, model.info, companions.implants)
+    failed = _synthesise(model, designed, dataset, settings, sources, companions, fabric)
     if fabric.is_global_zero:
         _complete_output(settings, selected, model.info)
         remove_work_files(settings)
     report_failures(dict(dataset.skipped) | failed, settings, "written")
 
 
-def _check_designs(selected: Sequence[Run], designed: Sequence[Run], info: ModelInfo) -> None:
-    """Refuse events of the user whose trial types the model has not learned."""
-    changed = {n.task: n.events for o, n in zip(selected, designed, strict=True) if n is not o}
-    for task, path in changed.items():
-        info.vocabulary.check(task, read_events(path), str(path))
+def _companions(settings: Settings, runs: Sequence[Run]) -> Companions:
+    """Read what is to be added to the runs and written beside them, before anything is computed."""
+    implants = None
+    if settings.implant is not None:
+        implants = read_implants(settings.implant)
+        if unused := unused_effects(implants, _trial_types_of(runs)):
+            raise UsageError(
+                f"--implant {settings.implant}: no run has events of the trial type "
+                f"{', '.join(map(repr, unused))}. Give a design that has them with --events."
+            )
+    atlas = None
+    if SERIES in settings.also and (atlas := load_atlas(runs[0].space)) is None:
+        raise UsageError(
+            f"--also {SERIES}: there is no atlas for runs in the space {runs[0].space}, or it "
+            "cannot be had; the log says which. Set TEMPLATEFLOW_HOME to a folder that holds it."
+        )
+    return Companions(implants, MAPS in settings.also, atlas)
 
 
-def _warn_of_unlearned(runs: Sequence[Run], info: ModelInfo) -> None:
-    """Name once the trial types that no training participant has; their events are baseline."""
-    learned = set(info.vocabulary.trial_types)
-    rare: dict[str, list[str]] = {}
+def _trial_types_of(runs: Sequence[Run]) -> list[tuple[str, set[str]]]:
+    """Read the task and the trial types of each run whose events can be read."""
+    found = []
     for run in runs:
         with contextlib.suppress(DataError):  # reported where the run is written
             names = read_events(run.events, duration=run.duration)["trial_type"].unique()
-            for name in {str(name) for name in names}:
-                if (run.task, name) not in learned and run.task in info.vocabulary.tasks:
-                    rare.setdefault(f"{run.task}/{name}", []).append(run.label)
-    for name, labels in sorted(rare.items()):
+            found.append((run.task, {str(name) for name in names}))
+    return found
+
+
+def _check_designs(
+    selected: Sequence[Run],
+    designed: Sequence[Run],
+    info: ModelInfo,
+    implants: Implants | None,
+) -> None:
+    """Refuse events of the user whose trial types neither the model nor an implant has."""
+    changed = {n.task: n.events for o, n in zip(selected, designed, strict=True) if n is not o}
+    for task, path in changed.items():
+        events = evoked_by_model(read_events(path), task, info.vocabulary, implants)
+        info.vocabulary.check(task, events, str(path))
+
+
+def _warn_of_unlearned(runs: Sequence[Run], info: ModelInfo, implants: Implants | None) -> None:
+    """Name once the trial types that no training participant has; their events are baseline."""
+    learned = set(info.vocabulary.trial_types)
+    rare: Counter[str] = Counter()
+    for task, names in _trial_types_of(runs):
+        for name in names:
+            implanted = implants is not None and implants.concern(task, name)
+            if (task, name) not in learned and task in info.vocabulary.tasks and not implanted:
+                rare[f"{task}/{name}"] += 1
+    for name, count in sorted(rare.items()):
         log.warning(
-            "no training participant has the trial type %s; its events count as baseline, in %d "
-            "runs (%s%s)", name, len(labels), labels[0], ", …" if len(labels) > 1 else "",
+            "no training participant has the trial type %s; its events count as baseline (in %d "
+            "runs)", name, count,
         )  # fmt: skip
 
 
@@ -95,6 +134,7 @@ def _synthesise(
     dataset: Dataset,
     settings: Settings,
     sources: Mapping[str, Path],
+    companions: Companions,
     fabric: Fabric,
 ) -> dict[Path, str]:
     """Write the synthetic runs, and return those that failed with the reason."""
@@ -107,6 +147,7 @@ def _synthesise(
         siblings=dataset.runs,
         individuals=settings.individuals,
         work_dir=settings.work_path,
+        companions=companions,
     )
     failed = write_synthetic_runs(plan, model, runs, fabric)
     fabric.barrier()

@@ -24,6 +24,7 @@ from fmrisynth.workflow.words import (
     read_gigabytes,
     read_named_paths,
     read_named_preset,
+    read_noise,
     read_seconds,
 )
 
@@ -104,6 +105,10 @@ class Settings:
         *[Output](#output)*.
     work_dir : pathlib.Path or None
         Folder of caches and unfinished trainings, which is kept.
+    implant : pathlib.Path or None
+        JSON or TOML file of effects to add to the synthetic runs. See *[Known effects](#output)*.
+    also : tuple of str
+        Simpler outputs besides the runs: parcels' `timeseries`, `maps` of the responses.
     skip_bad_runs : bool
         Exit with 0 although some runs could not be used.
     guidance : float or None
@@ -113,6 +118,9 @@ class Settings:
         Sampling algorithm.
     sampling_steps : int or None
         Number of denoising steps.
+    noise : tuple of str or None
+        Sources of noise to put into the runs. `networks` (what places have in common), `drift` and
+        `decoder` noise (what the autoencoder loses) there are; `none` leaves all three out.
     seed : int
         Seed of the split, the training and the synthetic noise.
     baselines : tuple of str
@@ -220,6 +228,11 @@ class Settings:
         Path | None,
         Option("-w --work-dir", OUTPUT, "DIR", absent="`OUTPUT_DIR/work`, removed when done"),
     ] = None
+    implant: Annotated[Path | None, Option("--implant", OUTPUT, "FILE")] = None
+    also: Annotated[
+        tuple[str, ...],
+        Option("--also", OUTPUT, "KIND...", choices=("timeseries", "maps"), several=True),
+    ] = ()
     skip_bad_runs: Annotated[bool, Option("--skip-bad-runs", OUTPUT)] = False
 
     guidance: Annotated[
@@ -230,6 +243,12 @@ class Settings:
     ] = None
     sampling_steps: Annotated[
         int | None, Option("--sampling-steps", SAMPLING, "N", minimum=1, absent="the model's")
+    ] = None
+    noise: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "--noise", SAMPLING, "SOURCE...", several=True, read=read_noise, absent="the model's"
+        ),
     ] = None
     seed: Annotated[int, Option("--random-seed", SAMPLING, "N", minimum=0)] = 0
 
@@ -317,4 +336,15 @@ class Settings:
             sampler=self.sampler or default.sampler,
             steps=self.sampling_steps or default.steps,
             guidance=default.guidance if self.guidance is None else self.guidance,
+            **self._noise_sources(),
         )
+
+    def _noise_sources(self) -> dict[str, bool]:
+        """Return which sources of noise were asked for; nothing where the model decides."""
+        if self.noise is None:
+            return {}
+        return {
+            "networks": "networks" in self.noise,
+            "drift": "drift" in self.noise,
+            "decoder_noise": "decoder" in self.noise,
+        }

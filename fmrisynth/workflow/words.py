@@ -22,6 +22,7 @@ __all__ = [
     "read_gigabytes",
     "read_named_paths",
     "read_named_preset",
+    "read_noise",
     "read_seconds",
 ]
 
@@ -31,6 +32,8 @@ BASELINE_NAMES = (STATISTICS_ONLY, "group-glm", "fmrisim")
 """The same, and the names of `fmrisynth.baselines.BASELINES`; a test compares them."""
 DEFAULT_BASELINES = (STATISTICS_ONLY, "group-glm")
 NO_BASELINE = "none"
+NOISE_SOURCES = ("networks", "drift", "decoder")
+NO_NOISE = "none"
 
 GB = {"K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3}
 
@@ -148,6 +151,24 @@ def read_baselines(words: Sequence[str]) -> tuple[str, ...]:
     if len(names) > 1:
         raise ValueError(f"{' '.join(words)!r}: {NO_BASELINE} stands alone.")
     return ()
+
+
+def read_noise(words: Sequence[str]) -> tuple[str, ...]:
+    """Read sources of noise, without repeats; ``none`` alone gives an empty tuple.
+
+    Raises
+    ------
+    ValueError
+        There is no such source, or ``none`` is one of several words.
+    """
+    if unknown := [name for name in words if name not in (*NOISE_SOURCES, NO_NOISE)]:
+        raise ValueError(
+            f"{unknown[0]!r} is no source of noise; expected one or more of "
+            f"{', '.join(NOISE_SOURCES)}, or {NO_NOISE}."
+        )
+    if NO_NOISE in words and len(set(words)) > 1:
+        raise ValueError(f"{' '.join(words)!r}: {NO_NOISE} stands alone.")
+    return tuple(dict.fromkeys(word for word in words if word != NO_NOISE))
 
 
 def read_named_preset(word: str) -> str:

@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from support.bids_tree import make_bids
 from support.tiny_model import HIGH_PASS, affine_of, make_model, regions, upsampled
 
-from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.events import read_events
+from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.preprocess.carrier import drift_basis, remove_drift
