@@ -118,7 +118,7 @@ class Settings:
         Sampling algorithm.
     sampling_steps : int or None
         Number of denoising steps.
-    noise : tuple of str or None
+    noise : tuple of str
         Sources of noise to put into the runs. `networks` (what places have in common), `drift` and
         `decoder` noise (what the autoencoder loses) there are; `none` leaves all three out.
     seed : int
@@ -245,11 +245,11 @@ class Settings:
         int | None, Option("--sampling-steps", SAMPLING, "N", minimum=1, absent="the model's")
     ] = None
     noise: Annotated[
-        tuple[str, ...] | None,
+        tuple[str, ...],
         Option(
             "--noise", SAMPLING, "SOURCE...", several=True, read=read_noise, absent="the model's"
         ),
-    ] = None
+    ] = ()
     seed: Annotated[int, Option("--random-seed", SAMPLING, "N", minimum=0)] = 0
 
     baselines: Annotated[
@@ -341,7 +341,7 @@ class Settings:
 
     def _noise_sources(self) -> dict[str, bool]:
         """Return which sources of noise were asked for; nothing where the model decides."""
-        if self.noise is None:
+        if not self.noise:
             return {}
         return {
             "networks": "networks" in self.noise,

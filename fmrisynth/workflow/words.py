@@ -154,7 +154,7 @@ def read_baselines(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_noise(words: Sequence[str]) -> tuple[str, ...]:
-    """Read sources of noise, without repeats; ``none`` alone gives an empty tuple.
+    """Read sources of noise, without repeats, or ``none`` alone.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def read_noise(words: Sequence[str]) -> tuple[str, ...]:
         )
     if NO_NOISE in words and len(set(words)) > 1:
         raise ValueError(f"{' '.join(words)!r}: {NO_NOISE} stands alone.")
-    return tuple(dict.fromkeys(word for word in words if word != NO_NOISE))
+    return tuple(dict.fromkeys(words))
 
 
 def read_named_preset(word: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from fmrisynth.baselines import BASELINES
-from fmrisynth.workflow.words import read_baselines
+from fmrisynth.workflow.words import read_baselines, read_noise
 
 
 def test_names_of_baselines():
@@ -22,3 +22,11 @@ def test_names_that_do_not_exist_list_those_that_do():
 def test_none_stands_alone():
     with pytest.raises(ValueError, match="stands alone"):
         read_baselines(["none", "group-glm"])
+
+
+def test_sources_of_noise():
+    assert read_noise(["networks", "drift", "networks"]) == ("networks", "drift")
+    assert read_noise(["none"]) == ("none",)
+    for wrong in (["thunder"], ["none", "drift"], ["drift", "none"]):
+        with pytest.raises(ValueError, match=r"is no source of noise|stands alone"):
+            read_noise(wrong)
