@@ -108,7 +108,7 @@ class Settings:
     implant : pathlib.Path or None
         JSON or TOML file of effects to add to the synthetic runs. See *[Known effects](#output)*.
     also : tuple of str
-        Simpler outputs besides the runs: parcels' `timeseries`, `maps` of the responses.
+        Simpler outputs as well: parcels' `timeseries`, `maps` of the responses.
     skip_bad_runs : bool
         Exit with 0 although some runs could not be used.
     guidance : float or None

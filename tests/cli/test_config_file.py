@@ -166,6 +166,7 @@ def test_every_option_can_stand_in_the_file(config, tmp_path):
             continue
         values = {
             "baselines": '"fmrisim"',
+            "noise": '"networks"',
             "bids-filter-file": f'"{tmp_path / "filter.json"}"',
             "preset": '"small"',
             "mem": "4",
