@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN
 
 __all__ = ["BASELINES", "Writer"]
 
@@ -29,7 +30,8 @@ def _group_glm(
     def fit() -> Simulate:
         return partial(simulate, fit_group_glm(training, high_pass, seed))
 
-    return write_simulated_runs("group-glm", fit, imitated, out, seed)
+    level = {NOISE_LEVEL_KEY: OWN_RUN}
+    return write_simulated_runs("group-glm", fit, imitated, out, seed, level)
 
 
 def _fmrisim(

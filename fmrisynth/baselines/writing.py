@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ Simulate = Callable[[Run, int], tuple[np.ndarray, Carrier]]
 
 
 def write_simulated_runs(
-    name: str, fit: Callable[[], Simulate], imitated: Sequence[Run], out: Path, seed: int
+    name: str,
+    fit: Callable[[], Simulate],
+    imitated: Sequence[Run],
+    out: Path,
+    seed: int,
+    remarks: Mapping[str, Any] | None = None,
 ) -> tuple[Run, ...]:
     """Write one simulated run for each of those imitated, as files.
 
@@ -38,13 +43,15 @@ def write_simulated_runs(
         Scratch directory; finished runs in it are kept.
     seed : int
         Of all noise; each run has its own, whichever others are written.
+    remarks : mapping, optional
+        Further fields of the provenance.
 
     Returns
     -------
     tuple of Run
         All finished runs of `out`.
     """
-    provenance: dict[str, Any] = {"Generator": name, "RandomSeed": seed}
+    provenance: dict[str, Any] = {"Generator": name, "RandomSeed": seed, **(remarks or {})}
     missing = [run for run in imitated if not is_finished(out, run, provenance=provenance)]
     if missing:
         simulate = fit()

@@ -20,6 +20,7 @@ from fmrisynth.evaluation.cohort.sources import (
     assign_roles,
     limit_samples,
     match_runs,
+    runs_for_training,
 )
 from fmrisynth.evaluation.measures.identification import identification_matrix
 from fmrisynth.evaluation.measures.individuals import participant_matrices
@@ -112,7 +113,12 @@ def evaluate(
                 f"({', '.join(sorted(participants))}); generate runs for them first"
             )
     grid = most_common_grid(reference)
+    trained = {
+        name: runs_for_training(runs, training, len(participants))
+        for name, runs in generators.items()
+    }
     sides = {REAL: reference, TRAINING: training, **chosen}
+    sides |= {_for_training(name): runs for name, runs in trained.items() if runs}
     records, skipped = _summaries(
         sides,
         grid,
@@ -127,7 +133,11 @@ def evaluate(
     matched = match_runs(
         records[REAL], records[TRAINING], {name: records[name] for name in generators}
     )
-    cohort = build_cohort(matched, grid, work_dir, contrasts, notices)
+    cohort = replace(
+        build_cohort(matched, grid, work_dir, contrasts, notices),
+        for_training={name: records.get(_for_training(name), ()) for name in generators},
+        all_training=_participants(training) == _participants(real_training),
+    )
     described = {
         "haemodynamic response": settings.hrf_model,
         "drift": f"cosine, cut-off {settings.high_pass:.5f} Hz",
@@ -138,6 +148,15 @@ def evaluate(
         "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
     }
     return _compare(cohort, seed, notices, described, skipped, atlas)
+
+
+def _for_training(name: str) -> str:
+    """Name the runs of a generator for training participants."""
+    return f"{name}, training participants"
+
+
+def _participants(runs: Sequence[Run]) -> set[str]:
+    return {run.participant for run in runs}
 
 
 def _summaries(
@@ -192,6 +211,7 @@ def _notices(
             f"{'are' if len(skipped) > 1 else 'is'} left out of every estimate: "
             f"{'; '.join(listed)}{more}."
         )
+    single = []
     for name in chosen:
         groups = match_runs(records[REAL], (), {name: records[name]}).samples[name]
         if groups:
@@ -199,6 +219,14 @@ def _notices(
                 f"{name} wrote several samples of each run. The first of each is compared with "
                 f"the real run; up to {MOST_SAMPLES} are compared with each other."
             )
+        else:
+            single.append(name)
+    if single:
+        notices.append(
+            f"Each run of {', '.join(single)} is a single draw, of one training. Intervals "
+            "are over participants and hold neither source of chance: see how much figures move "
+            "with --n-samples, and beside trainings with other seeds (--compare)."
+        )
     return notices
 
 

@@ -33,6 +33,9 @@ _REFERENCES = {
     "Gorgolewski": "Gorgolewski, K. J., Auer, T., Calhoun, V. D., et al. (2016). The brain "
     "imaging data structure, a format for organizing and describing outputs of neuroimaging "
     "experiments. Scientific Data, 3, 160044. doi:10.1038/sdata.2016.44",
+    "Hesterberg": "Hesterberg, T. C. (2015). What teachers should know about the bootstrap: "
+    "resampling in the undergraduate statistics curriculum. The American Statistician, 69, "
+    "371–386. doi:10.1080/00031305.2015.1089789",
     "Kriegeskorte": "Kriegeskorte, N., Mur, M., & Bandettini, P. (2008). Representational "
     "similarity analysis – connecting the branches of systems neuroscience. Frontiers in Systems "
     "Neuroscience, 2, 4. doi:10.3389/neuro.06.004.2008",

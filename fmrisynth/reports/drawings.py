@@ -296,7 +296,6 @@ def draw_components(shares: Mapping[str, np.ndarray], colours: Mapping[str, str]
 
 
 def draw_curves(
-    sizes: Sequence[int],
     curves: Mapping[str, Sequence[np.ndarray]],
     colours: Mapping[str, str],
     chance: float,
@@ -305,10 +304,9 @@ def draw_curves(
 
     Parameters
     ----------
-    sizes : sequence of int
-        Numbers of training participants.
     curves : mapping
-        Name → value, low and high end of the interval, three of shape (n_sizes,).
+        Name → numbers of training participants, value, low and high end of the
+        interval, four of shape (n_sizes,). The first curve has all numbers.
     colours : mapping
         Name → colour.
     chance : float
@@ -321,9 +319,10 @@ def draw_curves(
     """
     with _drawing(4.2, 2.6) as (canvas, axes):
         axes.axhline(100 * chance, color=_INK, lw=0.8, ls=":")
-        for name, (value, low, high) in curves.items():
+        for name, (sizes, value, low, high) in curves.items():
             axes.plot(sizes, 100 * value, color=colours[name], lw=1.6, marker="o", ms=4)
-            axes.fill_between(sizes, 100 * low, 100 * high, color=colours[name], alpha=0.15, lw=0)
+            axes.vlines(sizes, 100 * low, 100 * high, color=colours[name], alpha=0.4, lw=2)
+        sizes = next(iter(curves.values()))[0]
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(sizes), [str(size) for size in sizes])
         axes.xaxis.set_minor_formatter(NullFormatter())

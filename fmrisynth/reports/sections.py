@@ -274,12 +274,15 @@ def decoding(evaluation: Evaluation) -> Section:
             for metric in estimates
             if metric.startswith("decoding_real[")
         ]
+        rows = {"real": [estimates[f"decoding_real[{n}]"] for n in sizes]}
+        if both := estimates.get("decoding_both"):
+            rows["both"] = [both]
         curves = {
-            label: tuple(
-                np.array([getattr(estimates[f"{metric}[{n}]"], part) for n in sizes])
-                for part in ("value", "low", "high")
+            label: (
+                np.array(sizes[-len(row) :]),
+                *(np.array([getattr(e, part) for e in row]) for part in ("value", "low", "high")),
             )
-            for label, metric in (("real", "decoding_real"), ("both", "decoding_both"))
+            for label, row in rows.items()
         }
         alone = estimates["decoding_synthetic"]
         sections.append(
@@ -288,7 +291,6 @@ def decoding(evaluation: Evaluation) -> Section:
                 "alone": alone,
                 "drawing": Markup(
                     drawings.draw_curves(
-                        sizes,
                         curves,
                         {"real": drawings.COLOURS[0], "both": drawings.COLOURS[1]},
                         alone.floor,

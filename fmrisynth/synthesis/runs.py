@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished
 from fmrisynth.bids.events import read_events
+from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
@@ -209,7 +210,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
-                "NoiseLevel": "own run" if run.participant in alone else "other runs",
+                NOISE_LEVEL_KEY: OWN_RUN if run.participant in alone else "other runs",
                 **plan.companions.provenance,
             }
             finished = is_finished(

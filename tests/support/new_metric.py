@@ -52,7 +52,8 @@ def _ratio(comparison, synthetic, real) -> Estimates:
         return {}
     values, units = (np.array([side[name] for name in names]) for side in (above, below))
     counts = bootstrap_counts(len(names), comparison.random("bootstrap"))
-    limits = interval(values.mean() / units.mean(), (counts @ values) / (counts @ units))
+    ratios = (counts @ values) / (counts @ units)
+    limits = interval(values.mean() / units.mean(), ratios, len(names))
     training = list(measure(comparison.training_runs).values())
     ceiling = float(np.mean(training) / units.mean()) if training else float("nan")
     return {"range_ratio": Estimate(float(values.mean() / units.mean()), *limits, ceiling)}

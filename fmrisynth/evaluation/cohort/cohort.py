@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,10 @@ class Cohort:
         Source → participants' maps on supervoxels of 12 mm.
     keys : ndarray of int of shape (B, 3)
         Supervoxels that all real runs have.
+    for_training : mapping
+        Generator → its runs for training participants, which copying is audited in.
+    all_training : bool
+        Whether all participants that the generators learned from are here, or a part of them.
     """
 
     participants: Mapping[str, ByParticipant]
@@ -69,6 +73,8 @@ class Cohort:
     real_beside: Mapping[str, MapTable]
     supervoxel_tables: Mapping[str, MapTable]
     keys: np.ndarray
+    for_training: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
+    all_training: bool = True
 
     @property
     def generators(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ __all__ = [
     "limit_samples",
     "match_runs",
     "original_of",
+    "runs_for_training",
 ]
 
 ByParticipant = dict[str, list[RunRecord]]
@@ -142,6 +143,23 @@ def limit_samples(runs: Sequence[Run], most: int = MOST_SAMPLES) -> list[Run]:
         for group in groups.values()
         for _, run in sorted(group, key=lambda numbered: numbered[0])[:most]
     ]
+
+
+def runs_for_training(runs: Sequence[Run], training: Sequence[Run], most: int) -> list[Run]:
+    """Choose a generator's runs for some of the training participants: the first of their samples.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Synthetic runs.
+    training : sequence of Run
+        Real runs of training participants.
+    most : int
+        Number of participants, at most: more would add only time.
+    """
+    known = sorted({run.participant for run in training} & {run.participant for run in runs})
+    chosen = set(known[:most])
+    return limit_samples([run for run in runs if run.participant in chosen], most=1)
 
 
 def match_runs(

@@ -19,7 +19,7 @@ from fmrisynth.evaluation.measures.resampling import NAN
 from fmrisynth.evaluation.measures.similarity import Similarity, similarity
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["CopyAudit", "audit_copying", "membership_auc"]
+__all__ = ["CopyAudit", "OwnAudit", "audit_copying", "audit_own_runs", "membership_auc"]
 
 _MOST_PAIRED = 64
 """Runs of a task whose pairs are compared."""
@@ -163,6 +163,72 @@ def audit_copying(
         shifted_real_pairs=joined("shifted_real_pairs"),
         synthetic_pairs=joined("synthetic_pairs"),
         pair_runs=joined("pair_runs").reshape(-1, 2).astype(int),
+    )
+
+
+@dataclass(frozen=True)
+class OwnAudit:
+    """Similarities of runs written for training participants to the real runs learned from.
+
+    Attributes
+    ----------
+    participants : tuple of str
+        Participant of each synthetic run.
+    nearest : ndarray of shape (n_synthetic,)
+        Correlation of each with the nearest real run of its participant and
+        task, the run that it imitates included.
+    copied : ndarray of bool of shape (n_synthetic,)
+        Which are copies of a training run, in place or shifted: more similar
+        than a quarter of the way from the most similar pair of real runs, of
+        one participant or of two, to identity.
+    real_nearest : ndarray of shape (n_real,)
+        Correlation of each real run with the nearest other one of its
+        participant and task; NaN without one.
+    """
+
+    participants: tuple[str, ...]
+    nearest: np.ndarray
+    copied: np.ndarray
+    real_nearest: np.ndarray
+
+
+def audit_own_runs(
+    synthetic: Sequence[RunRecord], training: Sequence[RunRecord], keys: np.ndarray
+) -> OwnAudit:
+    """Compare runs written for training participants with the training runs of their task.
+
+    Parameters
+    ----------
+    synthetic, training : sequence of RunRecord
+        Synthetic runs and real runs, of training participants.
+    keys : ndarray of int of shape (B, 3)
+        Supervoxels that all runs have.
+    """
+    participants: list[str] = []
+    nearest, real_nearest = [np.zeros(0)], [np.zeros(0)]
+    copied = [np.zeros(0, dtype=bool)]
+    for task in sorted({r.run.task for r in synthetic}):
+        generated, real = (
+            [r for r in records if r.run.task == task] for records in (synthetic, training)
+        )
+        if not real:
+            continue
+        own = [np.array([r.run.participant for r in records]) for records in (generated, real)]
+        found, retest = similarity(generated, real, keys), similarity(real, real, keys)
+        np.fill_diagonal(retest.in_place, NAN)
+        np.fill_diagonal(retest.shifted, NAN)
+        in_place = _nearest(found.in_place, 1) > _limit(retest.in_place.ravel())
+        shifted = _nearest(found.shifted, 1) > _limit(retest.shifted.ravel())
+        copied.append(in_place | shifted)
+        for each, measured, names in ((nearest, found, own[0]), (real_nearest, retest, own[1])):
+            same = names[:, None] == own[1][None]
+            each.append(_nearest(np.where(same, measured.in_place, NAN), 1))
+        participants += [str(name) for name in own[0]]
+    return OwnAudit(
+        tuple(participants),
+        np.concatenate(nearest),
+        np.concatenate(copied),
+        np.concatenate(real_nearest),
     )
 
 

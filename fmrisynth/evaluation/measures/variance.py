@@ -1,54 +1,56 @@
-"""Measure by what volumes differ: participant, phase encoding and task."""
+"""Measure by what runs differ: participant, phase encoding and task.
+
+What is compared are effect maps and connectivity. Mean images are not: a synthetic run has the
+one of the run that it imitates, so that their shares of variance agree whatever a generator does.
+
+Legend: R rows (runs, or trial types of runs), N numbers of each row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.maps import on_mask
+from fmrisynth.evaluation.cohort.supervoxels import supervoxel_effects
+from fmrisynth.evaluation.measures.networks import Networks
 from fmrisynth.evaluation.measures.resampling import NAN
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["FACTORS", "RunVectors", "run_vectors", "variance_shares"]
+__all__ = ["EFFECT_FACTORS", "NETWORK_FACTORS", "Rows", "effect_rows", "network_rows"]
 
-_MOST_VOXELS = 4_000
-
-FACTORS: dict[str, Callable[[RunRecord], str]] = {
-    "participant": lambda record: record.run.participant,
-    "phase_encoding": lambda record: record.run.phase_encoding,
-    "task": lambda record: record.run.task,
-}
-"""The factors of the decomposition and the level of each for a run."""
+EFFECT_FACTORS = ("participant", "phase_encoding", "trial_type")
+NETWORK_FACTORS = ("participant", "phase_encoding", "task")
+"""The factors of each decomposition."""
 
 
 @dataclass(frozen=True)
-class RunVectors:
-    """Runs' mean images by their inner products, on some of the voxels.
+class Rows:
+    """Vectors by their inner products, labelled by factors.
 
     Attributes
     ----------
     products : ndarray of shape (R, R)
-        Inner products of the runs' scaled mean images.
-    noise : ndarray of shape (R,)
-        Variance over time within each run, summed over voxels.
-    volumes : ndarray of shape (R,)
-        Number of volumes of each run.
+        Inner products of the rows.
     levels : mapping
-        Factor → level of each run, shape (R,).
+        Factor → level of each row, shape (R,).
     """
 
     products: np.ndarray
-    noise: np.ndarray
-    volumes: np.ndarray
     levels: Mapping[str, np.ndarray]
 
+    @classmethod
+    def of(cls, rows: np.ndarray, levels: Mapping[str, Sequence[str]]) -> Rows:
+        """Build from rows (R, N) and the level of each."""
+        scaled = np.asarray(rows, dtype=np.float64)
+        return cls(scaled @ scaled.T, {name: np.array(of, str) for name, of in levels.items()})
+
     def shuffled(self, factor: str, rng: np.random.Generator) -> np.ndarray:
-        """Draw an order of the runs that keeps the levels of all other factors: (R,)."""
+        """Draw an order of the rows that keeps the levels of all other factors: (R,)."""
         others = [levels for name, levels in self.levels.items() if name != factor]
         _, cells = np.unique(np.stack(others), axis=1, return_inverse=True)
-        order = np.arange(len(self.volumes))
+        order = np.arange(len(self.products))
         for cell in np.unique(cells):
             rows = np.flatnonzero(cells.ravel() == cell)
             order[rows] = rng.permutation(rows)
@@ -61,111 +63,88 @@ class RunVectors:
         weights: np.ndarray | None = None,
         order: np.ndarray | None = None,
     ) -> float:
-        """Share of a factor, as `variance_shares` has it.
+        """Compute the share of the variance of the rows that a factor explains by itself.
+
+        It is the sum of squares between the levels of the factor over the total one (η²).
 
         Parameters
         ----------
         factor : str
-            One of `FACTORS`.
+            One of `levels`.
         weights : ndarray of shape (R,), optional
-            How often each run's participant is drawn in a bootstrap sample;
+            How often each row's participant is drawn in a bootstrap sample;
             one that is drawn twice counts as two participants.
         order : ndarray of int of shape (R,), optional
-            Labels are taken from these runs instead: shuffled ones.
+            Labels are taken from these rows instead: shuffled ones.
 
         Returns
         -------
         float
-            NaN where nothing varies.
+            NaN where nothing varies, or the factor has a single level.
         """
-        drawn = np.ones(len(self.volumes)) if weights is None else weights
+        n = np.ones(len(self.products)) if weights is None else weights
         levels = self.levels[factor] if order is None else self.levels[factor][order]
-        n = drawn * self.volumes
+        if len(np.unique(levels)) < 2 or not n.sum() > 0:
+            return NAN
         grand = float(n @ self.products @ n) / n.sum()
-        whole = float(n @ (np.diag(self.products) + self.noise)) - grand
+        whole = float(n @ np.diag(self.products)) - grand
         between = 0.0
         for level in np.unique(levels):
             # Copies of a participant are levels of their own in this factor, not in the others.
             chosen = levels == level
-            of = (self.volumes if factor == "participant" else n)[chosen]
-            times = float(drawn[chosen].mean()) if factor == "participant" else 1.0
+            of = np.ones(int(chosen.sum())) if factor == "participant" else n[chosen]
+            times = float(n[chosen].mean()) if factor == "participant" else 1.0
             if of.sum() > 0:
                 within = self.products[np.ix_(chosen, chosen)]
                 between += times * float(of @ within @ of) / of.sum()
-        return (between - grand) / whole if whole > 0 else NAN
+        return float((between - grand) / whole) if whole > 0 else NAN
 
 
-def variance_shares(records: Sequence[RunRecord], mask: np.ndarray) -> dict[str, float]:
-    """Share of the variance of all volumes that each factor explains by itself.
-
-    Volumes are scaled by the median of their run's mean image. The share of a
-    factor is its sum of squares between levels over the total one (η²), in
-    which the variance over time within runs has its part.
+def effect_rows(records: Sequence[RunRecord], keys: np.ndarray) -> Rows:
+    """Collect the effect map of each trial type in each run.
 
     Parameters
     ----------
     records : sequence of RunRecord
         Runs of one source.
-    mask : ndarray of bool of shape (X, Y, Z)
-        Common mask.
+    keys : ndarray of int of shape (B, 3)
+        Supervoxels that are compared.
 
     Returns
     -------
-    dict
-        Factor → share, for the factors with at least two levels.
+    Rows
+        With the levels `EFFECT_FACTORS`; trial types of different tasks differ.
     """
-    sums: dict[str, dict[str, np.ndarray]] = {name: {} for name in FACTORS}
-    counts: dict[str, dict[str, int]] = {name: {} for name in FACTORS}
-    total = np.zeros(int(mask.sum()))
-    squares, n = 0.0, 0
-    for record in records:  # one at a time: only the levels' sums are kept
-        own, volumes = record.array("mask"), record.run.n_volumes
-        raw = record.array("mean")
-        mean = on_mask((raw / np.median(raw)).astype(np.float64), own, mask)
-        noise = mean * on_mask(record.array("sd").astype(np.float64), own, mask) / 100.0
-        squares += volumes * float(mean @ mean + noise @ noise)
-        total += volumes * mean
-        n += volumes
-        for name, level_of in FACTORS.items():
-            level = level_of(record)
-            sums[name][level] = sums[name].get(level, 0.0) + volumes * mean
-            counts[name][level] = counts[name].get(level, 0) + volumes
-    grand = float(total @ total) / max(n, 1)
-    whole = squares - grand
-    shares = {}
-    for name, levels in sums.items():
-        if len(levels) > 1 and whole > 0:
-            between = sum(float(s @ s) / counts[name][level] for level, s in levels.items())
-            shares[name] = (between - grand) / whole
-    return shares
-
-
-def run_vectors(records: Sequence[RunRecord], mask: np.ndarray) -> RunVectors:
-    """Reduce runs to a few voxels, for intervals and floors.
-
-    Parameters
-    ----------
-    records : sequence of RunRecord
-        Runs of one source.
-    mask : ndarray of bool of shape (X, Y, Z)
-        Common mask.
-
-    Returns
-    -------
-    RunVectors
-    """
-    step = max(1, int(mask.sum()) // _MOST_VOXELS)
-    rows, noise = [], []
+    maps, levels = [], []
     for record in records:
-        own, raw = record.array("mask"), record.array("mean")
-        mean = on_mask((raw / np.median(raw)).astype(np.float64), own, mask)[::step]
-        sd = on_mask(record.array("sd").astype(np.float64), own, mask)[::step]
-        rows.append(mean)
-        noise.append(float(np.sum((mean * sd / 100.0) ** 2)))
-    means = np.array(rows)
-    return RunVectors(
-        means @ means.T,
-        np.array(noise),
-        np.array([float(record.run.n_volumes) for record in records]),
-        {name: np.array([of(r) for r in records], dtype=str) for name, of in FACTORS.items()},
+        for trial_type, effect in zip(
+            record.trial_types, supervoxel_effects(record, keys), strict=True
+        ):
+            maps.append(effect)
+            run = record.run
+            levels.append((run.participant, run.phase_encoding, f"{run.task}/{trial_type}"))
+    return Rows.of(
+        np.array(maps).reshape(len(maps), -1),
+        dict(zip(EFFECT_FACTORS, zip(*levels, strict=True), strict=True)),
+    )
+
+
+def network_rows(records: Sequence[RunRecord], networks: Networks) -> Rows:
+    """Collect the connectivity of each run.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        Runs of one source.
+    networks : Networks
+        Of the same runs, in their order.
+
+    Returns
+    -------
+    Rows
+        With the levels `NETWORK_FACTORS`.
+    """
+    levels = [(r.run.participant, r.run.phase_encoding, r.run.task) for r in records]
+    return Rows.of(
+        networks.edges, dict(zip(NETWORK_FACTORS, zip(*levels, strict=True), strict=True))
     )

@@ -46,8 +46,9 @@ METRICS = (
         ceiling=_OTHERS,
         floor=_SHUFFLED,
         rule=Rule(
-            "at least 0.9 of its ceiling",
-            share_of_ceiling(0.9),
+            "at least 0.9 of its ceiling, and no more than the same participants scanned again "
+            "would have",
+            share_of_ceiling(0.9, at_most_retest=True),
             "a condition that varies over the brain",
         ),
         use=GROUP_MAPS,
@@ -280,9 +281,9 @@ def _estimates(
             if comparison.level.suffix != "_contrast" or value >= 3:
                 estimates[name] = Estimate(value)
             continue
-        limits = interval(
-            value, np.array([sample[name] for sample in samples]), _BOUNDS[name.partition("[")[0]]
-        )
+        drawn = np.array([sample[name] for sample in samples])
+        bounds = _BOUNDS[name.partition("[")[0]]
+        limits = interval(value, drawn, len(comparison.rows), bounds)
         estimates[name] = Estimate(value, *limits, ceiling.get(name, NAN), floor.get(name, NAN))
     return estimates
 

@@ -44,8 +44,9 @@ METRICS = (
         ceiling="the same between as many real training and real held-out participants",
         floor="parcels shuffled",
         rule=Rule(
-            "at least 0.8 of its ceiling",
-            share_of_ceiling(0.8),
+            "at least 0.8 of its ceiling, and no more than the same participants scanned again "
+            "would have",
+            share_of_ceiling(0.8, at_most_retest=True),
             "a brain of at least 8 supervoxels of 12 mm",
         ),
         use=CONNECTIVITY,
@@ -91,7 +92,9 @@ METRICS = (
         ceiling=_REAL,
         floor=_RELABELLED,
         rule=Rule(
-            "at least 0.5 of the real one", share_of_retest(0.5), "two runs of two participants"
+            "0.5 to 2 times the real one",
+            share_of_retest(0.5, most=2.0),
+            "two runs of two participants",
         ),
         use=INDIVIDUALS,
     ),
@@ -203,7 +206,7 @@ def _agreement_estimate(
     floors = [
         _agreement(_shuffled_parcels(mean, rng), real.mean(axis=0)) for _ in range(_N_SHUFFLES)
     ]
-    limits = interval(value, samples, (-1.0, 1.0))
+    limits = interval(value, samples, len(real), (-1.0, 1.0))
     return Estimate(value, *limits, ceiling, finite_mean(floors))
 
 
@@ -237,9 +240,12 @@ def _spread(
     reference = float(_spreads(training)[1].mean()) if training is not None else NAN
     ratio = value / unit
     return {
-        "fc_sd": Estimate(value, *interval(value, means, (0.0, np.inf)), unit, floor),
+        "fc_sd": Estimate(value, *interval(value, means, len(names), (0.0, np.inf)), unit, floor),
         "fc_sd_ratio": Estimate(
-            ratio, *interval(ratio, means / below, (0.0, np.inf)), reference / unit, floor / unit
+            ratio,
+            *interval(ratio, means / below, len(names), (0.0, np.inf)),
+            reference / unit,
+            floor / unit,
         ),
     }
 
@@ -276,7 +282,7 @@ def _fingerprint(
     estimates = {}
     for name, of in columns.items():
         part = float(of(np.array(value)))
-        limits = interval(part, of(samples), (-2.0, 2.0))
+        limits = interval(part, of(samples), len(names), (-2.0, 2.0))
         estimates[name] = Estimate(
             part, *limits, float(of(np.array(ceiling))), finite_mean(of(floors))
         )
@@ -297,7 +303,7 @@ def _dimension(
     # The samples rest on some of the supervoxels: their spread counts, relative to their mean.
     scaled = np.array(samples) * (ratio / np.mean(samples)) if samples else np.zeros(0)
     ceiling = training.dimension / real.dimension if training is not None else NAN
-    limits = interval(ratio, scaled, (0.0, np.inf))
+    limits = interval(ratio, scaled, len(synthetic.products), (0.0, np.inf))
     return {"pca_dimension_ratio": Estimate(ratio, *limits, ceiling)}
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying, membership_auc
+from fmrisynth.evaluation.measures.copying import (
+    CopyAudit,
+    audit_copying,
+    audit_own_runs,
+    membership_auc,
+)
 from fmrisynth.evaluation.measures.resampling import bootstrap_counts, finite_mean, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
@@ -47,8 +52,28 @@ METRICS = (
         what="how well training runs are told from held-out ones by their nearest synthetic run",
         ceiling="0.5, not at all",
         floor="1, always",
-        rule=Rule("at most 0.6, or 0.5 within the interval", like_chance(0.6), BOTH_GROUPS),
+        rule=Rule("at most 0.6", like_chance(0.6), BOTH_GROUPS),
         use=PRIVACY,
+    ),
+    Metric(
+        "copied_share_training",
+        section="copying",
+        label="Runs for training participants copied from training runs",
+        what="share of the synthetic runs for training participants that are copies of training "
+        "runs, the imitated one included, also shifted in time",
+        ceiling="0, no copy",
+        floor="1, all are copies",
+        rule=Rule("none", at_most(0.0), "synthetic runs for training participants", optional=True),
+        use=PRIVACY,
+    ),
+    Metric(
+        "nearest_own",
+        section="copying",
+        label="Likeness to the nearest own run, training participants",
+        what="correlation of synthetic runs for training participants with the participant's "
+        "nearest real run",
+        ceiling="the same of the participants' real runs, with their other ones",
+        floor="1, a copy",
     ),
     Metric(
         "sample_similarity",
@@ -80,10 +105,11 @@ def compare(comparison: Comparison) -> Estimates:
         held-out runs, the control), ``membership_auc`` and
         ``sample_similarity`` (mean correlation between synthetic runs of
         different participants; its ceiling is that between real ones, its
-        floor 1). Empty without training participants.
+        floor 1). Empty without training participants. ``copied_share_training``
+        and ``nearest_own`` where there are runs for training participants.
     """
     audit = comparison.measurements.audits.get(comparison.source)
-    return _compare(comparison, audit) if audit is not None else {}
+    return (_compare(comparison, audit) if audit is not None else {}) | _own(comparison)
 
 
 def compare_real(comparison: Comparison) -> Estimates:
@@ -131,16 +157,43 @@ def _compare(comparison: Comparison, audit: CopyAudit) -> Estimates:
         value = finite_mean(values)
         drawn = [n[index[runs]].prod(axis=1) for n in counts] if len(values) else []
         means = np.array([w @ values / w.sum() for w in drawn if w.sum() > 0])
-        return Estimate(value, *interval(value, means, (low, 1.0)), ceiling, floor)
+        return Estimate(value, *interval(value, means, len(names), (low, 1.0)), ceiling, floor)
 
     single = np.arange(len(audit.copied))[:, None]
+    n_smaller = min(
+        len(set(labels)) for labels in (audit.member_participants, audit.non_member_participants)
+    )
     control, real_pairs = finite_mean(audit.to_held_out), finite_mean(audit.real_pairs)
     return {
         "copied_share": mean(audit.copied.astype(float), single, 0.0, 0.0, 1.0),
         "nearest_training": mean(audit.to_training, single, -1.0, control, 1.0),
-        "membership_auc": Estimate(auc, *interval(auc, samples, (0.0, 1.0)), 0.5, 1.0),
+        "membership_auc": Estimate(auc, *interval(auc, samples, n_smaller, (0.0, 1.0)), 0.5, 1.0),
         "sample_similarity": mean(audit.synthetic_pairs, audit.pair_runs, -1.0, real_pairs, 1.0),
     }
+
+
+def _own(comparison: Comparison) -> Estimates:
+    """Estimate how far runs for training participants are copies of what was learned from."""
+    synthetic = comparison.cohort.for_training.get(comparison.source, ())
+    if not synthetic or not comparison.training_runs:
+        return {}
+    audit = audit_own_runs(synthetic, comparison.training_runs, comparison.cohort.keys)
+    names, index = np.unique(np.array(audit.participants), return_inverse=True)
+    rng = comparison.random("bootstrap of training participants")
+    counts = bootstrap_counts(len(names), rng, _N_BOOTSTRAP)
+    references = {
+        "copied_share_training": (audit.copied.astype(float), (0.0, 1.0), 0.0),
+        "nearest_own": (audit.nearest, (-1.0, 1.0), finite_mean(audit.real_nearest)),
+    }
+    estimates = {}
+    for name, (values, bounds, ceiling) in references.items():
+        usable = np.isfinite(values)
+        weights = counts[:, index] * usable
+        samples = weights @ np.nan_to_num(values) / np.maximum(weights.sum(axis=1), 1)
+        value = finite_mean(values)
+        limits = interval(value, samples, len(names), bounds)
+        estimates[name] = Estimate(value, *limits, ceiling, 1.0)
+    return estimates
 
 
 def _resampled_auc(audit: CopyAudit, rng: np.random.Generator) -> float:

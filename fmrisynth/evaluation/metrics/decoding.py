@@ -24,6 +24,8 @@ from fmrisynth.evaluation.metrics.uses import DECODERS
 
 __all__ = ["FAMILY", "METRICS", "accuracy", "compare"]
 
+_NOBODY_LEFT = "none: no real participant is left who could take the place of the synthetic ones"
+
 METRICS = (
     Metric(
         "decoding_synthetic",
@@ -44,35 +46,33 @@ METRICS = (
         section="use",
         label="Decoding, trained on real participants",
         what="accuracy, trained on n real participants",
-        ceiling="none: it is real data, and the base of the two below",
+        ceiling="none: it is real data",
         floor="chance",
         parts="Trained on real participants alone, by their number",
     ),
     Metric(
         "decoding_both",
         section="use",
-        label="Decoding, trained on real and synthetic participants",
-        what="accuracy, trained on n real participants and the synthetic ones",
-        ceiling="trained on as many more real participants (none where there are not enough of "
-        "them)",
+        label="Decoding, trained on all real training participants and the synthetic ones",
+        what="accuracy, trained on all real participants that generators learned from, and on the "
+        "synthetic ones",
+        ceiling=_NOBODY_LEFT,
         floor="chance",
-        parts="Trained on real and synthetic participants, by the number of real ones",
     ),
     Metric(
         "decoding_gain",
         section="use",
         label="Gain of decoding by synthetic participants",
-        what="decoding_both − decoding_real",
-        ceiling="the gain from as many more real participants (none where there are not enough "
-        "of them)",
+        what="decoding_both less the accuracy of the same decoder without synthetic runs",
+        ceiling=_NOBODY_LEFT,
         floor="synthetic maps with shuffled labels",
-        parts="Gain by the synthetic ones, by the number of real ones",
     ),
 )
 """What this family computes."""
 
 _SIZES = (1, 2, 4, 8, 16, 32)
 _DRAWS = 8
+_SHUFFLES = 2
 _RIDGE = 1.0
 
 
@@ -114,11 +114,12 @@ def compare(comparison: Comparison) -> Estimates:
     -------
     dict
         ``decoding_synthetic`` (trained on synthetic; its ceiling on as many
-        real training participants, its floor chance) and, for n = 1, 2, 4 …
-        training participants, ``decoding_real[n]``, ``decoding_both[n]`` and
-        ``decoding_gain[n]``, their difference. The ceiling of the last two
-        adds real training participants, as many as there are synthetic ones;
-        the floor of the gain adds the synthetic maps with shuffled labels.
+        real training participants, its floor chance); ``decoding_real[n]`` for
+        n = 1, 2, 4 … and all training participants; ``decoding_both`` and
+        ``decoding_gain``, which is its difference from that of all real ones
+        (floor: the synthetic maps with shuffled labels). A generator has
+        learned from all of them; beside fewer it would bring real data along.
+        The last two are left out where only some of them are compared.
         Empty without training participants, two held-out ones and two trial types.
     """
     cohort = comparison.cohort
@@ -145,26 +146,34 @@ def compare(comparison: Comparison) -> Estimates:
     )
     rng = comparison.random("bootstrap of decoding_synthetic")
     estimates = {"decoding_synthetic": _estimate(alone, rng, (0.0, 1.0), same_size, chance)}
-    for n in (n for n in _SIZES if n <= n_trained):
-        n_draws = 1 if n == n_trained else _DRAWS
-        chosen = trained_on(n, f"{n} real", n_draws)
+    for n in sorted({*(n for n in _SIZES if n < n_trained), n_trained}):
+        chosen = trained_on(n, f"{n} real", 1 if n == n_trained else _DRAWS)
         without = comparison.once(f"{n} real", partial(_accuracies, real, chosen))
-        more = trained_on(n + size, f"{n} and as many more real")
-        best = finite_mean(
-            comparison.once(f"{n} and as many more real", partial(_accuracies, real, more))
-        )
-        both = _accuracies(real, [{p: d.plus(others[p]) for p in participants} for d in chosen])
-        rng = comparison.random(f"shuffled labels beside {n} real")
-        mixed = [{p: d.plus(others[p].mixed(rng)) for p in participants} for d in chosen[:2]]
-        worst, base = finite_mean(_accuracies(real, mixed)), finite_mean(without)
         rng = comparison.shared_random(f"bootstrap of {n} real")
         estimates[f"decoding_real[{n}]"] = _estimate(without, rng, (0.0, 1.0), floor=chance)
-        rng = comparison.random(f"bootstrap beside {n} real")
-        estimates[f"decoding_both[{n}]"] = _estimate(both, rng, (0.0, 1.0), best, chance)
-        estimates[f"decoding_gain[{n}]"] = _estimate(
-            both - without, rng, (-1.0, 1.0), best - base, worst - base
-        )
+    if cohort.all_training:
+        estimates |= _gain(comparison, real, training, others, without)
     return estimates
+
+
+def _gain(
+    comparison: Comparison,
+    real: Samples,
+    training: Samples,
+    others: Mapping[str, Samples],
+    without: np.ndarray,
+) -> Estimates:
+    """Compare decoders trained on all real participants with and without synthetic ones."""
+    both = _accuracies(real, [{p: training.plus(others[p]) for p in others}])
+    rng = comparison.random("shuffled labels")
+    mixed = [{p: training.plus(others[p].mixed(rng)) for p in others} for _ in range(_SHUFFLES)]
+    worst = finite_mean(_accuracies(real, mixed)) - finite_mean(without)
+    rng = comparison.random("bootstrap of the gain")
+    chance = 1.0 / len(np.unique(real.labels))
+    return {
+        "decoding_both": _estimate(both, rng, (0.0, 1.0), floor=chance),
+        "decoding_gain": _estimate(both - without, rng, (-1.0, 1.0), floor=worst),
+    }
 
 
 def _accuracies(real: Samples, trainings: Sequence[Samples | Mapping[str, Samples]]) -> np.ndarray:
@@ -204,7 +213,7 @@ def _estimate(
 ) -> Estimate:
     value = float(np.mean(values))
     samples = values[rng.integers(0, len(values), (500, len(values)))].mean(axis=1)
-    return Estimate(value, *interval(value, samples, bounds), ceiling, floor)
+    return Estimate(value, *interval(value, samples, len(values), bounds), ceiling, floor)
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:

@@ -26,11 +26,13 @@ from fmrisynth.evaluation.measures.resampling import (
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
-from fmrisynth.evaluation.metrics.rules import at_least
+from fmrisynth.evaluation.metrics.rules import between
 from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["FAMILY", "METRICS", "compare", "retests"]
+
+_RANGE = "0.5 to 2, where the interval can tell"
 
 METRICS = (
     Metric(
@@ -40,7 +42,7 @@ METRICS = (
         what="variance of effects between runs of one participant and task, synthetic / real",
         ceiling="training participants / held-out participants",
         floor="0, the same run again",
-        rule=Rule("at least 0.5", at_least(0.5), "two runs of a task of one participant"),
+        rule=Rule(_RANGE, between(0.5, 2.0), "two runs of a task of one participant"),
         use=INDIVIDUALS,
     ),
     Metric(
@@ -51,7 +53,7 @@ METRICS = (
         "participant",
         ceiling="training participants / held-out participants",
         floor="0, the same sample again",
-        rule=Rule("at least 0.5", at_least(0.5), "several samples of a run", optional=True),
+        rule=Rule(_RANGE, between(0.5, 2.0), "several samples of a run", optional=True),
         use=INDIVIDUALS,
     ),
     Metric(
@@ -136,12 +138,12 @@ def compare(comparison: Comparison) -> Estimates:
             np.full(len(others), finite_mean(others[:, 0])),
             np.full(len(others), finite_mean(real_values[:, 0])),
         )
-        limits = interval(ratio, spread, (0.0, np.inf))
+        limits = interval(ratio, spread, len(participants), (0.0, np.inf))
         estimates[f"diversity_{name}_ratio"] = Estimate(ratio, *limits, ceiling, 0.0)
         if name == "samples":
             value = finite_mean(values[:, 1])
             spread = counts @ values[:, 1] / len(participants)
-            limits = interval(value, spread, (-1.0, 1.0))
+            limits = interval(value, spread, len(participants), (-1.0, 1.0))
             estimates["sample_correlation"] = Estimate(
                 value, *limits, finite_mean(real_values[:, 1]), 1.0
             )

@@ -25,6 +25,9 @@ class Estimate:
     floor : float
         What a useless generator has: the same metric with shuffled conditions,
         participants, parcels …; `fmrisynth.evaluation.metrics.metric.Metric` says which.
+    by_construction : str
+        Why the value says nothing of the generator, which was given it; empty
+        where it was not. The verdict leaves such an estimate out.
     """
 
     value: float
@@ -32,6 +35,7 @@ class Estimate:
     high: float = NAN
     ceiling: float = NAN
     floor: float = NAN
+    by_construction: str = ""
 
 
 Estimates = dict[str, Estimate]

@@ -34,7 +34,7 @@ from fmrisynth.evaluation.measures.resampling import (
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
-from fmrisynth.evaluation.metrics.rules import TWO_RUNS, at_least, share_of_retest
+from fmrisynth.evaluation.metrics.rules import TWO_RUNS, between, share_of_retest
 from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 
 __all__ = [
@@ -77,8 +77,8 @@ METRICS = (
         ceiling="training participants / held-out participants",
         floor="0, all participants the same",
         rule=Rule(
-            "at least 0.5 (where real participants differ beyond noise)",
-            at_least(0.5),
+            "0.5 to 2 (where real participants differ beyond noise)",
+            between(0.5, 2.0),
             f"{TWO_RUNS}, who differ beyond noise",
         ),
         use=INDIVIDUALS,
@@ -275,7 +275,7 @@ def _identity(comparison: Comparison, participants: Sequence[str]) -> Estimates:
     estimates = {}
     for name, (each, ceiling, floor) in values.items():
         value = float(np.mean(each))
-        limits = interval(value, counts @ each / n, _BOUNDS[name])
+        limits = interval(value, counts @ each / n, n, _BOUNDS[name])
         estimates[name] = Estimate(value, *limits, ceiling, floor)
     return estimates
 
@@ -321,7 +321,7 @@ def _total_ratio(
     # The noise alone: what a generator has that gives all participants the same response.
     true = between_variance(*halves)[0] if halves is not None else NAN
     floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
-    return Estimate(value, *interval(value, np.array(samples)), ceiling, floor)
+    return Estimate(value, *interval(value, np.array(samples), len(real)), ceiling, floor)
 
 
 def _true_ratio(
@@ -344,7 +344,7 @@ def _true_ratio(
         if (counts > 0).sum() > 1 and below > 0:
             samples.append(between_variance(synthetic[0][rows], synthetic[1][rows])[0] / below)
     ceiling = between_variance(*training)[0] / true if training is not None else NAN
-    return Estimate(value, *interval(value, np.array(samples)), ceiling, 0.0)
+    return Estimate(value, *interval(value, np.array(samples), n), ceiling, 0.0)
 
 
 FAMILY = Family(

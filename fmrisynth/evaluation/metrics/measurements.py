@@ -13,7 +13,6 @@ from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying
 from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
-from fmrisynth.evaluation.measures.variance import variance_shares
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.runtime.randomness import keyed_generator
 
@@ -35,8 +34,6 @@ class Measurements:
         Source → Networks; empty with too few supervoxels.
     half_networks : tuple of Networks or None
         Of `HALVES`; None where no participant has two runs of a task.
-    shares : mapping
-        Source → factor → share of the variance.
     audits : mapping
         Generator → CopyAudit; empty without training participants.
     """
@@ -44,7 +41,6 @@ class Measurements:
     courses: tuple[TimeCourse, ...]
     networks: Mapping[str, Networks]
     half_networks: tuple[Networks, Networks] | None
-    shares: Mapping[str, dict[str, float]]
     audits: Mapping[str, CopyAudit]
 
 
@@ -87,7 +83,6 @@ def measure(
         courses=_time_courses(cohort, maps, by_type, atlas),
         networks=networks,
         half_networks=half_networks,
-        shares={n: variance_shares(runs, cohort.mask) for n, runs in cohort.runs.items() if runs},
         audits={
             name: audit_copying(
                 cohort.runs[name],

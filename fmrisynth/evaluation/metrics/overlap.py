@@ -199,7 +199,7 @@ def _compare(
             ]
         )
         each = [finite_mean(column) for column in zip(*samples[name], strict=True)]
-        limits = interval(value, np.array(each), (0.0, 1.0))
+        limits = interval(value, np.array(each), counts.shape[1], (0.0, 1.0))
         estimates[name] = Estimate(value, *limits, ceilings[name], floor)
     return estimates
 

@@ -11,8 +11,8 @@ __all__ = [
     "BOTH_GROUPS",
     "TWO_RUNS",
     "as_large_as_real_effects",
-    "at_least",
     "at_most",
+    "between",
     "like_chance",
     "little_above_ceiling",
     "near_one",
@@ -27,21 +27,35 @@ BOTH_GROUPS = "real training participants beside the held-out ones"
 _NO_CEILING = "there is no ceiling, since there are no real training participants to make one of"
 
 
-def share_of_ceiling(share: float, *, noisy: bool = False) -> Margin:
+def share_of_ceiling(share: float, *, noisy: bool = False, at_most_retest: bool = False) -> Margin:
     """Ask for a share of the ceiling.
 
     A noisy metric rests on few pairs of conditions or on few decisions, so
     that real data themselves fall below by chance; it fails only where its
     interval does not reach what is asked.
+
+    The ceiling is what *other* real participants have and no bound: a
+    correlation with the real maps can be too large as well, where synthetic
+    maps have less noise than real ones. At most, the same participants scanned
+    again agree as much: the correlation r of halves of their runs becomes
+    2r / (1 + r) between whole sets of runs (Spearman 1910; Brown 1910).
     """
 
-    def margin(estimate: Estimate, _: Estimate | None) -> float | str:
+    def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
         if not math.isfinite(estimate.ceiling):
             return _NO_CEILING
         if not estimate.ceiling > 0:
             return "real participants do not agree with each other here: the ceiling is not above 0"
-        reason = _cannot_tell(estimate, share * estimate.ceiling) if noisy else ""
-        return reason or estimate.value - share * estimate.ceiling
+        least = share * estimate.ceiling
+        reason = _cannot_tell(estimate, least, math.inf) if noisy else ""
+        if reason:
+            return reason
+        # Without an interval, the retest rests on halves of the participants, not of their runs.
+        if at_most_retest and retest is not None and math.isfinite(retest.low) and retest.value > 0:
+            most = max(estimate.ceiling, 2 * retest.value / (1 + retest.value))
+            if estimate.low > most:
+                return most - estimate.value
+        return estimate.value - least
 
     return margin
 
@@ -51,11 +65,12 @@ def near_one(tolerance: float) -> Margin:
     return lambda estimate, _: tolerance - abs(estimate.value - 1.0)
 
 
-def at_least(least: float) -> Margin:
-    """Ask for a least value; what lies below it fails where the interval does not reach it."""
+def between(least: float, most: float) -> Margin:
+    """Ask for a value in a range; outside it fails where its interval does not reach the range."""
 
     def margin(estimate: Estimate, _: Estimate | None) -> float | str:
-        return _cannot_tell(estimate, least) or estimate.value - least
+        outside = min(estimate.value - least, most - estimate.value)
+        return _cannot_tell(estimate, least, most) or outside
 
     return margin
 
@@ -89,11 +104,11 @@ def as_large_as_real_effects(tolerance: float, above_retest: float) -> Margin:
     return margin
 
 
-def share_of_retest(share: float) -> Margin:
+def share_of_retest(share: float, most: float = math.inf) -> Margin:
     """Ask for a share of the ceiling above the floor, where real participants can be told apart.
 
     The floor is what participants taken for each other have: what all have in common is nobody's
-    own.
+    own. More than `most` times the ceiling is too much, where the interval lies above it.
     """
 
     def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
@@ -107,7 +122,10 @@ def share_of_retest(share: float) -> Margin:
                 "of each"
             )
         floor = max(estimate.floor, 0.0) if math.isfinite(estimate.floor) else 0.0
-        return estimate.value - floor - share * max(estimate.ceiling - floor, 0.0)
+        own = max(estimate.ceiling - floor, 0.0)
+        if estimate.low > floor + most * own:
+            return floor + most * own - estimate.value
+        return estimate.value - floor - share * own
 
     return margin
 
@@ -124,20 +142,28 @@ def little_above_ceiling(more: float) -> Margin:
 
 
 def like_chance(most: float) -> Margin:
-    """Ask for a largest value, or for an interval that holds 0.5."""
+    """Ask for a largest value; a larger one fails where its interval does not reach 0.5."""
 
-    def margin(estimate: Estimate, _: Estimate | None) -> float:
-        within = 0.5 - estimate.low if math.isfinite(estimate.low) else -math.inf
-        return max(most - estimate.value, within)
+    def margin(estimate: Estimate, _: Estimate | None) -> float | str:
+        if estimate.value > most and not estimate.low > 0.5:
+            return (
+                f"too few participants to tell: it is {estimate.value:.2f}, but its interval "
+                f"begins at {estimate.low:.2f}, so that it may be chance"
+            )
+        return most - estimate.value
 
     return margin
 
 
-def _cannot_tell(estimate: Estimate, least: float) -> str:
-    """Say that a value below what is asked may be so by chance; empty when it cannot be."""
-    if not estimate.value < least <= estimate.high:
+def _cannot_tell(estimate: Estimate, least: float, most: float) -> str:
+    """Say that a value outside of a range may be so by chance; empty when it cannot be."""
+    if estimate.value < least <= estimate.high:
+        asked = least
+    elif estimate.low <= most < estimate.value:
+        asked = most
+    else:
         return ""
     return (
-        f"too few participants to tell: it is {estimate.value:.2f} and {least:.2f} is asked, but "
+        f"too few participants to tell: it is {estimate.value:.2f} and {asked:.2f} is asked, but "
         f"its interval, {estimate.low:.2f} to {estimate.high:.2f}, reaches that"
     )

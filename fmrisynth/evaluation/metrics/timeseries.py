@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN, PROVENANCE_KEY
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
@@ -21,7 +23,7 @@ from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 from fmrisynth.evaluation.runs.noise import N_LAGS, band_quarters
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["FAMILY", "METRICS", "NAMES", "compare", "compare_real", "compare_runs", "measure_run"]
+__all__ = ["FAMILY", "METRICS", "NAMES", "compare", "compare_real", "compare_runs", "given_level"]
 
 _LAGS = tuple(f"lag{lag}" for lag in range(1, N_LAGS + 1))
 _QUARTERS = ("power_q1", "power_q2", "power_q3", "power_q4")
@@ -130,12 +132,36 @@ def compare(comparison: Comparison) -> Estimates:
     dict
         Name as in `NAMES` → Estimate; ``<name>_ratio`` is synthetic / real.
     """
-    return compare_runs(
+    estimates = compare_runs(
         comparison.runs,
         comparison.real_runs,
         comparison.training_runs,
         comparison.random("bootstrap"),
     )
+    given = given_level(comparison.runs)
+    return {
+        name: replace(estimate, by_construction=given) if _is_level(name) else estimate
+        for name, estimate in estimates.items()
+    }
+
+
+def given_level(runs: Sequence[RunRecord]) -> str:
+    """Say of how many runs the noise level is that of the real run compared with; empty if none."""
+    provenances = [record.run.metadata.get(PROVENANCE_KEY) for record in runs]
+    own = sum(
+        isinstance(provenance, Mapping) and provenance.get(NOISE_LEVEL_KEY) == OWN_RUN
+        for provenance in provenances
+    )
+    if not own:
+        return ""
+    return (
+        f"{own} of the {len(runs)} synthetic runs were given the noise level of the very run that "
+        "they are compared with"
+    )
+
+
+def _is_level(name: str) -> bool:
+    return name.removesuffix("_ratio") in ("temporal_sd", "tsnr")
 
 
 def compare_real(comparison: Comparison) -> Estimates:
@@ -197,12 +223,13 @@ def compare_runs(
         value = float(np.nanmean(values[:, f]))
         samples = np.array([_weighted_mean(values[:, f], c) for c in counts])
         floor = _WHITE.get(name, NAN)
-        estimates[name] = Estimate(value, *interval(value, samples), float(reference[f]), floor)
+        limits = interval(value, samples, len(participants))
+        estimates[name] = Estimate(value, *limits, float(reference[f]), floor)
         if name in _WITH_RATIO:
             base = float(np.nanmean(real_values[:, f]))
             drawn = np.array([_weighted_mean(real_values[:, f], c) for c in counts])
             ratio = float(_over(value, base))
-            limits = interval(ratio, _over(samples, drawn))
+            limits = interval(ratio, _over(samples, drawn), len(participants))
             ceiling, worst = _over(reference[f], base), _over(floor, base)
             estimates[f"{name}_ratio"] = Estimate(ratio, *limits, float(ceiling), float(worst))
     return estimates

@@ -6,6 +6,7 @@ Legend: P participants, S samples of the epoch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fmrisynth.evaluation.measures.resampling import (
     bootstrap_counts,
     finite_mean,
     interval,
+    matched_draws,
 )
 from fmrisynth.evaluation.measures.timecourses import TimeCourse
 from fmrisynth.evaluation.metrics.comparison import Comparison
@@ -102,6 +104,7 @@ Agreement = Callable[[TimeCourse, TimeCourse, str, Counts], float]
 """(course of the source, course of the real data, source, bootstrap counts) → agreement."""
 
 _N_BOOTSTRAP = 200
+_N_DRAWS = 20
 
 
 def peak_latency(times: np.ndarray, course: np.ndarray, duration: float) -> float:
@@ -216,16 +219,18 @@ def _compare(comparison: Comparison, source: str, real: str) -> Estimates:
         "peak_latency_error": (_error(peak_latency, real), (0.0, np.inf)),
         "undershoot_error": (_error(undershoot, real), (0.0, np.inf)),
     }
+    rng = comparison.shared_random("ceiling")
+    matched = [pair for course in usable for pair in _matched(course, real, rng)]
     estimates = {}
     for name, (agree, bounds) in measures.items():
         value = finite_mean([agree(c, c, source, None) for c in usable])
         samples = [finite_mean([agree(c, c, source, n) for c in usable]) for n in counts]
         # Beside the canonical response, the held-out data themselves are what to reach.
-        best = real if name == "course_canonical" else TRAINING
+        best, pairs = (real, usable) if name == "course_canonical" else (TRAINING, matched)
         estimates[name] = Estimate(
             value,
-            *interval(value, np.array(samples), bounds),
-            finite_mean([agree(c, c, best, None) for c in usable if best in c.curves]),
+            *interval(value, np.array(samples), counts.shape[1], bounds),
+            finite_mean([agree(c, c, best, None) for c in pairs if best in c.curves]),
             finite_mean(
                 [agree(other, c, source, None) for c in usable for other in usable if other != c]
             ),
@@ -235,7 +240,9 @@ def _compare(comparison: Comparison, source: str, real: str) -> Estimates:
             value = _measured(course, source, measure)
             samples = [_measured(course, source, measure, n) for n in counts]
             estimates[f"{name}[{course.condition}]"] = Estimate(
-                value, *interval(value, np.array(samples)), _measured(course, real, measure)
+                value,
+                *interval(value, np.array(samples), counts.shape[1]),
+                _measured(course, real, measure),
             )
     return estimates
 
@@ -246,6 +253,15 @@ def _counts(
     """Draw bootstrap samples; none where courses rest on different numbers of participants."""
     sizes = {len(course.curves[source]) for course in courses for source in sources}
     return bootstrap_counts(sizes.pop() if len(sizes) == 1 else 0, rng, _N_BOOTSTRAP)
+
+
+def _matched(course: TimeCourse, real: str, rng: np.random.Generator) -> list[TimeCourse]:
+    """Draw as many training as real participants of a course, several times."""
+    own, training = course.curves[real], course.curves.get(TRAINING, ())
+    return [
+        replace(course, curves={real: own[rows], TRAINING: np.asarray(training)[training_rows]})
+        for rows, training_rows in matched_draws(len(own), len(training), rng, _N_DRAWS)
+    ]
 
 
 def _same_course(real: str) -> Agreement:

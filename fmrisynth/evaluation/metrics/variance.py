@@ -1,19 +1,24 @@
-"""Compare the shares of the volumes' variance that participant, phase encoding and task explain."""
+"""Compare the shares of variance between runs that participant, phase encoding and task explain.
+
+Legend: R rows (runs, or trial types of runs).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
-from fmrisynth.evaluation.measures.resampling import (
-    NAN,
-    bootstrap_counts,
-    finite_mean,
-    interval,
+from fmrisynth.evaluation.measures.resampling import bootstrap_counts, finite_mean, interval
+from fmrisynth.evaluation.measures.variance import (
+    EFFECT_FACTORS,
+    NETWORK_FACTORS,
+    Rows,
+    effect_rows,
+    network_rows,
 )
-from fmrisynth.evaluation.measures.variance import run_vectors
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.metrics.metric import Family, Metric
@@ -23,20 +28,28 @@ __all__ = ["FAMILY", "METRICS", "compare", "compare_real"]
 _N_BOOTSTRAP = 100
 _N_SHUFFLES = 20
 
-METRICS = tuple(
-    Metric(
-        f"variance_{factor}",
+_TEXTS = {
+    "participant": "the participant",
+    "phase_encoding": "the phase-encoding direction",
+    "task": "the task",
+    "trial_type": "the trial type",
+}
+
+
+def _metric(prefix: str, factor: str, rows: str) -> Metric:
+    return Metric(
+        f"{prefix}_{factor}",
         section="variance",
-        label=f"Variance explained by {text}",
-        what=f"share of the variance of volumes that {text} explains",
+        label=f"Variance of {rows} explained by {_TEXTS[factor]}",
+        what=f"share of the variance of {rows} between runs that {_TEXTS[factor]} explains",
         ceiling="the same of the real held-out runs",
         floor="labels shuffled among runs that are alike in the other two factors",
     )
-    for factor, text in (
-        ("participant", "the participant"),
-        ("phase_encoding", "the phase-encoding direction"),
-        ("task", "the task"),
-    )
+
+
+METRICS = (
+    *(_metric("variance", factor, "effect maps") for factor in EFFECT_FACTORS),
+    *(_metric("fc_variance", factor, "connectivity") for factor in NETWORK_FACTORS),
 )
 """What this family computes."""
 
@@ -52,11 +65,12 @@ def compare(comparison: Comparison) -> Estimates:
     Returns
     -------
     dict
-        ``variance_<factor>`` → Estimate whose ceiling is the real share and
-        whose floor is what the factor explains with its labels shuffled among
-        runs that are alike in the other factors.
+        ``variance_<factor>`` of effect maps and ``fc_variance_<factor>`` of
+        connectivity → Estimate whose ceiling is the real share and whose floor
+        is what the factor explains with its labels shuffled among runs that
+        are alike in the other factors. Factors with a single level are left out.
     """
-    return _compare(comparison, comparison.measurements.shares[REAL])
+    return _compare(comparison, REAL)
 
 
 def compare_real(comparison: Comparison) -> Estimates:
@@ -72,30 +86,45 @@ def compare_real(comparison: Comparison) -> Estimates:
     dict
         As `compare`.
     """
-    return _compare(comparison, comparison.measurements.shares.get(TRAINING, {}))
+    return _compare(comparison, TRAINING)
 
 
-def _compare(comparison: Comparison, ceilings: Mapping[str, float]) -> Estimates:
-    vectors = run_vectors(comparison.runs, comparison.cohort.mask)
-    participants, index = np.unique(vectors.levels["participant"], return_inverse=True)
-    draws = bootstrap_counts(len(participants), comparison.random("bootstrap"), _N_BOOTSTRAP)
+def _compare(comparison: Comparison, reference: str) -> Estimates:
     estimates = {}
-    for factor, share in comparison.measurements.shares[comparison.source].items():
-        samples = np.array([vectors.share(factor, weights=counts[index]) for counts in draws])
-        rng = comparison.random(f"floor of {factor}")
-        floors = [
-            vectors.share(factor, order=vectors.shuffled(factor, rng)) for _ in range(_N_SHUFFLES)
-        ]
-        limits = interval(share, samples, (0.0, 1.0))
-        estimates[f"variance_{factor}"] = Estimate(
-            share, *limits, ceilings.get(factor, NAN), finite_mean(floors)
-        )
+    references = dict(_rows(comparison, reference))
+    for prefix, rows in _rows(comparison, comparison.source):
+        participants, index = np.unique(rows.levels["participant"], return_inverse=True)
+        n = len(participants)
+        draws = bootstrap_counts(n, comparison.random(f"bootstrap of {prefix}"), _N_BOOTSTRAP)
+        other = references.get(prefix)
+        for factor in rows.levels:
+            share = rows.share(factor)
+            if not math.isfinite(share):
+                continue
+            samples = np.array([rows.share(factor, weights=counts[index]) for counts in draws])
+            rng = comparison.random(f"floor of {prefix}_{factor}")
+            floors = [
+                rows.share(factor, order=rows.shuffled(factor, rng)) for _ in range(_N_SHUFFLES)
+            ]
+            ceiling = other.share(factor) if other is not None else math.nan
+            limits = interval(share, samples, n, (0.0, 1.0))
+            estimates[f"{prefix}_{factor}"] = Estimate(share, *limits, ceiling, finite_mean(floors))
     return estimates
+
+
+def _rows(comparison: Comparison, source: str) -> Iterator[tuple[str, Rows]]:
+    """Yield the rows of each decomposition with the beginning of their metrics' names."""
+    runs = comparison.cohort.runs[source]
+    if not runs:
+        return
+    yield "variance", effect_rows(runs, comparison.cohort.keys)
+    if source in comparison.measurements.networks:
+        yield "fc_variance", network_rows(runs, comparison.measurements.networks[source])
 
 
 FAMILY = Family(
     "variance",
-    "Do participant, phase encoding and task explain as much of the variance?",
+    "Do participant, phase encoding and task explain as much of the variance between runs?",
     METRICS,
     compare,
     compare_real,

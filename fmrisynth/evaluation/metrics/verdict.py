@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fmrisynth.evaluation.measures.resampling import NAN
@@ -11,7 +11,7 @@ from fmrisynth.evaluation.metrics.estimate import Estimate
 from fmrisynth.evaluation.metrics.metric import Metric, Rule
 from fmrisynth.evaluation.metrics.registry import all_metrics
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "Tally", "count", "judge"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,27 @@ class Judgement:
     def passed(self) -> bool | None:
         """Whether the rule is met; None when it cannot be judged."""
         return None if self.reason else self.margin >= 0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Count rules by their outcome.
+
+    Attributes
+    ----------
+    met, missed, not_judged : int
+        Numbers of rules.
+    """
+
+    met: int
+    missed: int
+    not_judged: int
+
+
+def count(judgements: Iterable[Judgement]) -> Tally:
+    """Count the rules that are met, missed, and not judged."""
+    outcomes = [judgement.passed for judgement in judgements]
+    return Tally(outcomes.count(True), outcomes.count(False), outcomes.count(None))
 
 
 def judge(
@@ -77,6 +98,9 @@ def judge(
 def _judge(metric: Metric, rule: Rule, estimate: Estimate, real: Estimate | None) -> Judgement:
     if not math.isfinite(estimate.value):
         return Judgement(metric, rule, estimate, NAN, f"this needs {rule.needs}")
+    if estimate.by_construction:
+        reason = f"by construction: {estimate.by_construction}"
+        return Judgement(metric, rule, estimate, NAN, reason)
     margin = rule.margin(estimate, real)
     if isinstance(margin, str):
         return Judgement(metric, rule, estimate, NAN, margin)

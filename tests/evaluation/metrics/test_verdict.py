@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fmrisynth.evaluation.metrics.estimate import Estimate
-from fmrisynth.evaluation.metrics.verdict import judge
+from fmrisynth.evaluation.metrics.verdict import count, judge
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,8 @@ from fmrisynth.evaluation.metrics.verdict import judge
         ("lag1_ratio", Estimate(1.11), False),
         ("copied_share", Estimate(0.0), True),
         ("copied_share", Estimate(0.01), False),
-        ("membership_auc", Estimate(0.7, low=0.45, high=0.9), True),
+        ("membership_auc", Estimate(0.6, low=0.45, high=0.9), True),
+        ("membership_auc", Estimate(0.7, low=0.45, high=0.9), None),
         ("membership_auc", Estimate(0.7, low=0.6, high=0.8), False),
     ],
 )
@@ -67,6 +68,42 @@ def test_what_cannot_be_judged_says_why():
     assert verdict_of("corr", chance).passed is False  # Corr is no noisy figure
     narrow = Estimate(0.3, low=0.2, high=0.4, ceiling=1.0)
     assert verdict_of("diversity_participants_ratio", narrow).passed is False
+
+
+@pytest.mark.parametrize(
+    ("estimate", "retest", "passed"),
+    [
+        # Scanned again, the same participants would have 2 · .8 / 1.8 = .89.
+        (Estimate(0.95, low=0.91, high=0.98, ceiling=0.7), Estimate(0.8, low=0.7), False),
+        (Estimate(0.95, low=0.85, high=0.98, ceiling=0.7), Estimate(0.8, low=0.7), True),
+        (Estimate(0.95, low=0.91, high=0.98, ceiling=0.93), Estimate(0.8, low=0.7), True),
+        # Halves of the participants say nothing of a retest.
+        (Estimate(0.95, low=0.91, high=0.98, ceiling=0.7), Estimate(0.8), True),
+    ],
+)
+def test_maps_with_less_noise_than_real_ones_fail(estimate, retest, passed):
+    assert verdict_of("corr", estimate, retest).passed is passed
+
+
+@pytest.mark.parametrize("metric", ["diversity_participants_ratio", "diversity_runs_ratio"])
+def test_too_much_variance_is_a_fault_as_too_little_is(metric):
+    assert verdict_of(metric, Estimate(3.0, low=2.2, high=3.9)).passed is False
+    assert verdict_of(metric, Estimate(3.0, low=1.5, high=4.5)).passed is None
+    assert verdict_of(metric, Estimate(1.8, low=0.9, high=3.0)).passed is True
+
+
+def test_what_is_so_by_construction_is_not_judged():
+    judgement = verdict_of("temporal_sd_ratio", Estimate(1.0, by_construction="it was given"))
+    assert judgement.passed is None
+    assert "by construction: it was given" in judgement.reason
+
+
+def test_rules_are_counted_by_outcome():
+    estimates = {"corr": Estimate(0.9, ceiling=1.0), "lag1_ratio": Estimate(2.0)}
+    found = judge(estimates)
+    tally = count(found)
+    assert (tally.met, tally.missed) == (1, 1)
+    assert tally.not_judged == len(found) - 2 > 5
 
 
 def test_own_maps_are_asked_for_where_real_participants_can_be_told_apart():
