@@ -90,6 +90,7 @@ def synthesise(
     sampling: SamplingConfig | None = None,
     n_samples: int = 1,
     individuals: str | None = None,
+    carrier: str = "own",
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -116,6 +117,8 @@ def synthesise(
     individuals : {"own", "drawn", "group"}, optional
         Whose responses the runs have: their participant's own, as far as its other runs
         tell them (the default where the model can), nobody's, or everybody's.
+    carrier : {"own", "drawn", "group-mean"}
+        Whose mean image, noise level, drift and mask the runs have.
     seed : int
         Seed of all noise; each run derives its own from it.
     device, precision : str
@@ -129,7 +132,7 @@ def synthesise(
     Raises
     ------
     UsageError
-        The model knows no individual differences, but they are asked for.
+        The model knows no individual differences or carriers, but they are asked for.
     DataError
         A run cannot be used; all others are written.
     OutputError, InputOutputError
@@ -145,6 +148,7 @@ def synthesise(
         sources=sources,
         siblings=source.runs,
         individuals=individuals,
+        carrier=carrier,
     )
     fabric = make_fabric(device, precision, seed)
     failed = write_synthetic_runs(plan, model, runs, fabric)

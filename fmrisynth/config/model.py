@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from fmrisynth.config.autoencoder import AutoencoderTraining, VQGANConfig
 from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining, ResponseConfig
 
-__all__ = ["INDIVIDUALS", "SAMPLER_NAMES", "ModelConfig", "PreprocessConfig", "SamplingConfig"]
+__all__ = [
+    "CARRIERS",
+    "INDIVIDUALS",
+    "SAMPLER_NAMES",
+    "ModelConfig",
+    "PreprocessConfig",
+    "SamplingConfig",
+]
 
 SAMPLER_NAMES = ("euler", "ddim", "ddpm", "dpmpp-2m")
 """Names of the table `fmrisynth.synthesis.sampler.SAMPLERS`, which a test holds against them."""
+
+CARRIERS = ("own", "drawn", "group-mean")
+"""Whose mean image, noise level, drift and mask synthetic runs have."""
 
 INDIVIDUALS = ("own", "drawn", "group")
 """Whose responses synthetic runs have: the participant's own, nobody's, or everybody's."""

@@ -25,6 +25,7 @@ from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import ModelError
 from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
 from fmrisynth.model.card import model_card
+from fmrisynth.model.carriers import CarrierPrior
 from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
@@ -67,6 +68,7 @@ PARTS = (
     "intensity",
     "decoder_noise",
     "denoiser",
+    "carriers",
 )
 """Attributes of `Model` that have a weights file of the same name."""
 
@@ -130,6 +132,8 @@ class Model:
         Statistics of the autoencoder's reconstruction error.
     denoiser : Denoiser
         The diffusion network.
+    carriers : CarrierPrior
+        How participants' mean images, noise levels and drifts differ.
     records : mapping
         Files about the training, by the names that they get in the directory.
     skill : tuple of Skill
@@ -146,6 +150,7 @@ class Model:
     intensity: FrameIntensity
     decoder_noise: DecoderNoise
     denoiser: Denoiser
+    carriers: CarrierPrior
     records: Mapping[str, Path] = field(default_factory=dict)
     skill: tuple[Skill, ...] = ()
 
@@ -169,6 +174,7 @@ class Model:
             FrameIntensity(),
             DecoderNoise(grid.shape),
             make_denoiser(config, info.vocabulary, inside),
+            CarrierPrior(grid.shape),
         )
 
     def parts(self) -> dict[str, nn.Module]:

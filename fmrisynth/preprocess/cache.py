@@ -38,12 +38,15 @@ class RunData:
         The carrier's mean relative to its median in the brain.
     noise_sd : ndarray of shape (X, Y, Z), float32
         Temporal standard deviation (%) of the residual without evoked responses.
+    drift_sd : ndarray of shape (X, Y, Z), float32
+        Temporal standard deviation (%) of the drift.
     """
 
     run: Run
     path: Path
     mean: np.ndarray
     noise_sd: np.ndarray
+    drift_sd: np.ndarray
 
     @property
     def frames(self) -> np.ndarray:
@@ -92,13 +95,14 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
         The cache cannot be written.
     """
     folder = cache / run_key(run, grid, config)
-    paths = {name: folder / f"{name}.npy" for name in ("mean", "noise_sd", "frames")}
+    paths = {name: folder / f"{name}.npy" for name in ("mean", "noise_sd", "drift_sd", "frames")}
     if not paths["frames"].is_file():  # it is written last: where it is, the others are
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in _compute(run, grid, config).items():
             with atomic_path(paths[name]) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, array)
-    return RunData(run, paths["frames"], np.load(paths["mean"]), np.load(paths["noise_sd"]))
+    maps = (np.load(paths[name]) for name in ("mean", "noise_sd", "drift_sd"))
+    return RunData(run, paths["frames"], *maps)
 
 
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:
@@ -119,6 +123,7 @@ def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.nda
     return {
         "mean": on_grid(carrier.mean / median),
         "noise_sd": on_grid(carrier.noise_sd),
+        "drift_sd": on_grid(np.sqrt(np.square(carrier.drift).sum(0) / bold.data.shape[3])),
         "frames": np.ascontiguousarray(frames),
     }
 

@@ -1,4 +1,4 @@
-"""Tell how loud a synthetic run is to be.
+"""Choose the carrier of a synthetic run, and tell how loud the run is to be.
 
 A synthetic run is as noisy as the participant's other runs are: the noise of the run that it
 imitates would make it agree with that run by construction.
@@ -11,12 +11,67 @@ from pathlib import Path
 
 import numpy as np
 
+from fmrisynth.bids.dataset import Run
+from fmrisynth.config.model import CARRIERS
+from fmrisynth.errors import UsageError
+from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.grid import resample
 
-__all__ = ["noise_sd_of"]
+__all__ = ["carrier_of", "check_carriers", "noise_sd_of"]
 
 MOSTLY_BRAIN = 0.5  # share of brain in a resampled voxel, from which on its noise counts
+
+
+def check_carriers(wanted: str, model: Model) -> None:
+    """Refuse carriers that a model cannot make.
+
+    Parameters
+    ----------
+    wanted : {"own", "drawn", "group-mean"}
+        Whose carriers are wanted.
+    model : Model
+        The model.
+
+    Raises
+    ------
+    UsageError
+        There is no such choice, or the model has learned no carriers.
+    """
+    if wanted not in CARRIERS:
+        raise UsageError(f"carrier is {wanted!r}; expected {', '.join(CARRIERS)}")
+    if wanted != "own" and not bool(model.carriers.present):
+        raise UsageError(
+            f"--carrier {wanted}: this model has learned no carriers, since it was trained on "
+            f"{len(model.info.split.training)} participants: images of so few people would show "
+            "them. Use --carrier own, or a model of more participants."
+        )
+
+
+def carrier_of(
+    run: Run, own: Carrier, wanted: str, model: Model, seeds: tuple[int, int]
+) -> Carrier:
+    """Give a run its carrier.
+
+    Parameters
+    ----------
+    run : Run
+        The run that is imitated.
+    own : Carrier
+        Its own carrier; of which others have the grid and the TR.
+    wanted : {"own", "drawn", "group-mean"}
+        Whose mean image, noise level, drift and mask the run gets.
+    model : Model
+        The model.
+    seeds : tuple of int
+        Of all that the runs of a participant and sample have in common, and of the run.
+    """
+    if wanted == "own":
+        return own
+    if wanted == "group-mean":
+        return model.carriers.typical(model.grid, own)
+    high_pass = model.info.config.preprocess.high_pass
+    return model.carriers.draw(model.grid, own, run.n_volumes, high_pass, *seeds)
 
 
 def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:

@@ -25,7 +25,7 @@ from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
-from fmrisynth.synthesis.carriers import noise_sd_of
+from fmrisynth.synthesis.carriers import carrier_of, check_carriers, noise_sd_of
 from fmrisynth.synthesis.companions import Companions, evoked_by_model
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
 from fmrisynth.synthesis.response_maps import response_maps
@@ -57,6 +57,8 @@ class SynthesisPlan:
         All runs of the participants: a synthetic run is like the other runs of its participant.
     individuals : {"own", "drawn", "group"} or None
         Whose responses the runs have; None for their participant's own where the model can.
+    carrier : {"own", "drawn", "group-mean"}
+        Whose mean image, noise level, drift and mask the runs have.
     work_dir : pathlib.Path or None
         Folder of the cache of what runs say of their participants; None for no cache.
     companions : Companions
@@ -70,6 +72,7 @@ class SynthesisPlan:
     sources: Mapping[str, Path]
     siblings: Sequence[Run]
     individuals: str | None = None
+    carrier: str = "own"
     work_dir: Path | None = None
     companions: Companions = field(default_factory=Companions)
 
@@ -112,6 +115,7 @@ def write_synthetic_runs(
         Reasons why runs could not be used, by file.
     """
     chosen = choose_individuals(plan.individuals, model)
+    check_carriers(plan.carrier, model)
     jobs = _jobs(plan, model, runs, chosen)
     done = len(runs) * plan.n_samples - len(jobs)
     if done:
@@ -210,7 +214,8 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
-                NOISE_LEVEL_KEY: OWN_RUN if run.participant in alone else "other runs",
+                "Carrier": plan.carrier,
+                NOISE_LEVEL_KEY: _noise_level(plan.carrier, run.participant in alone),
                 **plan.companions.provenance,
             }
             finished = is_finished(
@@ -220,6 +225,13 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
             if not finished:
                 jobs.append(_Job(run, sample, individuals, provenance))
     return jobs
+
+
+def _noise_level(carrier: str, alone: bool) -> str:
+    """Say where a run has its noise level from."""
+    if carrier != "own":
+        return carrier
+    return OWN_RUN if alone else "other runs"
 
 
 def _synthesise(
@@ -234,7 +246,13 @@ def _synthesise(
     events = read_events(run.events, duration=run.duration)
     vocabulary = synthesiser.model.info.vocabulary
     events = evoked_by_model(events, run.task, vocabulary, plan.companions.implants)
-    carrier = known.carriers[run.bold]
+    seeds = (
+        participant_seed(seed, run.participant, job.sample),
+        run_seed(seed, run.label, job.sample),
+    )
+    own = known.carriers[run.bold]
+    carrier = carrier_of(run, own, plan.carrier, synthesiser.model, seeds)
+    is_own = plan.carrier == "own"
     # in a group without individual differences all have the networks of one participant
     whose = "" if job.individuals == "group" else run.participant
     participant = participant_seed(seed, whose, job.sample)
@@ -244,9 +262,9 @@ def _synthesise(
     data = synthesiser.synthesise(
         run,
         carrier,
-        noise_sd_of(run.bold, known.carriers),
+        noise_sd_of(run.bold, known.carriers) if is_own else carrier.noise_sd,
         events,
-        run_seed(seed, run.label, job.sample),
+        seeds[1],
         participant,
         deviation,
         noise_of(run.bold, job.individuals, known.statistics, synthesiser.model.noise),

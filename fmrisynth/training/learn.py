@@ -13,6 +13,7 @@ from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
+from fmrisynth.training.carriers import fit_carriers
 from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
@@ -104,6 +105,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         intensity,
         decoder_noise,
         denoiser,
+        fit_carriers(data),
         training_records(folders),
     )
     with timed("skill"):

@@ -93,6 +93,7 @@ def write_statistics_only(
         sources={},
         siblings=dataset.runs,
         individuals=settings.individuals,
+        carrier=settings.carrier,
         work_dir=settings.work_path,
     )
     fabric = make_fabric(settings.device, settings.precision, settings.seed)

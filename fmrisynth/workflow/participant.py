@@ -43,6 +43,7 @@ def run_participant(settings: Settings) -> None:
     FmrisynthError
         With the exit code and the message that the user sees.
     """
+    _check_layout(settings)
     with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
         dataset = find_dataset(settings)
         selected = select_runs(dataset, settings.selection.participants)
@@ -99,6 +100,15 @@ def _trial_types_of(runs: Sequence[Run]) -> list[tuple[str, set[str]]]:
     return found
 
 
+def _check_layout(settings: Settings) -> None:
+    """Refuse carriers that are nobody's where a real T1w image would lie beside them."""
+    if settings.carrier != "own" and settings.layout == "raw":
+        raise UsageError(
+            f"--carrier {settings.carrier} with --output-layout raw: fMRIPrep needs a T1w image, "
+            "and there is none but the participant's own. Use --output-layout derivatives."
+        )
+
+
 def _check_designs(
     selected: Sequence[Run],
     designed: Sequence[Run],
@@ -146,6 +156,7 @@ def _synthesise(
         sources=sources,
         siblings=dataset.runs,
         individuals=settings.individuals,
+        carrier=settings.carrier,
         work_dir=settings.work_path,
         companions=companions,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 from fmrisynth.bids.dataset_files import Layout
 from fmrisynth.bids.selection import Selection
 from fmrisynth.config.codec import override
-from fmrisynth.config.model import INDIVIDUALS, SAMPLER_NAMES, ModelConfig, SamplingConfig
+from fmrisynth.config.model import CARRIERS, INDIVIDUALS, SAMPLER_NAMES, ModelConfig, SamplingConfig
 from fmrisynth.config.presets import PRESETS, read_preset
 from fmrisynth.runtime.resources import available_cpus
 from fmrisynth.workflow.options import Option
@@ -96,6 +96,11 @@ class Settings:
         are then recognisable. What the other runs leave open is drawn, as everything is of a
         participant with a single run. `drawn`: nobody's, with the variance of real
         participants. `group`: everybody alike.
+    carrier : {"own", "drawn", "group-mean"}
+        Whose mean image, noise level, drift and mask the synthetic runs have. `own`: those of
+        the run that is imitated, which identify its participant. `drawn`: nobody's, drawn from
+        how the training participants differ. `group-mean`: the mean participant's, without drift.
+        Neither of the latter is possible with the raw layout, which needs a T1w image.
     events : mapping of str to pathlib.Path
         Write runs with these events instead of their own. This tries out a design that nobody was
         scanned with: its trial types must be among those that the model has learned for the task,
@@ -217,6 +222,7 @@ class Settings:
             absent="`own`, or `group` if the model knows no individual differences",
         ),
     ] = None
+    carrier: Annotated[str, Option("--carrier", OUTPUT, choices=CARRIERS)] = "own"
     events: Annotated[
         Mapping[str, Path],
         Option("--events", OUTPUT, "[TASK=]FILE...", several=True, read=read_events_tables),

@@ -20,7 +20,7 @@ def stored(folder, frames):
     folder.mkdir(exist_ok=True)
     path = folder / f"{len(list(folder.iterdir()))}.npy"
     np.save(path, frames)
-    return RunData(None, path, frames[0], frames[0])
+    return RunData(None, path, frames[0], frames[0], frames[0])
 
 
 def constant_frames(folder, *lengths):

@@ -6,14 +6,16 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from lightning_fabric import Fabric
 from support.bids_tree import make_bids
 from support.tiny_model import SHAPE, affine_of, ball, make_bold, make_model
 
 from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import SamplingConfig
+from fmrisynth.errors import UsageError
 from fmrisynth.preprocess.carrier import remove_drift, removed_basis, split
-from fmrisynth.synthesis.carriers import noise_sd_of
+from fmrisynth.synthesis.carriers import check_carriers, noise_sd_of
 from fmrisynth.synthesis.run_statistics import RunReader
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 
@@ -152,3 +154,89 @@ def test_the_sidecar_says_whose_noise_a_run_has(written):
 def test_a_run_that_is_alone_is_as_loud_as_it_was(written):
     runs, images = written["alone"]
     assert sd_of(images[0]) == pytest.approx(sd_of(runs[0].bold), rel=0.2)
+
+
+# Whose carrier
+
+
+def carriers_model():
+    """A model that knows how carriers differ: by an image that is brighter on one side."""
+    model = make_model()
+    prior = model.carriers
+    side = torch.linspace(-1, 1, SHAPE[0])[:, None, None].expand(SHAPE)
+    prior.components[0, 0] = 0.3 * side
+    prior.drift_sd.fill_(1.0)
+    prior.present.fill_(True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory):
+    """Runs of two participants with each kind of carrier."""
+    root = tmp_path_factory.mktemp("carried")
+    bids = make_bids(
+        root / "bids", participants=("01", "02"), tasks=("motor",), runs=("1", "2"),
+        shape=(14, 14, 14), n_volumes=32,
+    )  # fmt: skip
+    runs, made = find_runs(bids).runs, {}
+    for carrier in ("own", "drawn", "group-mean"):
+        out = root / carrier
+        plan = SynthesisPlan(out, SamplingConfig(backbone=False), 1, 0, {}, runs, carrier=carrier)
+        fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+        assert write_synthetic_runs(plan, carriers_model(), runs, fabric) == {}
+        made[carrier] = out
+    return runs, made
+
+
+def mean_images(out):
+    """Mean images relative to their median inside the brain that all have, (runs, voxels)."""
+    images = [
+        nib.load(p).get_fdata(dtype=np.float32).mean(3)
+        for p in sorted(out.rglob("*_desc-synth_bold.nii.gz"))
+    ]
+    inside = np.all([image > 100 for image in images], axis=0)
+    return [image[inside] / np.median(image[inside]) for image in images]
+
+
+def test_runs_of_a_participant_share_a_drawn_image_and_others_have_another(carried):
+    first, again, other, _ = mean_images(carried[1]["drawn"])
+    assert np.abs(first - other).mean() > 3 * np.abs(first - again).mean()
+
+
+def test_the_mean_participants_image_is_the_same_for_all(carried):
+    first, again, other, _ = mean_images(carried[1]["group-mean"])
+    for image in (again, other):
+        assert np.abs(first - image).mean() < 0.02
+
+
+def test_nothing_of_the_real_image_is_left_where_the_carrier_is_nobodys(carried):
+    """The simulated images are noise in space, which nothing but their own carrier holds."""
+    runs, made = carried
+    likeness = {}
+    for carrier, out in made.items():
+        (path, *_) = sorted(out.rglob("*_desc-synth_bold.nii.gz"))
+        synthetic, real = (
+            nib.load(p).get_fdata(dtype=np.float32).mean(3) for p in (path, runs[0].bold)
+        )
+        inside = (synthetic > 100) & (real > 100)
+        likeness[carrier] = np.corrcoef(synthetic[inside], real[inside])[0, 1]
+    assert likeness["own"] > 0.95
+    assert max(abs(likeness["drawn"]), abs(likeness["group-mean"])) < 0.1
+
+
+def test_the_sidecar_says_whose_carrier_a_run_has(carried):
+    for carrier, out in carried[1].items():
+        for sidecar in out.rglob("*_desc-synth_bold.json"):
+            content = json.loads(sidecar.read_text())["FmrisynthProvenance"]
+            assert content["Carrier"] == carrier
+            assert (content["NoiseLevel"] == "other runs") == (carrier == "own")
+
+
+def test_a_model_without_carriers_refuses_them():
+    for carrier in ("drawn", "group-mean"):
+        with pytest.raises(UsageError, match="has learned no carriers"):
+            check_carriers(carrier, make_model())
+        check_carriers(carrier, carriers_model())
+    check_carriers("own", make_model())
+    with pytest.raises(UsageError, match="expected own, drawn, group-mean"):
+        check_carriers("mine", make_model())

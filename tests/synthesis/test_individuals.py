@@ -63,7 +63,9 @@ def plant(run, where, percent):
 def synthesise(model, runs, out, individuals="own", n_samples=1, work_dir=None, seed=0):
     """Synthetic runs in percent of their mean, (X, Y, Z, N), by label and sample."""
     sampling = SamplingConfig(backbone=False, decoder_noise=False)
-    plan = SynthesisPlan(out, sampling, n_samples, seed, {}, runs, individuals, work_dir)
+    plan = SynthesisPlan(
+        out, sampling, n_samples, seed, {}, runs, individuals=individuals, work_dir=work_dir
+    )
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     assert write_synthetic_runs(plan, model, runs, fabric) == {}
     images = {}

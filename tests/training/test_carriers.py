@@ -1,0 +1,139 @@
+"""Carriers that are nobody's vary as real ones do, and are no nearer to those learned from."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from support.tiny_model import HIGH_PASS, SHAPE, affine_of, ball, make_bold
+
+from fmrisynth.preprocess.carrier import split
+from fmrisynth.preprocess.grid import Grid
+from fmrisynth.training.carriers import fit_carriers
+
+INSIDE = ball()
+GRID = Grid(SHAPE, affine_of(), INSIDE)
+N_VOLUMES = 80
+MEAN = 0.3 * np.linspace(-1, 1, SHAPE[0])[:, None, None] * np.ones(SHAPE)
+
+
+def logs_of(count, seed=0):
+    """Logarithms of mean images and noise levels: two traits that drive both, and smooth rest."""
+    rng = np.random.default_rng(seed)
+    shapes = np.random.default_rng(99).standard_normal((2, 2, *SHAPE))
+    shapes = np.array([[gaussian_filter(s, 3) for s in pair] for pair in shapes])
+    shapes *= 0.1 / shapes.std(axis=(2, 3, 4), keepdims=True)
+    out = []
+    for _ in range(count):
+        rest = np.stack([gaussian_filter(rng.standard_normal(SHAPE), 1.5) for _ in range(2)])
+        rest *= 0.1 / rest.std()
+        out.append(np.tensordot(rng.standard_normal(2), shapes, axes=1) + rest)
+    return np.array(out) + MEAN
+
+
+def fit(logs):
+    runs = [
+        SimpleNamespace(
+            run=SimpleNamespace(participant=f"{i:02d}"),
+            mean=np.exp(one[0]) * INSIDE,
+            noise_sd=np.exp(one[1]) * INSIDE,
+            drift_sd=2.0 * INSIDE,
+        )
+        for i, one in enumerate(logs)
+    ]
+    return fit_carriers(SimpleNamespace(runs=runs, grid=GRID))
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return logs_of(24)
+
+
+@pytest.fixture(scope="module")
+def prior(learned):
+    return fit(learned)
+
+
+@pytest.fixture(scope="module")
+def like():
+    """The carrier of a run that has another image."""
+    return split(make_bold(N_VOLUMES), HIGH_PASS)[0]
+
+
+def draw(prior, like, participant, run=0):
+    return prior.draw(GRID, like, N_VOLUMES, HIGH_PASS, participant, run)
+
+
+def drawn_logs(prior, like, count):
+    carriers = [draw(prior, like, p) for p in range(count)]
+    return np.array([[np.log(c.mean[INSIDE]), np.log(c.noise_sd[INSIDE])] for c in carriers])
+
+
+def centred(logs):
+    """Images without their scale: a scanner's units mean nothing."""
+    return logs - np.median(logs, axis=2, keepdims=True) * np.array([1, 0])[:, None]
+
+
+def test_drawn_carriers_vary_as_real_ones(learned, prior, like):
+    drawn = centred(drawn_logs(prior, like, 60))
+    real = centred(logs_of(200, seed=5)[:, :, INSIDE])
+    for kind in (0, 1):
+        ratio = drawn[:, kind].var(0).mean() / real[:, kind].var(0).mean()
+        assert ratio == pytest.approx(1, abs=0.3)
+    assert np.corrcoef(drawn.mean(0).ravel(), real.mean(0).ravel())[0, 1] > 0.9
+
+
+def test_nobody_is_nearer_to_whom_the_model_learned_from_than_new_participants_are(
+    learned, prior, like
+):
+    training = centred(learned[:, :, INSIDE])[:, 0]
+
+    def nearest(logs):
+        images = centred(logs)[:, 0]
+        return np.array([np.square(training - image).mean(1).min() for image in images])
+
+    drawn = nearest(drawn_logs(prior, like, 60))
+    new = nearest(logs_of(60, seed=7)[:, :, INSIDE])
+    nearer = np.mean(drawn[:, None] < new[None])
+    assert 0.3 < nearer < 0.7
+    # the measure sees copies
+    assert np.mean(nearest(learned[:, :, INSIDE])[:, None] < new[None]) == 1.0
+
+
+def test_components_are_no_more_like_whom_they_were_learned_from_than_like_others(learned, prior):
+    components = prior.components.numpy()[..., INSIDE].reshape(len(prior.components), -1)
+    components = components[np.abs(components).any(axis=1)]
+    assert len(components) == len(learned) // 3
+
+    def likest(logs):
+        deviations = (logs - learned.mean(0))[:, :, INSIDE].reshape(len(logs), -1)
+        both = np.corrcoef(components[:2], deviations)
+        return np.abs(both[:2, 2:]).max()
+
+    assert likest(learned) < likest(logs_of(24, seed=11)) + 0.1
+
+
+def test_the_same_participant_has_one_image_and_every_run_its_drift(prior, like):
+    first, again, other = draw(prior, like, 1, 0), draw(prior, like, 1, 1), draw(prior, like, 2, 0)
+    assert np.array_equal(first.mean, again.mean)
+    assert np.array_equal(first.noise_sd, again.noise_sd)
+    assert not np.array_equal(first.drift, again.drift)
+    assert not np.array_equal(first.mean, other.mean)
+    drifts = [draw(prior, like, 1, r).drift for r in range(20)]
+    sd = np.sqrt(np.mean([np.square(d).sum(0) for d in drifts], axis=0) / N_VOLUMES)
+    assert np.median(sd[INSIDE]) == pytest.approx(2.0, rel=0.25)
+
+
+def test_a_carrier_has_nothing_of_the_run_whose_grid_it_gets(prior, like):
+    shifted = split(make_bold(N_VOLUMES, seed=3), HIGH_PASS)[0]
+    assert not np.array_equal(shifted.mean, like.mean)
+    assert np.array_equal(draw(prior, like, 1).mean, draw(prior, shifted, 1).mean)
+    typical = prior.typical(GRID, like)
+    assert np.array_equal(typical.mask, INSIDE)
+    assert np.median(typical.mean[INSIDE]) == pytest.approx(1000, rel=1e-3)
+    assert not len(typical.drift)
+
+
+def test_few_participants_are_not_learned_from():
+    assert not bool(fit(logs_of(5)).present)
+    assert bool(fit(logs_of(6)).present)
