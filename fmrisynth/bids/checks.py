@@ -19,6 +19,9 @@ MOST_OUTLIERS = 0.5  # share of a run's volumes; beyond it the run is refused
 OUTLYING_CHANGE = 0.03  # of the median over time
 OUTLYING_SPREAD = 8.0  # robust standard deviations over time
 OUTLYING_ENERGY = 50.0  # times the median; the largest frames of usable real runs reach about 20
+# The same of a volume that the confounds suspect. They call a tenth of the volumes of usable runs
+# outliers of motion, most of which differ from the rest by no more than noise does.
+SUSPECT_ENERGY = 12.0
 _MAD_TO_SD = 1.4826
 
 
@@ -68,12 +71,15 @@ def require_mean(data: np.ndarray, mask: np.ndarray, path: Path) -> None:
     )
 
 
-def find_outlying_volumes(data: np.ndarray, mask: np.ndarray, known: np.ndarray) -> np.ndarray:
+def find_outlying_volumes(
+    data: np.ndarray, mask: np.ndarray, known: np.ndarray, suspect: np.ndarray | None = None
+) -> np.ndarray:
     """Find volumes unlike the rest: before the steady state, single bright or dark ones, spikes.
 
     A volume is outlying where its mean over the brain is far from the run's
     median, in percent and in robust standard deviations, or where its
-    difference from the median image has far more energy than that of other volumes.
+    difference from the median image has far more energy than that of other volumes;
+    of a suspect volume a smaller difference is enough.
 
     Parameters
     ----------
@@ -83,6 +89,8 @@ def find_outlying_volumes(data: np.ndarray, mask: np.ndarray, known: np.ndarray)
         Brain voxels.
     known : ndarray of shape (T,), bool
         Volumes that are known to be outlying.
+    suspect : ndarray of shape (T,), bool, optional
+        Volumes that may be outlying.
 
     Returns
     -------
@@ -100,7 +108,10 @@ def find_outlying_volumes(data: np.ndarray, mask: np.ndarray, known: np.ndarray)
     outlying = change > np.maximum(OUTLYING_SPREAD * spread, OUTLYING_CHANGE * abs(centre))
     typical = np.median(rest[:, ~outlying[~known]], axis=1, keepdims=True)
     energy = np.square(series - typical).mean(axis=0, dtype=np.float64)
-    outlying |= energy > OUTLYING_ENERGY * np.median(energy[~known])
+    limit = np.full(len(energy), OUTLYING_ENERGY)
+    if suspect is not None:
+        limit[suspect] = SUSPECT_ENERGY
+    outlying |= energy > limit * np.median(energy[~known])
     return np.asarray(outlying | known)
 
 

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _OLD_MOTION = ("X", "Y", "Z", "RotX", "RotY", "RotZ")  # fMRIPrep 1.0
-_OUTLIERS = ("non_steady_state_outlier", "motion_outlier", "NonSteadyStateOutlier")
+_NOT_STEADY = ("non_steady_state_outlier", "NonSteadyStateOutlier")
+_MOVED = ("motion_outlier",)
 
 
 def read_confounds(path: Path, n_volumes: int) -> pd.DataFrame:
@@ -50,8 +51,8 @@ def read_confounds(path: Path, n_volumes: int) -> pd.DataFrame:
     return table
 
 
-def known_outliers(path: Path | None, n_volumes: int) -> np.ndarray:
-    """Read which volumes the confounds call outlying, before the steady state or by motion.
+def known_outliers(path: Path | None, n_volumes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read which volumes lie before the steady state, and which are suspected of motion.
 
     Parameters
     ----------
@@ -62,15 +63,17 @@ def known_outliers(path: Path | None, n_volumes: int) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (T,), bool
+    before, moved : ndarray of shape (T,), bool
     """
-    outlying = np.zeros(n_volumes, dtype=bool)
     table = _usable(path, n_volumes)
-    if table is not None:
-        columns = [name for name in table.columns if str(name).startswith(_OUTLIERS)]
-        for name in columns:
-            outlying |= np.asarray(table[name] == 1)
-    return outlying
+    marked = []
+    for prefixes in (_NOT_STEADY, _MOVED):
+        volumes = np.zeros(n_volumes, dtype=bool)
+        if table is not None:
+            for name in (c for c in table.columns if str(c).startswith(prefixes)):
+                volumes |= np.asarray(table[name] == 1)
+        marked.append(volumes)
+    return marked[0], marked[1]
 
 
 def read_motion(path: Path | None, n_volumes: int) -> np.ndarray | None:

@@ -106,7 +106,8 @@ def load_bold(run: BoldRun) -> Bold:
     mask = load_mask(run)
     mask = _without_nonfinite(mask, finite, run.bold)
     mask = _without_constant(mask, data, run.bold)
-    outlying = find_outlying_volumes(data, mask, known_outliers(run.confounds, run.n_volumes))
+    known, suspect = known_outliers(run.confounds, run.n_volumes)
+    outlying = find_outlying_volumes(data, mask, known, suspect)
     interpolate_volumes(data, outlying, run.bold)
     require_mean(data, mask, run.bold)
     if not outlying.any():

@@ -7,7 +7,19 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from threading import Thread
 
-__all__ = ["worker_pool"]
+__all__ = ["can_start_workers", "worker_pool"]
+
+
+def can_start_workers() -> bool:
+    """Say whether this system lets processes talk to each other.
+
+    Their semaphores live in /dev/shm, which some containers and sandboxes lack.
+    """
+    try:
+        get_context("spawn").Semaphore(1)
+    except (OSError, ImportError):
+        return False
+    return True
 
 
 def worker_pool(nprocs: int) -> ProcessPoolExecutor:

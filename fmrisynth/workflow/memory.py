@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError
+from fmrisynth.runtime.workers import can_start_workers
 
 __all__ = ["fitting_processes", "run_gigabytes"]
 
@@ -51,6 +52,9 @@ def fitting_processes(
     UsageError
         Not even one run fits.
     """
+    if nprocs > 1 and not can_start_workers():
+        log.warning("1 process instead of %d: this system has no semaphores (/dev/shm)", nprocs)
+        nprocs = 1
     if memory is None or not runs:
         return nprocs
     largest = max(runs, key=run_gigabytes)

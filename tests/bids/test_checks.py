@@ -122,6 +122,12 @@ def first_volumes(data: np.ndarray) -> None:
         data[..., index] *= factor
 
 
+def restless(data: np.ndarray) -> None:
+    """About 5 SD in one volume, up on one side of the brain and down on the other."""
+    data[:4, ..., 7] *= 1.04
+    data[4:, ..., 7] *= 0.96
+
+
 def test_what_is_left_out_changes_neither_mean_nor_noise(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,6 +143,17 @@ def test_what_is_left_out_changes_neither_mean_nor_noise(
     assert ratio == pytest.approx(1, abs=0.1)
 
 
+def test_a_suspect_volume_needs_a_smaller_difference() -> None:
+    data = series()
+    data[:, :, :3, 20] += 60  # about 5 SD in half of the brain, and the same less in the other
+    data[:, :, 3:, 20] -= 60
+    suspect = NOTHING.copy()
+    suspect[[10, 20]] = True
+    assert not find_outlying_volumes(data, MASK, NOTHING).any()
+    outlying = find_outlying_volumes(data, MASK, NOTHING, suspect)
+    assert set(np.flatnonzero(outlying)) == {20}
+
+
 def test_confounds_name_outlying_volumes(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     table = np.zeros((run.n_volumes, 3), int)
     table[0, 0] = table[7, 1] = 1
@@ -146,7 +163,7 @@ def test_confounds_name_outlying_volumes(run: Run, caplog: pytest.LogCaptureFixt
     ]
     path = run.bold.with_name("sub-01_task-motor_desc-confounds_timeseries.tsv")
     path.write_text("\n".join(rows) + "\n")
-    named = replace(run, confounds=path)
+    named = replace(changed(run, restless), confounds=path)
     outlying = load_bold(named).outlying
     assert outlying is not None
     assert set(np.flatnonzero(outlying)) == {0, 7}

@@ -52,3 +52,15 @@ def test_the_command_line_refuses_it(call, tiny_bids, tmp_path):
     assert code == 64
     assert "--mem 0.5 GB is too little" in err
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_without_semaphores_there_is_one_process(monkeypatch, caplog):
+    """As where /dev/shm is missing."""
+
+    def refuse(*_args):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Semaphore", refuse)
+    assert fitting_processes([], 4, None) == 1
+    assert "1 process instead of 4" in caplog.text
+    assert fitting_processes([], 1, None) == 1
