@@ -9,7 +9,11 @@ VENV ?= .venv
 DEMO ?= demo
 PYTEST_ARGS ?= -n 2
 BENCH ?= bench
-ABLATION_ARGS ?= --seeds 1 --only hybrid MONAI "paper's method"
+# latents of 32 mm and a small network, which two cores train in minutes
+COARSE := --set preprocess.voxel_size=8 --set autoencoder.latent_channels=16 \
+	--set 'denoiser.backbone.widths=[64,128]' --set 'denoiser.backbone.blocks=[1,1]'
+ABLATION_ARGS ?= --seeds 0 --only full MONAI "less response model" "paper's method"
+BACKBONE_ARGS ?= --seeds 0 --only hybrid MONAI "hybrid, plain"
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -79,13 +83,21 @@ lint: $(VENV)/test.stamp
 reference: $(VENV)/test.stamp
 	$(BIN)/python -m fmrisynth.cli.reference .
 
-bench: $(VENV)/bench.stamp
+$(BENCH)/%/dataset_description.json: | $(VENV)/bench.stamp
+	mkdir -p $(BENCH)
+	$(BIN)/python -m fmrisynth.phantom $(BENCH)/$* --realism $* --n-participants 24 \
+		--voxel-size 8 --tsnr 300
+
+bench: $(VENV)/bench.stamp $(BENCH)/gaussian/dataset_description.json \
+		$(BENCH)/full/dataset_description.json
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/step.py --preset scaled-237m
 	$(BIN)/python benchmarks/compression.py --repeats 3
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/memory.py --accumulate 2
-	$(BIN)/python benchmarks/ablation.py $(BENCH) $(ABLATION_ARGS)
+	$(BIN)/python benchmarks/backbone_alone.py $(BENCH)/gaussian $(BENCH)/alone $(COARSE) $(BACKBONE_ARGS)
+	$(BIN)/python benchmarks/time_to_quality.py $(BENCH)/gaussian $(BENCH)/time $(COARSE)
+	$(BIN)/python benchmarks/ablation.py $(BENCH)/full $(BENCH)/ablation $(COARSE) $(ABLATION_ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(BENCH) build *.egg-info

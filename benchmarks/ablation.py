@@ -1,43 +1,51 @@
-"""Corr, RSA and Top-1 at an equal training budget on one phantom cohort, over several seeds.
+"""What each part of the model adds: the full model less one part, other networks, other systems.
 
-Every row is the command line with other options: one trains on the participants
-that are not held out, writes the runs of those that are, and the group level of
-the first row compares all of them with the real runs. A seed decides who is held
-out, the initial weights and all noise.
+Every row trains on the participants that are not held out, measures its skill on those that are,
+and writes their runs, whose group maps are compared with the real ones. A seed decides who is
+held out, the initial weights and all noise; rows are compared within a seed. All models of a
+seed share the caches, and those with one autoencoder the autoencoder.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import statistics
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from scipy.stats import t as student
+from group_maps import Reference, synthetic_maps, train
+from results import Results, append, header, table
 
-from fmrisynth.config.presets import PAPER_METHOD, PRESETS
-from fmrisynth.preprocess.splits import choose_split
+import fmrisynth
+from fmrisynth.bids.dataset import Run
+from fmrisynth.config.codec import override
+from fmrisynth.config.model import ModelConfig
+from fmrisynth.config.presets import PAPER_METHOD, PRESETS, SYSTEMS
+from fmrisynth.model.model import Model
+from fmrisynth.runtime.devices import make_fabric
 
-METRICS = ("corr", "rsa", "top1", "slope")
-ARCHITECTURES = {
+Settings = dict[str, str]
+
+ARCHITECTURES: dict[str, Settings] = {
     "hybrid": {},
     "All-CNN": {"denoiser.backbone.architecture": "cnn"},
     "All-Transformer": {"denoiser.backbone.architecture": "transformer"},
     "AdaLN only": {"denoiser.backbone.cross_attention": "false"},
     "MONAI": {"denoiser.backbone.architecture": "monai"},
 }
-NO_RESPONSE = {"response.kind": "none"}
-# learned by the diffusion's targets alone, as the paper's network does
-NO_REGRESSION = NO_RESPONSE | {"diffusion_training.regression_share": "0"}
-FORMS = {
-    "group GLM": {"response.kind": "glm"},
-    "no noise level": {"noise_level": "false"},
-    "no gate": {"diffusion_training.gate": "false"},
-    "no backbone": {"sampling.backbone": "false"},
+ALONE = {"response.kind": "none"}
+NO_REGRESSION = {"diffusion_training.regression_share": "0"}
+NETWORK_PARTS: dict[str, Settings] = {
+    "positions": {"denoiser.backbone.positions": "false"},
+    "normalised condition": {"denoiser.backbone.normalised_condition": "false"},
+    "frame head": {"denoiser.backbone.frame_components": "0"},
+}
+PARTS: dict[str, Settings] = {
+    "noise level": {"noise_level": "false"},
+    "individual responses": {"response.kind": "glm"},
+    "response model": ALONE,
+    **NETWORK_PARTS,
+    "gate": {"diffusion_training.gate": "false"},
+    "backbone": {"sampling.backbone": "false"},
 }
 # the 1000 steps of the paper's sampler would take longer than all of the training
 FEWER_STEPS = {"sampling.sampler": "ddim", "sampling.steps": "20"}
@@ -53,6 +61,8 @@ CODEBOOK = {
     "autoencoder_training.learning_rate": "5e-3",
 }
 AS_IN_PAPER = PAPER_METHOD | FEWER_STEPS | CODEBOOK
+# as large as the hybrid of widths 64 and 128
+PLAIN_TRANSFORMER = {"denoiser.backbone.widths": "[128]", "denoiser.backbone.blocks": "[7]"}
 ADDITIONS = {
     "v-prediction": ["denoiser.prediction", "denoiser.schedule.kind"],
     "residuals": ["preprocess.normalisation", "sampling.decoder_noise"],
@@ -60,7 +70,7 @@ ADDITIONS = {
     "frame tokens": ["denoiser.backbone.frame_tokens"],
     "carrier": ["denoiser.backbone.anatomy"],
     "response model": ["response.kind"],
-    "regression": ["diffusion_training.regression_share"],
+    "regression phase": ["diffusion_training.regression_share"],
     "noise level": ["noise_level"],
     "principal components": [
         *CODEBOOK,
@@ -70,148 +80,117 @@ ADDITIONS = {
 }
 
 
-def rows() -> dict[str, dict[str, str]]:
-    """Return the settings of every row beyond the small model's."""
-    named = dict(ARCHITECTURES)
-    named |= {f"hybrid, {name}": settings for name, settings in FORMS.items()}
-    named |= {f"{n}, no response model": s | NO_RESPONSE for n, s in ARCHITECTURES.items()}
-    named["hybrid, no regression"] = NO_REGRESSION
+def rows() -> dict[str, Settings]:
+    """Return the settings of every row, by which it differs from the preset."""
+    named: dict[str, Settings] = {"full": {}}
+    named |= {f"less {part}": settings for part, settings in PARTS.items()}
+    named |= {name: s for name, s in ARCHITECTURES.items() if s}
+    alone = {f"alone, {name}": s | ALONE for name, s in ARCHITECTURES.items() if s}
+    alone["alone, less regression phase"] = ALONE | NO_REGRESSION
+    alone |= {f"alone, less {part}": ALONE | s for part, s in NETWORK_PARTS.items()}
+    named |= alone
     named["paper's method"] = AS_IN_PAPER
     for name, fields in ADDITIONS.items():
         kept = {field: value for field, value in AS_IN_PAPER.items() if field not in fields}
         named[f"paper + {name}"] = kept
-    return named
+    systems = {name: AS_IN_PAPER | settings for name, settings in SYSTEMS.items()}
+    systems["dit"] |= PLAIN_TRANSFORMER
+    return named | systems
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path, help="BIDS dataset, all runs on one grid")
     parser.add_argument("folder", type=Path, help="working folder; finished rows in it are kept")
-    parser.add_argument("--phantom", type=Path, help="cohort [default: made in the folder]")
-    parser.add_argument("--voxel-size", default="8", help="mm, of the cohort made and of the model")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300, help="of the diffusion's training")
-    parser.add_argument("--autoencoder-steps", type=int, default=300)
-    parser.add_argument("--preset", default="demo")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="of the diffusion's training")
+    parser.add_argument("--autoencoder-steps", type=int, default=300, help="where it is trained")
+    parser.add_argument("--preset", default="demo", choices=PRESETS)
     parser.add_argument(
-        "--set",
-        action="append",
-        metavar="NAME=VALUE",
-        help="of every row [default: widths 64 and 128]",
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="of every row"
     )
-    parser.add_argument("--nprocs", default="1")
-    parser.add_argument("--only", nargs="+", help="names of the rows to run")
+    parser.add_argument("--only", nargs="+", choices=rows(), metavar="ROW", help="rows to run")
+    parser.add_argument("--skill-only", action="store_true", help="write and compare no runs")
     return parser.parse_args()
 
 
-def fmrisynth(log: Path, *words: object) -> None:
-    """Run the command line, its output into a log."""
-    with open(log, "a", encoding="utf-8") as stream:
-        command = [sys.executable, "-m", "fmrisynth", *map(str, words)]
-        result = subprocess.run(command, stdout=stream, stderr=stream, check=False)
-    if result.returncode:
-        sys.exit(f"{' '.join(command)}\nended with {result.returncode}; see {log}")
+def settings_of(options: argparse.Namespace) -> ModelConfig:
+    """Return the preset with the options of every row."""
+    given = {"autoencoder_steps": str(options.autoencoder_steps)}
+    if options.steps is not None:
+        given["diffusion_steps"] = str(options.steps)
+    given |= dict(item.split("=", 1) for item in options.set)
+    return override(PRESETS[options.preset], given)
 
 
-def make_row(
-    options: argparse.Namespace, phantom: Path, out: Path, seed: int, changes: dict[str, str]
-) -> None:
-    """Train one model and write its runs of the participants held out."""
-    settings = {
-        "preprocess.voxel_size": options.voxel_size,
-        "autoencoder_steps": str(options.autoencoder_steps),
-        "diffusion_steps": str(options.steps),
-    }
-    given = options.set or ["denoiser.backbone.widths=[64,128]"]
-    settings |= dict(item.split("=", 1) for item in given) | changes
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    participants = [path.name.removeprefix("sub-") for path in phantom.glob("sub-*")]
-    held_out = choose_split(participants, PRESETS[options.preset].held_out_share, seed).held_out
-    started = time.monotonic()
-    fmrisynth(
-        out.parent / f"{out.name}.log", phantom, out, "participant", "--preset", options.preset,
-        *words, "--participant-label", *held_out, "--nprocs", options.nprocs,
-        "--random-seed", seed, "-w", out.parent / "work",
-    )  # fmt: skip
-    with open(out / "model" / "log-diffusion.csv", newline="") as stream:
-        last = list(csv.DictReader(stream))[-1]
-    spent = {
-        "step_s": float(last["seconds"]) / int(last["step"]),
-        "total_s": time.monotonic() - started,
-    }
-    (out.parent / f"{out.name}.json").write_text(json.dumps(spent))
+def skill_of(model: Model) -> dict[str, float]:
+    """Return the gains of network and of all parts together, averaged over angles and by angle.
+
+    With white noise the loss of "nothing" is no reference: its gains are left out.
+    """
+    if model.info.config.denoiser.noise == "white":
+        return {}
+    gains: dict[str, list[float]] = {"backbone": [], "all": []}
+    values = {"gate": float(model.denoiser.gate.max())}
+    for row in model.skill:
+        if row.part == "backbone":
+            values[f"θ {row.theta:.2f}"] = 1000 * row.gain
+            values[f"excludes zero {row.theta:.2f}"] = float(row.ci_low > 0)
+            gains["backbone"].append(row.gain)
+        if row.part in ("backbone", "noise level + response"):
+            gains["all"].append(row.gain)
+    n_angles = len(gains["backbone"])
+    return values | {name: 1000 * sum(g) / n_angles for name, g in gains.items()}
 
 
-def compare(phantom: Path, folder: Path, names: list[str], seed: int, nprocs: str) -> list[dict]:
-    """Rows of the group level's table, all models of a seed in one."""
-    first, *others = (folder / slug(name) for name in names)
-    table = first / "group" / "metrics.tsv"
-    done = folder / "compared.json"
-    if not done.is_file() or json.loads(done.read_text()) != names:
-        others_named = [word for o in others for word in ("--compare", f"{o.name}={o}")]
-        fmrisynth(
-            folder / "group.log", phantom, first, "group", *others_named, "--random-seed", seed,
-            "--nprocs", nprocs, "-w", folder / "work",
-        )  # fmt: skip
-        done.write_text(json.dumps(names))
-    with open(table, newline="") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
-
-
-def slug(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower())
-
-
-def interval(values: list[float]) -> str:
-    """Mean and 95 % interval over seeds (Student)."""
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.3f} ± {half:.3f}"
+def measure_row(
+    runs: Sequence[Run], config: ModelConfig, seed: int, options: argparse.Namespace
+) -> dict[str, float]:
+    """Train one model and measure it."""
+    trained = train(runs, config, options.folder / "work", seed)
+    values = skill_of(trained.model) | {"CPU s": trained.cpu_seconds}
+    if options.skill_only:
+        return values
+    reference = Reference(runs, config.held_out_share, seed, options.folder / "work")
+    held_out = reference.split.held_out
+    maps = synthetic_maps(trained.model, runs, held_out, make_fabric("auto", "auto", seed))
+    return values | reference.measure(maps)
 
 
 def main() -> None:
     options = arguments()
+    runs, config = fmrisynth.find_runs(options.dataset).runs, settings_of(options)
     chosen = {n: s for n, s in rows().items() if not options.only or n in options.only}
-    phantom = options.phantom or options.folder / "phantom"
-    if not phantom.exists():
-        phantom.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "fmrisynth.phantom", phantom, "--quiet"]
-        subprocess.run([*command, "--voxel-size", options.voxel_size], check=True)
+    results = Results(
+        options.folder / "rows",
+        [options.dataset, options.preset, options.steps, options.set, options.skill_only],
+    )
     found: dict[str, dict[str, list[float]]] = {}
-    folders = [options.folder / f"seed-{seed}" for seed in range(options.seeds)]
-    for seed, folder in enumerate(folders):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, changes in chosen.items():
-            if not (folder / f"{slug(name)}.json").is_file():
-                make_row(options, phantom, folder / slug(name), seed, changes)
-            spent = json.loads((folder / f"{slug(name)}.json").read_text())
-            found.setdefault(name, {}).setdefault("step", []).append(spent["step_s"])
-            print(f"seed {seed}, {name}: {spent['total_s']:.0f} s", flush=True)
-    for seed, folder in enumerate(folders):
-        by_slug = {slug(name): name for name in chosen} | {"fmrisynth": next(iter(chosen))}
-        for row in compare(phantom, folder, list(chosen), seed, options.nprocs):
-            name = by_slug.get(row["generator"], row["generator"])
-            if row["metric"] in METRICS and row["value"] != "n/a":
-                found.setdefault(name, {}).setdefault(row["metric"], []).append(float(row["value"]))
-                if name == next(iter(chosen)):
-                    ceilings = found.setdefault("ceiling", {})
-                    ceilings.setdefault(row["metric"], []).append(float(row["ceiling"]))
-    report(found, options)
+    for seed in options.seeds:
+        for name, settings in chosen.items():
+            values = results.get(
+                name,
+                seed,
+                lambda s=settings, seed=seed: measure_row(runs, override(config, s), seed, options),
+            )
+            append(found, name, values)
+    compare(found)
+    print(header(), "\n")
+    angles = [name for name in next(iter(found.values())) if name.startswith("θ")]
+    columns = {"backbone": 2, "less than the first": 2, "all": 2} | dict.fromkeys(angles, 2)
+    print("Gains × 1000\n\n" + table(found, columns | {"gate": 2, "CPU s": 0}))
+    if not options.skill_only:
+        print("\n" + table(found, {"corr": 3, "Corr less": 3, "rsa": 3, "top1": 2, "slope": 3}))
 
 
-def report(found: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> None:
-    print(f"\n{options.seeds} seeds, {options.steps} steps, preset {options.preset}\n")
-    first = next(iter(found.values()))
-    print("| row | " + " | ".join(METRICS) + " | first row's Corr − its own | s a step |")
-    print("|---|" + "---|" * (len(METRICS) + 2))
-    for name, values in found.items():
-        cells = [interval(values[m]) if m in values else "n/a" for m in METRICS]
-        # the seeds differ in who is held out: compared within a seed, that drops out
-        pairs = zip(first["corr"], values["corr"], strict=True)
-        cells.append("" if values is first else interval([a - b for a, b in pairs]))
-        step = f"{statistics.median(values['step']):.3f}" if "step" in values else ""
-        print(f"| {name} | " + " | ".join(cells) + f" | {step} |")
+def compare(found: dict[str, dict[str, list[float]]]) -> None:
+    """Subtract every row from the first, seed by seed: who is held out then drops out."""
+    first, *others = found.values()
+    for values in others:
+        for measure, name in (("all", "less than the first"), ("corr", "Corr less")):
+            if values.get(measure) and first.get(measure):
+                pairs = zip(first[measure], values[measure], strict=True)
+                values[name] = [a - b for a, b in pairs]
 
 
 if __name__ == "__main__":

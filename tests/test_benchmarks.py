@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fmrisynth.config.codec import override
-from fmrisynth.config.presets import PRESETS
+from fmrisynth.config.presets import PRESETS, SYSTEMS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -23,9 +24,10 @@ pytestmark = [
 
 def printed(script: str, *options: str) -> str:
     """Run a script on the CPU; what it prints."""
+    path = os.pathsep.join([str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *options],
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent), "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -39,8 +41,8 @@ def numbers(pattern: str, text: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, text)]
 
 
+@pytest.mark.usefixtures("monai")
 def test_compression() -> None:
-    pytest.importorskip("monai", minversion="1.4")
     text = printed(
         "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "1"
     )  # fmt: skip
@@ -76,16 +78,85 @@ def test_synthesis_against_fmrisim() -> None:
 
 
 @pytest.mark.parametrize("preset", ["demo", "small"])
-def test_every_row_of_the_ablation_is_a_configuration(
-    monkeypatch: pytest.MonkeyPatch, preset: str
+@pytest.mark.parametrize("script", ["ablation", "backbone_alone"])
+def test_every_row_is_a_configuration(
+    monkeypatch: pytest.MonkeyPatch, preset: str, script: str
 ) -> None:
-    """Of its own: no two rows are the same, but for what the preset has anyway."""
+    """Of its own: no two rows are the same."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from ablation import rows
+    rows = importlib.import_module(script).rows()
+    configs = {name: override(PRESETS[preset], settings) for name, settings in rows.items()}
+    assert len(set(configs.values())) == len(configs) >= 10
+    if script == "ablation":
+        assert configs["full"] == PRESETS[preset]
+        assert all(name in configs for name in SYSTEMS)
 
-    configs = {name: override(PRESETS[preset], settings) for name, settings in rows().items()}
-    assert len(set(configs.values())) == len(configs) > 15
-    assert configs["hybrid"] == PRESETS[preset]
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from fmrisynth.phantom import PhantomConfig, simulate_cohort
+
+    root = tmp_path_factory.mktemp("cohort") / "phantom"
+    config = PhantomConfig(5, 40, voxel_size=14.0, tsnr=300.0, tasks=("MOTOR", "WM"))
+    simulate_cohort(root, config, progress=False)
+    return root
+
+
+SMALLEST = (
+    "preprocess.voxel_size=14", "autoencoder.patch=2", "denoiser.backbone.widths=[32,64]",
+    "denoiser.backbone.blocks=[1,1]", "denoiser.noise_modes=4", "sampling.steps=2",
+    "diffusion_training.batch_size=4",
+)  # fmt: skip
+SET = [word for item in SMALLEST for word in ("--set", item)]
+
+
+def cells(text: str, row: str) -> list[str]:
+    """What stands in the last row of this name, after the name."""
+    found = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", text, re.MULTILINE)
+    return found[-1].split(" | ")
+
+
+def test_ablation(cohort: Path, tmp_path: Path) -> None:
+    words = [
+        str(cohort), str(tmp_path), "--seeds", "0", "1", "--steps", "4",
+        "--only", "full", "less backbone", *SET,
+    ]  # fmt: skip
+    text = printed("ablation.py", *words)
+    assert "seed 1, less backbone" in text
+    for row in ("full", "less backbone"):
+        assert -1 <= float(cells(text, row)[0].split()[0]) <= 1  # Corr
+    assert "±" in cells(text, "less backbone")[1]  # over two seeds, paired
+    again = printed("ablation.py", *words)
+    assert cells(again, "full") == cells(text, "full")
+    assert "seed 0" not in again  # nothing is trained twice
+
+
+def test_backbone_alone(cohort: Path, tmp_path: Path) -> None:
+    text = printed(
+        "backbone_alone.py", str(cohort), str(tmp_path), "--seeds", "0", "--steps", "4",
+        "--only", "hybrid", "hybrid, plain", *SET,
+    )  # fmt: skip
+    assert float(cells(text, "training participants' GLM")[1]) > 0.3  # Corr of the reference
+    for row in ("hybrid", "hybrid, plain"):
+        share, corr = (float(cell) for cell in cells(text, row)[:2])
+        limit = float(cells(text, "training participants' GLM")[1])
+        assert share == pytest.approx(corr / limit, abs=0.01)
+
+
+@pytest.mark.usefixtures("monai")
+def test_time_to_quality(cohort: Path, tmp_path: Path) -> None:
+    text = printed(
+        "time_to_quality.py", str(cohort), str(tmp_path), "--steps", "2", "3", "--share", "-2",
+        "--ratio", "0.2", *SET, "--set", "denoiser.backbone.widths=[64,128]",
+    )  # fmt: skip
+    assert "recipe, 2 steps" in text
+    assert "recipe, 3 steps" not in text  # the first is enough
+    assert numbers(r"MONAI's time / the recipe's: at most ([\d.]+)", text)[0] > 0
+    text = printed(
+        "time_to_quality.py", str(cohort), str(tmp_path), "--steps", "2", "--share", "2",
+        *SET, "--set", "denoiser.backbone.widths=[64,128]",
+    )  # fmt: skip
+    assert "2.0 of it is not reached in 2 steps" in text
 
 
 def test_memory() -> None:

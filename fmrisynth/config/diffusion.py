@@ -112,7 +112,7 @@ class BackboneConfig:
     anatomy: bool = True
     positions: bool = True
     normalised_condition: bool = True
-    frame_components: int = 16
+    frame_components: int = 32
     zero_gates: bool = False
 
     def __post_init__(self) -> None:
@@ -304,7 +304,7 @@ class DiffusionTraining:
     condition_dropout: float = 0.05
     anatomy_dropout: float = 0.1
     onset_share: float = 0.5
-    regression_share: float = 0.5
+    regression_share: float = 0.7
     validation_share: float = 0.2
     gate: bool = True
 

@@ -35,6 +35,7 @@ __all__ = ["DiffusionLearner", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
 NOISE_STREAM = 2**30  # of random numbers, apart from those of the windows
+REGRESSION_RATE = 2.0  # of learning, in units of the diffusion's: its targets have no noise
 REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
 
 log = logging.getLogger(__name__)
@@ -197,6 +198,7 @@ class DiffusionLearner:
     def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
         """Make one optimisation step."""
         rate = self.training.learning_rate * cosine_warmup(progress, self.training.warmup)
+        rate *= 1 + (REGRESSION_RATE - 1) * self._regressing(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         mine = list(shard(self.training.batch_size, self.fabric))

@@ -88,6 +88,8 @@ def fit_response(
     predictions = [fitted.prediction(None)] * len(statistics.participants)
     if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
         predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
+    if not present:  # what the network learns is drawn as it is: of the size of true responses
+        fitted.coefficients.mul_(fitted.energy)
     own = own_responses(fitted, statistics, data)
     if present and config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)

@@ -185,6 +185,30 @@ def test_regression_is_a_share_of_the_training_that_fades():
     assert without._regressing(0.0) == 0
 
 
+def test_regression_learns_at_a_higher_rate_that_fades_with_it():
+    learner = diffusion_learner(replace(TRAINING, warmup=0.0), regress=True)
+    plain = diffusion_learner(replace(TRAINING, warmup=0.0))
+    rates = [
+        learner.step(step, progress)["learning_rate"] / plain.step(step, progress)["learning_rate"]
+        for step, progress in enumerate((0.1, TRAINING.regression_share * 0.75, 0.9))
+    ]
+    assert rates == pytest.approx([2, 1.5, 1])
+
+
+def noise_of(learner, indices):
+    return learner._batch(0, indices, 0.0)[1]
+
+
+def test_neighbours_have_one_noise_with_opposite_signs_whoever_draws_it():
+    learner = diffusion_learner()
+    noise = noise_of(learner, range(4))
+    assert noise[0].std() > 0.5
+    assert noise[1].equal(-noise[0])
+    assert noise[3].equal(-noise[2])
+    assert not noise[2].abs().equal(noise[0].abs())
+    assert noise_of(learner, [1, 2]).equal(noise[1:3])  # as of a process that has these alone
+
+
 @pytest.mark.parametrize(("noise", "prediction"), [("coloured", "v"), ("white", "epsilon")])
 def test_the_target_of_the_regression_is_the_fitted_response_of_each_window(noise, prediction):
     """In units of the noise, and zero where the condition is withheld."""

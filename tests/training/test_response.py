@@ -92,6 +92,19 @@ def test_without_a_response_model_participants_have_their_own_all_the_same(tmp_p
     assert removed[..., MASK].var() < 0.9 * whole[..., MASK].var()
 
 
+def test_a_network_without_a_response_model_learns_responses_of_true_size(tmp_path):
+    """The best prediction of weak effects is smaller than they are."""
+    size, restored = {}, {}
+    for kind in ("glm", "none"):
+        made = simulate(0.08 * np.repeat(patterns()[None], 8, 0), noise=1.0)
+        response, runs = fit(made, tmp_path / kind, replace(CONFIG, kind=kind))
+        own = np.mean([o[0::2] for o in runs.responses.values()], axis=0)
+        size[kind] = slope(own, 0.08 * patterns())[0]
+        restored[kind] = float(response.energy[0])  # of the first component
+    assert restored["glm"] > 1.1
+    assert size["none"] / size["glm"] == pytest.approx(restored["glm"], rel=0.1)
+
+
 # Own responses
 
 

@@ -1,0 +1,197 @@
+"""Group activation maps of a model's network beside those of real participants, for benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.events import read_events
+from fmrisynth.bids.images import load_bold
+from fmrisynth.config.model import ModelConfig
+from fmrisynth.evaluation.metrics.activation import measure_maps
+from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
+from fmrisynth.model.model import Model
+from fmrisynth.preprocess.carrier import Carrier
+from fmrisynth.preprocess.splits import choose_split
+from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.synthesis.carriers import noise_sd_of, read_carrier
+from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
+from fmrisynth.training.learn import learn_model
+from fmrisynth.training.plan import TrainingPlan
+
+__all__ = ["MEASURES", "Reference", "Trained", "synthetic_maps", "train"]
+
+GLM = GlmSettings(noise_model="ols")  # linear in the data, so that noise can be taken away
+MEASURES = ("corr", "rsa", "top1", "slope")
+
+Effects = dict[str, list[np.ndarray]]
+"""Maps (X, Y, Z) of one participant's runs, by condition."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold a model, and the time that its denoiser's training took."""
+
+    model: Model
+    seconds: float
+    cpu_seconds: float
+
+
+def train(runs: Sequence[Run], config: ModelConfig, work_dir: Path, seed: int) -> Trained:
+    """Train a model; models of one seed share caches and autoencoder in `work_dir`.
+
+    CPU seconds are those of the whole call, times the denoiser's share of the clock.
+    """
+    fabric = make_fabric("auto", "auto", seed)
+    plan = TrainingPlan(config, "benchmark", seed, None, None, 1)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    started, cpu = time.monotonic(), time.process_time()
+    model = learn_model(runs, plan, work_dir, fabric)
+    share = float(model.info.provenance["seconds"]["denoiser"]) / (time.monotonic() - started)
+    cpu = time.process_time() - cpu
+    return Trained(model, model.info.provenance["seconds"]["denoiser"], share * cpu)
+
+
+def run_effects(run: Run, series: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Fit the GLM of a run; maps (X, Y, Z) by condition, NaN outside the mask."""
+    events = read_events(run.events, duration=run.duration)
+    design = design_matrix(events, series.shape[3], run.t_r, run.start_time, GLM)
+    fitted = fit_run(series[mask], design, GLM)
+    maps = {}
+    for name, effect in zip(fitted.trial_types, fitted.effects, strict=True):
+        volume = np.full(mask.shape, np.nan, np.float32)
+        volume[mask] = effect
+        maps[f"{run.task} {name}"] = volume
+    return maps
+
+
+def group_maps(of_participants: Iterable[Effects]) -> dict[str, np.ndarray]:
+    """Average maps over runs, then over participants."""
+    means: dict[str, list[np.ndarray]] = {}
+    for effects in of_participants:
+        for name, maps in effects.items():
+            means.setdefault(name, []).append(np.mean(maps, axis=0))
+    return {name: np.mean(maps, axis=0) for name, maps in means.items()}
+
+
+class Reference:
+    """Hold the GLM of the real participants of one split.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All runs of the dataset, on one grid.
+    share : float
+        Share of the participants held out.
+    seed : int
+        Seed of the split, as of the training.
+    work_dir : pathlib.Path
+        Keeps the maps, which do not depend on the split.
+    """
+
+    def __init__(self, runs: Sequence[Run], share: float, seed: int, work_dir: Path) -> None:
+        self.split = choose_split((r.participant for r in runs), share, seed)
+        self.effects = _real_effects(runs, work_dir / "real_effects.npz")
+        self.held_out = group_maps(self.effects[p] for p in self.split.held_out)
+        self.training = group_maps(self.effects[p] for p in self.split.training)
+
+    def measure(self, maps: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Compare group maps with those of the held-out participants: `MEASURES`."""
+        names = sorted(self.held_out)
+        mine, real = (np.stack([m[n].ravel() for n in names]) for m in (maps, self.held_out))
+        inside = np.isfinite(mine).all(0) & np.isfinite(real).all(0)
+        values = measure_maps(mine[:, inside], real[:, inside], names)
+        return {name: values[name] for name in MEASURES}
+
+    def measure_training(self, draws: int = 20) -> dict[str, float]:
+        """Compare as many training participants as were held out, on average over draws."""
+        rng, count = np.random.default_rng(0), len(self.split.held_out)
+        drawn = []
+        for _ in range(draws):
+            chosen = rng.choice(self.split.training, min(count, len(self.split.training)), False)
+            drawn.append(self.measure(group_maps(self.effects[p] for p in chosen)))
+        return {name: float(np.mean([d[name] for d in drawn])) for name in MEASURES}
+
+
+def _real_effects(runs: Sequence[Run], path: Path) -> dict[str, Effects]:
+    """Fit the GLM of every real run, once."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {}
+        for number, run in enumerate(runs):
+            bold = load_bold(run)
+            for name, volume in run_effects(run, bold.data, bold.mask).items():
+                arrays[f"{run.participant}|{name}|{number}"] = volume
+        np.savez(path, **arrays)
+    effects: dict[str, Effects] = {}
+    for key, volume in np.load(path).items():
+        participant, name, _ = key.split("|")
+        effects.setdefault(participant, {}).setdefault(name, []).append(volume)
+    return effects
+
+
+def synthetic_maps(
+    model: Model,
+    runs: Sequence[Run],
+    participants: Sequence[str],
+    fabric: Fabric,
+    *,
+    network_alone: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return the group maps of the synthetic runs of some participants.
+
+    Parameters
+    ----------
+    model : Model
+        A trained model.
+    runs : sequence of Run
+        All runs of the dataset.
+    participants : sequence of str
+        Whose carriers and events are used.
+    fabric : lightning_fabric.Fabric
+        Device and precision.
+    network_alone : bool
+        Whether each run is synthesised a second time, from the same noise without the network,
+        and its maps are taken away: what is left is what the network makes of events and carrier.
+    """
+    sampling = model.info.config.sampling
+    synthesisers = [Synthesiser(model, sampling, fabric.autocast)]
+    if network_alone:
+        synthesisers.append(Synthesiser(model, replace(sampling, backbone=False), fabric.autocast))
+    seed = int(model.info.provenance["seed"])
+    everyone = []
+    for participant in participants:
+        mine = [run for run in runs if run.participant == participant]
+        high_pass = model.info.config.preprocess.high_pass
+        carriers = {run.bold: read_carrier(run, high_pass) for run in mine}
+        effects: Effects = {}
+        for run in mine:
+            whole, *noise = (
+                run_effects(run, _synthesise(s, run, carriers, seed), carriers[run.bold].mask)
+                for s in synthesisers
+            )
+            for name, volume in whole.items():
+                taken = noise[0][name] if noise else np.float32(0)
+                effects.setdefault(name, []).append(volume - taken)
+        everyone.append(effects)
+    return group_maps(everyone)
+
+
+def _synthesise(
+    synthesiser: Synthesiser, run: Run, carriers: Mapping[Path, Carrier], seed: int
+) -> np.ndarray:
+    """Synthesise a run as the participant level does."""
+    return synthesiser.synthesise(
+        run,
+        carriers[run.bold],
+        noise_sd_of(run.bold, carriers),
+        read_events(run.events, duration=run.duration),
+        run_seed(seed, run.label, 1),
+        participant_seed(seed, run.participant),
+    )
