@@ -9,19 +9,17 @@ seed share the caches, and those with one autoencoder the autoencoder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from group_maps import Reference, synthetic_maps, train
 from results import Results, append, header, table
 
 import fmrisynth
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset
 from fmrisynth.config.codec import override
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PAPER_METHOD, PRESETS, SYSTEMS
 from fmrisynth.model.model import Model
-from fmrisynth.runtime.devices import make_fabric
 
 Settings = dict[str, str]
 
@@ -144,22 +142,21 @@ def skill_of(model: Model) -> dict[str, float]:
 
 
 def measure_row(
-    runs: Sequence[Run], config: ModelConfig, seed: int, options: argparse.Namespace
+    dataset: Dataset, config: ModelConfig, seed: int, options: argparse.Namespace
 ) -> dict[str, float]:
     """Train one model and measure it."""
-    trained = train(runs, config, options.folder / "work", seed)
+    trained = train(dataset.runs, config, options.folder / "work", seed)
     values = skill_of(trained.model) | {"CPU s": trained.cpu_seconds}
     if options.skill_only:
         return values
-    reference = Reference(runs, config.held_out_share, seed, options.folder / "work")
-    held_out = reference.split.held_out
-    maps = synthetic_maps(trained.model, runs, held_out, make_fabric("auto", "auto", seed))
+    reference = Reference(dataset.runs, config.held_out_share, seed, options.folder / "work")
+    maps = synthetic_maps(trained.model, dataset, reference.split.held_out)
     return values | reference.measure(maps)
 
 
 def main() -> None:
     options = arguments()
-    runs, config = fmrisynth.find_runs(options.dataset).runs, settings_of(options)
+    dataset, config = fmrisynth.find_runs(options.dataset), settings_of(options)
     chosen = {n: s for n, s in rows().items() if not options.only or n in options.only}
     results = Results(
         options.folder / "rows",
@@ -171,7 +168,9 @@ def main() -> None:
             values = results.get(
                 name,
                 seed,
-                lambda s=settings, seed=seed: measure_row(runs, override(config, s), seed, options),
+                lambda s=settings, seed=seed: measure_row(
+                    dataset, override(config, s), seed, options
+                ),
             )
             append(found, name, values)
     compare(found)

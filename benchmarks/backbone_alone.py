@@ -9,7 +9,6 @@ and all noise.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ablation import ALONE, ARCHITECTURES, NO_REGRESSION
@@ -17,11 +16,10 @@ from group_maps import Reference, synthetic_maps, train
 from results import Results, append, header, table
 
 import fmrisynth
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset
 from fmrisynth.config.codec import override
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.runtime.devices import make_fabric
 
 
 def rows() -> dict[str, dict[str, str]]:
@@ -42,20 +40,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_row(
-    runs: Sequence[Run], config: ModelConfig, seed: int, folder: Path
-) -> dict[str, float]:
+def measure_row(dataset: Dataset, config: ModelConfig, seed: int, folder: Path) -> dict[str, float]:
     """Train one model and compare its network's maps with those of the held-out participants."""
-    reference = Reference(runs, config.held_out_share, seed, folder)
-    trained = train(runs, config, folder, seed)
-    fabric = make_fabric("auto", "auto", seed)
-    maps = synthetic_maps(trained.model, runs, reference.split.held_out, fabric, network_alone=True)
+    reference = Reference(dataset.runs, config.held_out_share, seed, folder)
+    trained = train(dataset.runs, config, folder, seed)
+    held_out = reference.split.held_out
+    maps = synthetic_maps(trained.model, dataset, held_out, network_alone=True)
     return reference.measure(maps) | {"s": trained.seconds, "CPU s": trained.cpu_seconds}
 
 
 def main() -> None:
     options = arguments()
-    runs = fmrisynth.find_runs(options.dataset).runs
+    dataset = fmrisynth.find_runs(options.dataset)
     given = dict(item.split("=", 1) for item in options.set)
     config = override(PRESETS[options.preset], {"diffusion_steps": str(options.steps)} | given)
     results = Results(
@@ -63,7 +59,7 @@ def main() -> None:
     )
     found: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
-        reference = Reference(runs, config.held_out_share, seed, options.folder / "work")
+        reference = Reference(dataset.runs, config.held_out_share, seed, options.folder / "work")
         limit = reference.measure(reference.training)
         append(found, "training participants' GLM", limit)
         for name, settings in rows().items():
@@ -73,7 +69,7 @@ def main() -> None:
             values = results.get(
                 name,
                 seed,
-                lambda c=of_row, s=seed: measure_row(runs, c, s, options.folder / "work"),
+                lambda c=of_row, s=seed: measure_row(dataset, c, s, options.folder / "work"),
             )
             values["Corr / GLM's"] = values["corr"] / limit["corr"]
             values["slope / GLM's"] = values["slope"] / limit["slope"]

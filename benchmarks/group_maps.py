@@ -6,24 +6,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from lightning_fabric import Fabric
 
-from fmrisynth.bids.dataset import Run
+import fmrisynth
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_bold
-from fmrisynth.config.model import ModelConfig
+from fmrisynth.config.model import ModelConfig, SamplingConfig
 from fmrisynth.evaluation.metrics.activation import measure_maps
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
 from fmrisynth.model.model import Model
-from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.splits import choose_split
-from fmrisynth.runtime.devices import make_fabric
-from fmrisynth.synthesis.carriers import noise_sd_of, read_carrier
-from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
-from fmrisynth.training.learn import learn_model
-from fmrisynth.training.plan import TrainingPlan
 
 __all__ = ["MEASURES", "Reference", "Trained", "synthetic_maps", "train"]
 
@@ -48,14 +43,11 @@ def train(runs: Sequence[Run], config: ModelConfig, work_dir: Path, seed: int) -
 
     CPU seconds are those of the whole call, times the denoiser's share of the clock.
     """
-    fabric = make_fabric("auto", "auto", seed)
-    plan = TrainingPlan(config, "benchmark", seed, None, None, 1)
-    work_dir.mkdir(parents=True, exist_ok=True)
     started, cpu = time.monotonic(), time.process_time()
-    model = learn_model(runs, plan, work_dir, fabric)
-    share = float(model.info.provenance["seconds"]["denoiser"]) / (time.monotonic() - started)
+    model = fmrisynth.train(runs, config, work_dir=work_dir, seed=seed)
     cpu = time.process_time() - cpu
-    return Trained(model, model.info.provenance["seconds"]["denoiser"], share * cpu)
+    seconds = float(model.info.provenance["seconds"]["denoiser"])
+    return Trained(model, seconds, cpu * seconds / (time.monotonic() - started))
 
 
 def run_effects(run: Run, series: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,11 +115,12 @@ def _real_effects(runs: Sequence[Run], path: Path) -> dict[str, Effects]:
     """Fit the GLM of every real run, once."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {}
-        for number, run in enumerate(runs):
-            bold = load_bold(run)
-            for name, volume in run_effects(run, bold.data, bold.mask).items():
-                arrays[f"{run.participant}|{name}|{number}"] = volume
+        arrays = {
+            f"{participant}|{name}|{number}": volume
+            for participant, effects in _effects_of(runs).items()
+            for name, maps in effects.items()
+            for number, volume in enumerate(maps)
+        }
         np.savez(path, **arrays)
     effects: dict[str, Effects] = {}
     for key, volume in np.load(path).items():
@@ -137,12 +130,7 @@ def _real_effects(runs: Sequence[Run], path: Path) -> dict[str, Effects]:
 
 
 def synthetic_maps(
-    model: Model,
-    runs: Sequence[Run],
-    participants: Sequence[str],
-    fabric: Fabric,
-    *,
-    network_alone: bool = False,
+    model: Model, dataset: Dataset, participants: Sequence[str], *, network_alone: bool = False
 ) -> dict[str, np.ndarray]:
     """Return the group maps of the synthetic runs of some participants.
 
@@ -150,48 +138,43 @@ def synthetic_maps(
     ----------
     model : Model
         A trained model.
-    runs : sequence of Run
-        All runs of the dataset.
+    dataset : Dataset
+        Its runs, whose carriers and events are used.
     participants : sequence of str
-        Whose carriers and events are used.
-    fabric : lightning_fabric.Fabric
-        Device and precision.
+        Of whom.
     network_alone : bool
         Whether each run is synthesised a second time, from the same noise without the network,
         and its maps are taken away: what is left is what the network makes of events and carrier.
     """
     sampling = model.info.config.sampling
-    synthesisers = [Synthesiser(model, sampling, fabric.autocast)]
+    whole = _written_effects(model, dataset, participants, sampling)
     if network_alone:
-        synthesisers.append(Synthesiser(model, replace(sampling, backbone=False), fabric.autocast))
-    seed = int(model.info.provenance["seed"])
-    everyone = []
-    for participant in participants:
-        mine = [run for run in runs if run.participant == participant]
-        high_pass = model.info.config.preprocess.high_pass
-        carriers = {run.bold: read_carrier(run, high_pass) for run in mine}
-        effects: Effects = {}
-        for run in mine:
-            whole, *noise = (
-                run_effects(run, _synthesise(s, run, carriers, seed), carriers[run.bold].mask)
-                for s in synthesisers
-            )
-            for name, volume in whole.items():
-                taken = noise[0][name] if noise else np.float32(0)
-                effects.setdefault(name, []).append(volume - taken)
-        everyone.append(effects)
-    return group_maps(everyone)
+        noise = _written_effects(model, dataset, participants, replace(sampling, backbone=False))
+        for participant, effects in whole.items():
+            for name, maps in effects.items():
+                pairs = zip(maps, noise[participant][name], strict=True)
+                effects[name] = [both - alone for both, alone in pairs]
+    return group_maps(whole.values())
 
 
-def _synthesise(
-    synthesiser: Synthesiser, run: Run, carriers: Mapping[Path, Carrier], seed: int
-) -> np.ndarray:
-    """Synthesise a run as the participant level does."""
-    return synthesiser.synthesise(
-        run,
-        carriers[run.bold],
-        noise_sd_of(run.bold, carriers),
-        read_events(run.events, duration=run.duration),
-        run_seed(seed, run.label, 1),
-        participant_seed(seed, run.participant),
-    )
+def _written_effects(
+    model: Model, dataset: Dataset, participants: Sequence[str], sampling: SamplingConfig
+) -> dict[str, Effects]:
+    """Write synthetic runs, as the participant level does, and fit their GLM."""
+    chosen = [run for run in dataset.runs if run.participant in participants]
+    with TemporaryDirectory() as folder:
+        seed = int(model.info.provenance["seed"])
+        written = fmrisynth.synthesise(
+            model, chosen, Path(folder) / "out", source=dataset, sampling=sampling, seed=seed
+        )
+        return _effects_of(written)
+
+
+def _effects_of(runs: Iterable[Run]) -> dict[str, Effects]:
+    """Fit the GLM of runs; maps by participant and condition."""
+    effects: dict[str, Effects] = {}
+    for run in runs:
+        bold = load_bold(run)
+        for name, volume in run_effects(run, bold.data, bold.mask).items():
+            effects.setdefault(run.participant, {}).setdefault(name, []).append(volume)
+    return effects

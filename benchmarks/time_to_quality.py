@@ -9,7 +9,6 @@ plainly, by the diffusion's targets alone, for as many steps as take so many tim
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from ablation import ALONE, ARCHITECTURES, NO_REGRESSION
@@ -17,11 +16,9 @@ from group_maps import Reference, synthetic_maps, train
 from results import Results, header
 
 import fmrisynth
-from fmrisynth.bids.dataset import Run
 from fmrisynth.config.codec import override
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PRESETS
-from fmrisynth.runtime.devices import make_fabric
 
 MONAI_PLAIN = ARCHITECTURES["MONAI"] | ALONE | NO_REGRESSION
 FIRST_STEPS = 40  # of MONAI's network, which tell the time that a step takes
@@ -44,7 +41,7 @@ class Trainings:
     """Train and judge models of one dataset and seed."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.runs: Sequence[Run] = fmrisynth.find_runs(options.dataset).runs
+        self.dataset = fmrisynth.find_runs(options.dataset)
         given = dict(item.split("=", 1) for item in options.set)
         self.config: ModelConfig = override(PRESETS[options.preset], given)
         self.seed, self.folder = options.seed, options.folder / "work"
@@ -52,7 +49,7 @@ class Trainings:
             options.folder / "rows", [options.dataset, options.preset, options.seed, options.set]
         )
         share = self.config.held_out_share
-        self.reference = Reference(self.runs, share, self.seed, self.folder)
+        self.reference = Reference(self.dataset.runs, share, self.seed, self.folder)
         self.limit = self.reference.measure(self.reference.training)["corr"]
 
     def of(self, name: str, settings: dict[str, str], steps: int) -> dict[str, float]:
@@ -60,9 +57,9 @@ class Trainings:
 
         def measure() -> dict[str, float]:
             config = override(self.config, settings | {"diffusion_steps": str(steps)})
-            trained = train(self.runs, config, self.folder, self.seed)
-            held_out, fabric = self.reference.split.held_out, make_fabric("auto", "auto", 0)
-            maps = synthetic_maps(trained.model, self.runs, held_out, fabric, network_alone=True)
+            trained = train(self.dataset.runs, config, self.folder, self.seed)
+            held_out = self.reference.split.held_out
+            maps = synthetic_maps(trained.model, self.dataset, held_out, network_alone=True)
             share = self.reference.measure(maps)["corr"] / self.limit
             return {"share": share, "seconds": trained.seconds, "CPU s": trained.cpu_seconds}
 

@@ -119,13 +119,14 @@ def cells(text: str, row: str) -> list[str]:
 def test_ablation(cohort: Path, tmp_path: Path) -> None:
     words = [
         str(cohort), str(tmp_path), "--seeds", "0", "1", "--steps", "4",
-        "--only", "full", "less backbone", *SET,
+        "--only", "full", "less backbone", "--skill-only", *SET,
     ]  # fmt: skip
     text = printed("ablation.py", *words)
     assert "seed 1, less backbone" in text
-    for row in ("full", "less backbone"):
-        assert -1 <= float(cells(text, row)[0].split()[0]) <= 1  # Corr
-    assert "±" in cells(text, "less backbone")[1]  # over two seeds, paired
+    gain, paired, of_all, *_ = cells(text, "less backbone")
+    assert all("±" in cell for cell in (gain, paired, of_all))  # over two seeds
+    difference = float(cells(text, "full")[2].split()[0]) - float(of_all.split()[0])
+    assert float(paired.split()[0]) == pytest.approx(difference, abs=0.02)
     again = printed("ablation.py", *words)
     assert cells(again, "full") == cells(text, "full")
     assert "seed 0" not in again  # nothing is trained twice
