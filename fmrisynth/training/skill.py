@@ -39,6 +39,7 @@ __all__ = ["ANGLES", "ValidationWindows", "measure_skill", "support", "validatio
 ANGLES = (0.25, 0.6, 0.95, 1.3, math.pi / 2)
 WATCHED_ANGLES = (0.6, 1.1)  # where most is to be learned, along a training
 WINDOWS_PER_PARTICIPANT = 16
+CAUTION = 1.5  # standard errors, up to which support counts as chance
 TOGETHER = 8  # windows in one pass of the network
 VALIDATION_STREAM = 2**31 - 1  # of random numbers, apart from those of training steps
 
@@ -92,9 +93,10 @@ def _mean_square(values: Tensor, mask: Tensor) -> float:
 def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
     """Find the share of the velocity that validation participants support, band by band.
 
-    The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. From <v, v̂> its standard error over
-    participants is taken away (over windows, where there are fewer than three participants),
-    so that what may be chance counts for nothing. Each window is seen with ε and with −ε:
+    The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. With s the standard error of <v, v̂> over
+    participants (over windows, where there are fewer than three participants), g is multiplied
+    by 1 − (`CAUTION` · s / <v, v̂>)², or 0 where that is less: what may be chance counts for
+    nothing, and what is certain hardly loses size. Each window is seen with ε and with −ε:
     near θ = 0 the velocity is ε almost alone, which cancels where v̂ follows the condition.
 
     Returns
@@ -131,8 +133,10 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
         means = np.array([table[groups == g, 1].mean() for g in np.unique(groups)])
         power = table[:, 2].mean()
         error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
-        if power > 0:
-            gate[band] = float(np.clip((means.mean() - error) / power, 0, 1))
+        product = float(means.mean())
+        if power > 0 and product > CAUTION * error:
+            certain = 1 - (CAUTION * error / product) ** 2
+            gate[band] = min(certain * product / power, 1.0)
     denoiser.gate.copy_(before)
     return gate.to(device)
 

@@ -235,6 +235,21 @@ def test_what_follows_the_condition_is_supported_at_every_angle():
     assert found == pytest.approx([1] * GATE_BANDS, abs=1e-3)
 
 
+def test_certain_support_hardly_loses_size_and_doubtful_support_counts_for_nothing():
+    """Participants of unequal responses, which are still certain; and one half against it."""
+    sizes = {"certain": (0.8, 1.0, 1.2, 1.0), "doubtful": (-1.0, 1.4, -1.0, 1.4)}
+    found = {}
+    for name, of_participants in sizes.items():
+        runs = constant_runs(4)
+        latents = [
+            size * z for size, z in zip(np.repeat(of_participants, 2), runs.latents, strict=True)
+        ]
+        denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
+        found[name] = support(denoiser, windows_of(replace(runs, latents=latents)))
+    assert float(found["certain"].min()) > 0.95
+    assert not found["doubtful"].any()
+
+
 @pytest.mark.parametrize("factor", [2.0, 5.0])
 def test_what_is_too_large_is_scaled_down(factor):
     denoiser = denoiser_of(lambda x, theta: factor * true_velocity(x, theta))
