@@ -25,14 +25,10 @@ from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.codec import decode_run, encode_run
 from fmrisynth.model.individuals import (
     FAMILIES,
-    NOISE_MODES,
     IndividualInference,
-    IndividualPrior,
 )
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.response import Response
-from fmrisynth.model.run_statistics import whiten
-from fmrisynth.preprocess.carrier import least_squares
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.response_statistics import ResponseStatistics
 from fmrisynth.training.windows import LatentRuns
@@ -44,8 +40,6 @@ NOISE_FACTORS = (1.0, 2.0, 4.0, 8.0)
 START_SD = (0.25, 0.15, 0.3, 2.5)  # of `FAMILIES`: shares, s, mm
 ITERATIONS = 6  # of EM
 MOST_PARTICIPANTS = 48  # whom variances are estimated from
-NOISE_FRAMES = 2048
-VARIANCE_FLOOR = 0.1  # of a latent value's variance, which no mode explains
 PRIOR_DRAWS = 32
 RIDGE = 1e-3  # of the regressors' mean square
 MAXIMUM_REMAINDER = 3.0  # of the prior's variance: what no field holds is known badly
@@ -143,7 +137,7 @@ def fit_individuals(
     predictions : sequence of Tensor of shape (V, 2, C, x, y, z)
         What the response model predicts for each participant.
     runs : LatentRuns
-        The training runs, which the noise is estimated from.
+        The training runs.
     data : TrainingData
         Grid and mask.
     seed : int
@@ -153,7 +147,12 @@ def fit_individuals(
     """
     prior = response.prior
     prior.autocovariance.copy_(torch.from_numpy(statistics.autocovariance))
-    _fit_noise(prior, runs, statistics.autocovariance, seed)
+    noise = statistics.whitening
+    shape, count = (len(prior.noise_variance), -1), len(noise.modes)
+    prior.noise_modes[:count, :, prior.mask] = (
+        torch.from_numpy(noise.modes).float().unflatten(1, shape)
+    )
+    prior.noise_variance[:, prior.mask] = torch.from_numpy(noise.variance).float().view(shape)
     prior.gradients.copy_(gradients(response.synthetic_maps))
     chosen = sample_runs(len(statistics.participants), seed, MOST_PARTICIPANTS)
     halves = [_residuals(statistics, s, predictions[s], prior.mask) for s in chosen]
@@ -325,28 +324,3 @@ def _effects(moments: Tensor, residual: Tensor) -> Tensor:
     """Estimate HRF effects (V, D) by least squares; 0 for trial types without events."""
     ridge = RIDGE * moments.diagonal().mean().clamp(min=1e-12) * torch.eye(len(moments)).double()
     return torch.linalg.solve(moments + ridge, residual)[0::2]
-
-
-def _fit_noise(
-    prior: IndividualPrior, runs: LatentRuns, autocovariance: np.ndarray, seed: int
-) -> None:
-    """Fit a factor model to what the GLM leaves of some frames, whitened over time."""
-    chosen, frames = sample_runs(len(runs), seed), []
-    for index in chosen:
-        z, x = runs.standardised(index), runs.regressors(index)
-        rest, used = least_squares(*whiten(autocovariance, x, z))
-        level = runs.levels[index][runs.mask].square().mean().sqrt()
-        rest = rest * (len(rest) / max(1, len(rest) - used)) ** 0.5 / float(level)
-        frames.append(rest[:: -(-len(rest) * len(chosen) // NOISE_FRAMES)])
-    sample = np.concatenate(frames).astype(np.float64)
-    _, sizes, axes = np.linalg.svd(sample / len(sample) ** 0.5, full_matrices=False)
-    count = min(NOISE_MODES, len(sizes) - 1)
-    floor = np.square(sizes[count:]).sum() / max(1, sample.shape[1] - count)
-    modes = axes[:count] * np.sqrt(np.maximum(np.square(sizes[:count, None]) - floor, 0))
-    variance = np.square(sample).mean(0)
-    rest_variance = np.maximum(
-        variance - np.square(modes).sum(0), np.maximum(VARIANCE_FLOOR * variance, 1e-6)
-    )
-    shape = (len(prior.noise_variance), -1)
-    prior.noise_modes[:count, :, prior.mask] = torch.from_numpy(modes).float().unflatten(1, shape)
-    prior.noise_variance[:, prior.mask] = torch.from_numpy(rest_variance).float().view(shape)

@@ -104,13 +104,14 @@ def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingD
         config, len(data.vocabulary.trial_types), settings.latent_channels, mask, settings.factor
     )
     everyone = range(len(statistics.participants))
-    coefficients, maps = _reduced_rank(*statistics.total(everyone), config.rank)
+    coefficients, maps = _reduced_rank(*statistics.whitened_total(everyone), config.rank)
     share = _reliable_share(statistics, config.rank)
     rank = len(maps)
     size = np.maximum(np.sqrt(np.square(coefficients).mean(0)), 1e-12)
     response.coefficients[..., :rank] = torch.from_numpy(
         (coefficients / size).reshape(-1, 2, rank)
     ).float()
+    maps = statistics.whitening.colour(maps)
     scaled = torch.from_numpy(maps * (share[:rank] * size)[:, None]).float()
     response.maps[:rank, :, mask] = scaled.view(rank, settings.latent_channels, -1)
     # a map's expected energy is its share of the fit's, the prediction's that share squared
@@ -123,7 +124,7 @@ def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingD
 def _reduced_rank(
     moments: np.ndarray, products: np.ndarray, rank: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a GLM of rank J (reduced-rank regression, Izenman 1975).
+    """Fit a GLM of rank J (reduced-rank regression, Izenman 1975) to whitened products (K, D).
 
     Returns
     -------
@@ -147,7 +148,8 @@ def _reliable_share(statistics: ResponseStatistics, rank: int) -> np.ndarray:
     """Find the factor on each component that predicts left-out participants best, (J,) in [0, 1].
 
     For component j of the others' fit, with β_j = coefficients × map, the error of left-out
-    participants is least at <β_j, XᵀZ> / <β_j, XᵀX β_j>.
+    participants is least at <β_j, XᵀZ> / <β_j, XᵀX β_j>. A fit to everybody has less error than
+    one to the others: shares S / (S + N) are those of N less by the ratio of their numbers.
     """
     count = len(statistics.participants)
     if count < 2:
@@ -157,12 +159,14 @@ def _reliable_share(statistics: ResponseStatistics, rank: int) -> np.ndarray:
         others = [i for i in range(count) if i not in out]
         if not others:
             continue
-        coefficients, maps = _reduced_rank(*statistics.total(others), rank)
-        moments, products = statistics.total(out)
+        coefficients, maps = _reduced_rank(*statistics.whitened_total(others), rank)
+        moments, products = statistics.whitened_total(out)
         for j in range(len(maps)):
             gain[j] += coefficients[:, j] @ products @ maps[j]
             power[j] += (coefficients[:, j] @ moments @ coefficients[:, j]) * (maps[j] @ maps[j])
-    return np.clip(gain / power, 0, 1)
+    share = np.clip(gain / power, 0, 1)
+    ratio = 1 - 1 / len(_folds(count))
+    return share / (share + ratio * (1 - share))
 
 
 class _Reduced:

@@ -19,6 +19,7 @@ from fmrisynth.model.noise.autocovariance import shrink_autocovariance
 from fmrisynth.model.run_statistics import whiten
 from fmrisynth.preprocess.carrier import least_squares
 from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.whitening import Whitening
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["ResponseStatistics", "collect_statistics", "residual_autocovariance"]
@@ -40,12 +41,15 @@ class ResponseStatistics:
         XᵀV⁻¹Z / level², memory-mapped.
     autocovariance : ndarray of shape (ORDER + 1,)
         Of the noise over frames, which V has.
+    whitening : Whitening
+        Of the noise over latent values.
     """
 
     participants: tuple[str, ...]
     moments: np.ndarray
     products: np.ndarray
     autocovariance: np.ndarray
+    whitening: Whitening
 
     def total(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Add up the statistics of some participants, (K, K) and (K, D) float64."""
@@ -53,6 +57,11 @@ class ResponseStatistics:
         for index in chosen:
             products += self.products[index].sum(0, dtype=np.float64)
         return self.moments[list(chosen)].sum((0, 1)), products
+
+    def whitened_total(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Add up the statistics of some participants, with latent values whitened."""
+        moments, products = self.total(chosen)
+        return moments, self.whitening.whiten(products)
 
 
 def residual_autocovariance(runs: LatentRuns, seed: int) -> np.ndarray:
@@ -98,7 +107,7 @@ def collect_statistics(
             chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
             moments[who, half] += x[chosen].T @ x[chosen] / power
             products[who, half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
-    return ResponseStatistics(labels, moments, products, lags)
+    return ResponseStatistics(labels, moments, products, lags, Whitening.fit(runs, lags, seed))
 
 
 def _halves(data: TrainingData) -> list[list[tuple[int, int | None]]]:
