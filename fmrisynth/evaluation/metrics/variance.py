@@ -117,7 +117,8 @@ def _rows(comparison: Comparison, source: str) -> Iterator[tuple[str, Rows]]:
     runs = comparison.cohort.runs[source]
     if not runs:
         return
-    yield "variance", effect_rows(runs, comparison.cohort.keys)
+    if any(record.trial_types for record in runs):  # runs at rest have no effects
+        yield "variance", effect_rows(runs, comparison.cohort.keys)
     if source in comparison.measurements.networks:
         yield "fc_variance", network_rows(runs, comparison.measurements.networks[source])
 
