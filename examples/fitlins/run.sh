@@ -2,6 +2,8 @@
 # A general linear model of FitLins on the synthetic runs: run.sh BIDS_DIR OUTPUT_DIR RESULTS
 # BIDS_DIR and OUTPUT_DIR are what fmrisynth got; MODEL names another BIDS Stats Model, WORK_DIR
 # another place for what FitLins computes on the way than RESULTS-work. Needs `fitlins` on the PATH.
+# For an output of `--output-layout fmriprep`, with confounds and their cosines in place of a drift model:
+#     DESC=preproc DRIFT= MODEL=examples/fitlins/model_confounds.json run.sh BIDS_DIR OUTPUT_DIR RESULTS
 #
 # FitLins wants an environment of its own, away from fmrisynth's, and in it these pins:
 #     pip install fitlins==0.11.0 'numpy<2' 'pandas<3' 'matplotlib<3.9'
@@ -17,5 +19,5 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # the model by its absolute path: FitLins looks a relative one up in BIDS_DIR
 model=$(realpath "${MODEL:-$here/model.json}")
 exec fitlins "$bids" "$results" dataset -m "$model" -d "$out" \
-    --space MNI152NLin2009cAsym --desc-label synth --drift-model cosine \
+    --space MNI152NLin2009cAsym --desc-label "${DESC:-synth}" ${DRIFT---drift-model cosine} \
     --work-dir "${WORK_DIR:-$results-work}"
