@@ -9,7 +9,7 @@ __all__ = ["DecoderNoise"]
 
 
 class DecoderNoise(nn.Module):
-    """Describe the reconstruction error: almost white in space, weakly autocorrelated in time.
+    """Describe the reconstruction error: of short reach in space, weakly autocorrelated in time.
 
     Synthesis adds noise of this kind to what the decoder returns.
 
@@ -26,7 +26,9 @@ class DecoderNoise(nn.Module):
     coarse_gain : Tensor of shape ()
         Standard deviation of the means of large cubes before, over that after,
         decode(encode(x)); sampling multiplies the noise by it. The decoder noise,
-        white in space, has no such means.
+        of short reach in space, has no such means.
+    neighbours : Tensor of shape (3,)
+        Correlation of the error of adjacent voxels along each axis.
     """
 
     decoded_sd: Tensor
@@ -34,6 +36,7 @@ class DecoderNoise(nn.Module):
     lag1: Tensor
     evoked_gain: Tensor
     coarse_gain: Tensor
+    neighbours: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -42,3 +45,4 @@ class DecoderNoise(nn.Module):
         self.register_buffer("lag1", torch.zeros(()))
         self.register_buffer("evoked_gain", torch.ones(()))
         self.register_buffer("coarse_gain", torch.ones(()))
+        self.register_buffer("neighbours", torch.zeros(3))

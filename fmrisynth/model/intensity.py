@@ -27,6 +27,7 @@ from fmrisynth.model.noise.autocovariance import factors_in_time, shrink_autocov
 __all__ = ["FrameIntensity"]
 
 QUANTILES, ORDER = 129, 8
+AGREEMENT_RUNS, AGREEMENT_FRAMES = 128, 256
 LARGEST = 3.0  # of log s: a frame of 20 times the standard deviation is an artefact
 
 
@@ -121,3 +122,22 @@ class FrameIntensity(nn.Module):
         course = np.clip(np.exp(mean + sd * draw) * course, -LARGEST, LARGEST)
         intensity = torch.from_numpy(np.exp(course)).float()
         return intensity / intensity.square().mean().sqrt()
+
+    def agreement(self, n_lags: int) -> Tensor:
+        """Compute the mean product of the intensities of frames at each lag, (L,), 1 at lag 0.
+
+        Noise that is multiplied by intensities has its autocovariance multiplied by this.
+
+        Parameters
+        ----------
+        n_lags : int
+            L.
+        """
+        generator = torch.Generator().manual_seed(0)
+        total = torch.zeros(n_lags)
+        for _ in range(AGREEMENT_RUNS):
+            course = self.sample(AGREEMENT_FRAMES, generator)
+            total += torch.stack(
+                [(course[k:] * course[: len(course) - k]).mean() for k in range(n_lags)]
+            )
+        return total / total[0]

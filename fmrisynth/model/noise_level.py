@@ -9,6 +9,8 @@ Legend: X Y Z model grid, x y z latent grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -40,9 +42,12 @@ class NoiseLevel(nn.Module):
     typical_sd : Tensor of shape (X, Y, Z)
         Median over the training runs of the temporal standard deviation (%) that drift and
         evoked responses leave.
+    run_spread : Tensor of shape ()
+        Standard deviation, over the runs of a participant, of the log level.
     """
 
     typical_sd: Tensor
+    run_spread: Tensor
 
     def __init__(
         self, mask: np.ndarray, voxel_size: float, factor: int, *, enabled: bool = True
@@ -51,11 +56,35 @@ class NoiseLevel(nn.Module):
         self.brain, self.factor, self.enabled = mask, factor, enabled
         self.sigma = SMOOTHNESS / FWHM_PER_SIGMA / voxel_size
         self.register_buffer("typical_sd", torch.zeros(mask.shape))
+        self.register_buffer("run_spread", torch.zeros(()))
 
-    def fit(self, noise_sd: list[np.ndarray]) -> NoiseLevel:
-        """Set the typical level to the median over runs of noise_sd (X, Y, Z), %."""
+    def fit(self, noise_sd: Sequence[np.ndarray], participants: Sequence[str]) -> NoiseLevel:
+        """Set the typical level to the median over runs, and the spread within participants.
+
+        Parameters
+        ----------
+        noise_sd : sequence of ndarray of shape (X, Y, Z)
+            Temporal standard deviation (%) of each run's noise; 0 where the run has no brain.
+        participants : sequence of str
+            Participant of each run.
+        """
         self.typical_sd.copy_(torch.from_numpy(np.median(np.stack(noise_sd), axis=0)))
+        typical = self.typical_sd.numpy()
+        logs: dict[str, list[float]] = {}
+        for sd, participant in zip(noise_sd, participants, strict=True):
+            known = self.brain & (sd > 0) & (typical > 0)
+            if known.any():
+                level = float(np.median(np.log(sd[known] / typical[known])))
+                logs.setdefault(participant, []).append(level)
+        several = [levels for levels in logs.values() if len(levels) > 1]
+        freedom = sum(len(levels) - 1 for levels in several)
+        squares = sum(float(np.var(levels)) * len(levels) for levels in several)
+        self.run_spread.fill_((squares / max(freedom, 1)) ** 0.5 if self.enabled else 0.0)
         return self
+
+    def draw_run(self, generator: torch.Generator) -> float:
+        """Draw by which factor a run is louder than its participant's typical run."""
+        return float(torch.exp(self.run_spread.cpu() * torch.randn((), generator=generator)))
 
     def of_voxels(self, noise_sd: np.ndarray) -> np.ndarray:
         """Compute the level of a run at each voxel.

@@ -1,4 +1,4 @@
-"""Give synthetic voxels the memory of real ones: choose the decoder noise's autocorrelation.
+"""Give synthetic voxels the memory and the neighbours of real ones, by the decoder noise.
 
 Most of a voxel's variance is noise of its own, whose memory differs between participants by
 more than that of networks does: motion and physiology are slow or fast.
@@ -8,12 +8,14 @@ Legend: N frames, V voxels, K regressors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.linalg import toeplitz
 
 from fmrisynth.preprocess.carrier import least_squares
 
-__all__ = ["decoder_lag1", "voxel_lag1"]
+__all__ = ["add_neighbours", "decoder_lag1", "voxel_lag1"]
 
 VOXELS = 4096  # spread over the brain, which are enough for a mean
 LIMITS, CANDIDATES = (-0.3, 0.95), 26
@@ -42,6 +44,7 @@ def decoder_lag1(
     deviation: np.ndarray,
     regressors: np.ndarray,
     removed: np.ndarray,
+    agreement: float = 1.0,
 ) -> float:
     """Choose the lag-1 autocorrelation of decoder noise such that voxels reach a mean.
 
@@ -57,6 +60,9 @@ def decoder_lag1(
         Of the evoked responses, which are not the noise's.
     removed : ndarray of shape (N, K)
         Orthonormal: mean and drift, which are taken out of the sum.
+    agreement : float
+        Mean product of the intensities of successive frames over their mean square, by which
+        the noise is multiplied.
 
     Returns
     -------
@@ -73,7 +79,7 @@ def decoder_lag1(
     if share < 1e-3:
         return 0.0
     missing = wanted - float(np.mean(lagged / total))
-    return _before_filter(missing / share, removed)
+    return _before_filter(missing / share / max(agreement, 0.1), removed)
 
 
 def _before_filter(lag1: float, removed: np.ndarray) -> float:
@@ -93,6 +99,42 @@ def _before_filter(lag1: float, removed: np.ndarray) -> float:
         ]
         seen.append(rest[1] / rest[0])
     return float(np.interp(lag1, seen, candidates))
+
+
+def add_neighbours(noise: np.ndarray, brain: np.ndarray, correlation: Sequence[float]) -> None:
+    """Correlate white noise (N, V) between neighbouring voxels, in place, at unit variance.
+
+    Along each axis a share b of the neighbour is added: b / (1 + b²) is the correlation. What an
+    autoencoder loses is what neighbours do not share, so that it is negative.
+
+    Parameters
+    ----------
+    noise : ndarray of shape (N, V)
+        White in space, float32.
+    brain : ndarray of shape (X, Y, Z), bool
+        The voxels.
+    correlation : sequence of float
+        Of neighbours along each axis, within ± .45.
+    """
+    # the root of r b² − b + r = 0 that is smaller than one
+    shares = [(1 - (1 - 4 * r**2) ** 0.5) / (2 * r) if r else 0.0 for r in correlation]
+    volume = np.zeros(brain.shape, np.float32)
+    variance = brain.astype(np.float32)
+    for axis, share in enumerate(shares):
+        _add_shifted(variance, share**2, axis)
+    scale = np.sqrt(variance[brain])
+    for frame in noise:
+        volume[brain] = frame
+        for axis, share in enumerate(shares):
+            _add_shifted(volume, share, axis)
+        frame[:] = volume[brain] / scale
+        volume[~brain] = 0
+
+
+def _add_shifted(volume: np.ndarray, share: float, axis: int) -> None:
+    """Add to each voxel a share of the one before it along an axis, in place."""
+    moved = np.moveaxis(volume, axis, 0)
+    moved[1:] += share * moved[:-1].copy()
 
 
 def _spread(series: np.ndarray) -> np.ndarray:

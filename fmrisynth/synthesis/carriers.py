@@ -106,6 +106,8 @@ def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:
         return own.noise_sd
     stacked = np.stack(maps)
     known = (stacked > 0).sum(0)
-    mean = stacked.sum(0) / np.maximum(known, 1)
+    # levels vary by factors: of loud and quiet runs the geometric mean is typical
+    logs = np.log(np.where(stacked > 0, stacked, 1)).sum(0)
+    mean = np.exp(logs / np.maximum(known, 1))
     # the other runs' brains may be smaller
     return np.where(own.mask, np.where(known > 0, mean, own.noise_sd), 0).astype(np.float32)

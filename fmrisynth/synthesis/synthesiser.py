@@ -30,7 +30,7 @@ from fmrisynth.preprocess.carrier import (
     removed_basis,
 )
 from fmrisynth.preprocess.grid import resample
-from fmrisynth.synthesis.autocorrelation import decoder_lag1
+from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.noise_sources import out_of_step
 from fmrisynth.synthesis.sampler import SAMPLERS
@@ -39,6 +39,7 @@ from fmrisynth.synthesis.windows import joining_weights, window_starts
 __all__ = ["Synthesiser", "participant_seed", "run_seed", "sample_latents"]
 
 WINDOWS_AT_ONCE = 16
+SAME_EDGE = 0.25  # voxels of another size than the model's have other neighbours
 
 
 def run_seed(seed: int, label: str, sample: int) -> int:
@@ -185,7 +186,7 @@ class Synthesiser:
         carrier : Carrier
             Anatomy and drift of the real run.
         noise_sd : ndarray of shape (X, Y, Z)
-            Temporal standard deviation (%) that the noise is to have, on the run's grid.
+            Temporal standard deviation (%) of the participant's typical run, on the run's grid.
         events : pandas.DataFrame
             Events of the run, as `read_events` returns them; those of trial types that the
             model has not learned are baseline.
@@ -209,9 +210,10 @@ class Synthesiser:
         condition = RunCondition(
             run, events, self.anatomy(carrier), info.vocabulary, run.n_volumes, high_pass
         )
+        generator = torch.Generator().manual_seed(seed)
+        noise_sd = noise_sd * np.float32(self.model.noise_level.draw_run(generator))
         on_grid = resample(noise_sd, carrier.affine, grid.affine, grid.shape)
         level = self.model.noise_level.of_latents(on_grid)
-        generator = torch.Generator().manual_seed(seed)
         intensity = self.model.intensity.sample(run.n_volumes, generator)
         with torch.inference_mode(), self.autocast():
             latents = sample_latents(
@@ -303,9 +305,17 @@ class Synthesiser:
                 evoked = condition.design.evoked.reshape(len(series), -1)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
                 lag1 = decoder_lag1(
-                    voxel_lag1, remove_drift(series, basis), deviation[brain], evoked, removed
+                    voxel_lag1,
+                    remove_drift(series, basis),
+                    deviation[brain],
+                    evoked,
+                    removed,
+                    float((intensity[1:] * intensity[:-1]).mean() / intensity.square().mean()),
                 )
             noise = _autoregressive(series.shape, lag1, generator)
+            edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
+            if np.allclose(edges, own, rtol=SAME_EDGE):
+                add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
             noise *= intensity.numpy()[:, None]
             series = series + noise * deviation[brain] * np.float32(inflation**0.5)
         series = remove_drift(series, basis)

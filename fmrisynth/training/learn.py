@@ -31,6 +31,8 @@ from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["learn_model"]
 
+INTENSITY_LAGS = 16  # as many as any noise model has
+
 
 def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric: Fabric) -> Model:
     """Train a model on the participants of a dataset that are not held out.
@@ -86,6 +88,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         if plan.config.noise_level:
             # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
+            noise.divide_lags(intensity.agreement(INTENSITY_LAGS))
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
             autoencoder, latents, data, noise_level, plan.seed, fabric

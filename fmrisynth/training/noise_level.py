@@ -17,4 +17,5 @@ def fit_noise_level(data: TrainingData) -> NoiseLevel:
     data : TrainingData
         The runs, with the temporal standard deviation that drift and responses leave.
     """
-    return make_noise_level(data.config, data.grid).fit([run.noise_sd for run in data.runs])
+    level = make_noise_level(data.config, data.grid)
+    return level.fit([run.noise_sd for run in data.runs], data.participants)

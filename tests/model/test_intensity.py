@@ -83,3 +83,13 @@ def test_the_same_generator_draws_the_same_run():
     )
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_agreement_is_the_mean_product_of_frames_at_each_lag():
+    assert torch.equal(FrameIntensity().agreement(5), torch.ones(5))
+    intensity = FrameIntensity().fit(courses(spread=0.6, lag1=0.3))
+    agreement = intensity.agreement(4)
+    runs = drawn(intensity)
+    expected = (runs[:, 1:] * runs[:, :-1]).mean() / runs.square().mean()
+    assert float(agreement[1]) == pytest.approx(float(expected), rel=0.05)
+    assert 1 == agreement[0] > agreement[1] > agreement[3]

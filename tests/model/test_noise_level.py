@@ -19,7 +19,7 @@ def typical_sd(seed=0):
 
 def level_of(typical, **options):
     level = NoiseLevel(BRAIN, SIZE, FACTOR, **options)
-    return level.fit([typical])
+    return level.fit([typical], ["01"])
 
 
 def test_the_typical_run_has_the_level_one():
@@ -43,7 +43,9 @@ def test_a_run_twice_as_loud_has_the_level_two_everywhere(factor):
 
 def test_the_typical_level_is_the_median_over_runs():
     sds = [typical_sd() * factor for factor in (0.5, 1.0, 7.0)]
-    np.testing.assert_allclose(NoiseLevel(BRAIN, SIZE, FACTOR).fit(sds).typical_sd, sds[1])
+    level = NoiseLevel(BRAIN, SIZE, FACTOR).fit(sds, ["01", "02", "03"])
+    np.testing.assert_allclose(level.typical_sd, sds[1])
+    assert level.run_spread == 0  # one run of each participant says nothing of its others
 
 
 def test_a_smooth_map_of_levels_is_recovered():
@@ -106,3 +108,18 @@ def test_the_level_of_a_latent_voxel_is_the_geometric_mean_of_its_voxels():
         inside = np.log(voxels[here][BRAIN[here]])
         assert float(latents[place]) == pytest.approx(np.exp(inside.mean()), rel=1e-5)
         assert inside.std() > 0
+
+
+def test_runs_differ_as_those_of_one_participant_do():
+    """Participants may differ by more: their own runs say how loud they are."""
+    level = level_of(typical_sd())
+    rng = np.random.default_rng(0)
+    base = level.typical_sd.numpy()
+    factors = np.exp(0.25 * rng.standard_normal((40, 6)) + rng.standard_normal((40, 1)))
+    sds = [base * factor for factor in factors.ravel()]
+    level.fit(sds, [str(p) for p in range(40) for _ in range(6)])
+    assert float(level.run_spread) == pytest.approx(0.25, rel=0.1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = np.log([level.draw_run(generator) for _ in range(500)])
+    assert drawn.std() == pytest.approx(0.25, rel=0.15)
+    assert level.fit(sds[:1], ["0"]).draw_run(generator) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmrisynth.preprocess.carrier import drift_basis, remove_drift, removed_basis
-from fmrisynth.synthesis.autocorrelation import decoder_lag1, voxel_lag1
+from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, voxel_lag1
 
 N, VOXELS, T_R, HIGH_PASS = 200, 300, 2.0, 1 / 128
 NOTHING = np.zeros((N, 0))
@@ -47,3 +47,30 @@ def test_without_room_nothing_is_chosen():
     removed = removed_basis(N, T_R, HIGH_PASS)
     assert decoder_lag1(0.9, decoded, np.zeros(VOXELS), NOTHING, removed) == 0
     assert voxel_lag1(np.zeros((N, 4)), NOTHING) == 0
+
+
+def test_intensities_cost_memory_that_is_made_up_for():
+    rng = np.random.default_rng(5)
+    intensity = np.exp(0.7 * rng.standard_normal(N))[:, None]
+    agreement = float((intensity[1:] * intensity[:-1]).mean() / np.square(intensity).mean())
+    decoded = filtered(0.1 * autoregressive(0.0, seed=0))
+    removed = removed_basis(N, T_R, HIGH_PASS)
+    lag1 = decoder_lag1(0.25, decoded, np.ones(VOXELS), NOTHING, removed, agreement)
+    total = decoded + filtered(intensity * autoregressive(lag1, seed=1))
+    assert agreement < 0.8
+    assert voxel_lag1(total, NOTHING) == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("correlation", [(-0.2, 0.0, 0.3), (0.0, 0.0, 0.0)])
+def test_neighbours_are_correlated_along_each_axis_at_unit_variance(correlation):
+    brain = np.ones((9, 10, 11), bool)
+    brain[:3, :4] = False
+    noise = np.random.default_rng(0).standard_normal((400, brain.sum())).astype(np.float32)
+    add_neighbours(noise, brain, correlation)
+    assert noise.var(0).mean() == pytest.approx(1, abs=0.02)
+    assert noise.std(0).max() < 1.2
+    volume = np.full((400, *brain.shape), np.nan, np.float32)
+    volume[:, brain] = noise
+    for axis, expected in enumerate(correlation):
+        moved = np.moveaxis(volume, axis + 1, 0)
+        assert np.nanmean(moved[1:] * moved[:-1]) == pytest.approx(expected, abs=0.03)

@@ -84,6 +84,8 @@ class ModalNoise(NoiseModel):
     signal_per_frame : Tensor of shape (2,)
         Variance between participants over the chance variance of one frame: of the networks,
         and of the variance that the modes leave of each voxel.
+    agreement : Tensor of shape (L,)
+        Of the intensities that runs will be multiplied by.
     """
 
     mask: Tensor
@@ -93,6 +95,7 @@ class ModalNoise(NoiseModel):
     differences: Tensor
     remainder_sd: Tensor
     signal_per_frame: Tensor
+    agreement: Tensor
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class ModalNoise(NoiseModel):
         self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
         self.register_buffer("signal_per_frame", torch.zeros(2))
+        self.register_buffer("agreement", torch.ones(order + 1))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
@@ -239,8 +243,18 @@ class ModalNoise(NoiseModel):
         own._variance = self._field((variance + modes)[None])[0]
         return own
 
+    @torch.no_grad()
+    def divide_lags(self, agreement: Tensor) -> None:
+        """Prepare for intensities; see `NoiseModel`."""
+        self.agreement.copy_(agreement[: len(self.agreement)])
+        for rows in (self.autocovariance, self.remainder.autocovariance):
+            scale = rows[..., :1].clamp(min=1e-8)
+            divided = (rows / scale / self.agreement).double().cpu().flatten(0, -2).numpy()
+            shrunk = np.stack([shrink_autocovariance(row) for row in divided])
+            rows.copy_(torch.from_numpy(shrunk).view_as(rows).to(rows) * scale)
+
     def _before_filter(self, rows: Tensor) -> Tensor:
-        """Correct autocovariances (K, L) for the drift that was removed, as the group's were.
+        """Correct autocovariances (K, L) for drift and intensities, as the group's were.
 
         Each takes the correction of the mode of the group whose course is most like its own.
         """

@@ -121,6 +121,15 @@ class NoiseModel(nn.Module, ABC):
         """
         return self
 
+    def divide_lags(self, agreement: Tensor) -> None:
+        """Prepare runs for being multiplied by intensities, which lowers their autocovariance.
+
+        Parameters
+        ----------
+        agreement : Tensor of shape (L,)
+            By how much, at each lag; see `fmrisynth.model.intensity.FrameIntensity.agreement`.
+        """
+
     @abstractmethod
     def sample_run(
         self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0

@@ -141,3 +141,14 @@ def test_recursion_and_factor_give_the_same_courses(n_frames):
     white = torch.randn(2, n_frames, generator=torch.Generator().manual_seed(0))
     expected = (factors_in_time(rows, n_frames) @ white[..., None])[..., 0]
     torch.testing.assert_close(correlate_in_time(rows, white), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_intensities_leave_the_autocorrelation_as_it_was(participants):
+    """Lags are divided by what multiplying by intensities will cost; variances stay."""
+    fields, labels = participants
+    noise = fitted(fields[:16], 4, participants=labels[:16])
+    before = noise.autocovariance.clone()
+    agreement = torch.tensor([1.0, 0.8, 0.75, *[0.7] * 13])
+    noise.divide_lags(agreement)
+    torch.testing.assert_close(noise.autocovariance[:, 0], before[:, 0])
+    torch.testing.assert_close(noise.autocovariance[:, 1] * 0.8, before[:, 1], atol=1e-3, rtol=1e-3)
