@@ -188,8 +188,10 @@ def is_finished(
     """
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
     files = RunFiles.of(run, out, entities, layout_of(out))
-    references = (files.reference, files.reference_json)
-    if not (files.complete() and all(path.is_file() for path in references)):
+    beside = [files.reference, files.reference_json]
+    if provenance.get("Confounds") and files.layout != "raw":
+        beside += [files.confounds, files.confounds_json]
+    if not (files.complete() and all(path.is_file() for path in beside)):
         return False
     with contextlib.suppress(DataError):
         if run.events is not None and files.events.read_bytes() != events_table_bytes(run.events):

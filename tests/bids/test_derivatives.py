@@ -159,6 +159,27 @@ def test_a_run_is_finished_only_with_all_its_files(dataset: Dataset, tmp_path: P
     assert len(find_synthetic_runs(tmp_path)) == 1
 
 
+def test_a_run_with_confounds_is_finished_only_with_them(dataset: Dataset, tmp_path: Path) -> None:
+    run = dataset.runs[0]
+    bold = load_bold(run)
+    provenance = {**PROVENANCE, "Confounds": True}
+    path = write_synthetic_run(
+        tmp_path,
+        run,
+        bold.data,
+        bold.mask,
+        provenance=provenance,
+        confounds=("csf\n1.0\n", {"csf": {"Description": "Mean signal."}}),
+    )
+    table = path.with_name("sub-01_task-motor_desc-confounds_timeseries.tsv")
+    assert table.read_text() == "csf\n1.0\n"
+    assert find_synthetic_runs(tmp_path)[0].confounds == table.resolve()
+    assert is_finished(tmp_path, run, provenance=provenance)
+    table.unlink()
+    assert not is_finished(tmp_path, run, provenance=provenance)
+    assert len(find_synthetic_runs(tmp_path)) == 1
+
+
 def test_a_failed_rewrite_leaves_an_unfinished_run(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
