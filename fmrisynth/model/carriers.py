@@ -1,8 +1,9 @@
 """Draw carriers that are nobody's: mean image, noise level and drift.
 
-The logarithms of mean image and noise level are, over participants, Gaussian: their mean, a few
-principal components that go through both, and a smooth field for what these leave out (as in
-probabilistic principal component analysis, Tipping & Bishop 1999).
+The mean image and the logarithm of the noise level are, over participants, Gaussian: their mean, a
+few principal components that go through both, and a smooth field for what these leave out (as in
+probabilistic principal component analysis, Tipping & Bishop 1999). Where the drawn image is dark,
+there is no brain.
 
 Legend: X Y Z model grid, Q components, K columns of the drift basis.
 """
@@ -20,6 +21,7 @@ from fmrisynth.preprocess.grid import Grid, resample
 __all__ = ["COMPONENTS", "CarrierPrior"]
 
 COMPONENTS = 12
+DARKEST = 0.05  # of the median, below which a voxel is outside, as in a real run
 MEDIAN = 1000.0  # of a drawn mean image: a scanner's units mean nothing
 DRIFT_FWHM = 30.0  # mm, of the fields that the cosines of a drift are multiplied with
 FWHM_PER_SIGMA = 2.3548
@@ -36,7 +38,7 @@ class CarrierPrior(nn.Module):
     Attributes
     ----------
     mean : Tensor of shape (2, X, Y, Z)
-        Of the logarithms of mean image, relative to its median, and noise level (%).
+        Of the mean image, relative to its median, and of the logarithm of the noise level (%).
     components : Tensor of shape (Q, 2, X, Y, Z)
         Principal components, each times its standard deviation.
     residual_sd : Tensor of shape (2, X, Y, Z)
@@ -102,11 +104,11 @@ class CarrierPrior(nn.Module):
         """
         rng = np.random.default_rng(participant)
         size = float(np.linalg.norm(grid.affine[:3, 0]))
-        logs = self.mean.cpu().double().numpy()
+        images = self.mean.cpu().double().numpy()
         weights = rng.standard_normal(len(self.components))
-        logs = logs + np.tensordot(weights, self.components.cpu().double().numpy(), axes=1)
+        images = images + np.tensordot(weights, self.components.cpu().double().numpy(), axes=1)
         fields = [_smooth_field(rng, grid, float(f) / size) for f in self.residual_fwhm]
-        logs = logs + self.residual_sd.cpu().double().numpy() * np.stack(fields)
+        images = images + self.residual_sd.cpu().double().numpy() * np.stack(fields)
         rng = np.random.default_rng(run)
         count = drift_basis(n_volumes, like.t_r, high_pass).shape[1]
         size_of = 1 / np.arange(1, count + 1)  # slow drifts are large
@@ -115,20 +117,21 @@ class CarrierPrior(nn.Module):
         drift = np.array(
             [s * sd * _smooth_field(rng, grid, DRIFT_FWHM / size) for s in size_of]
         ).reshape(count, *grid.shape)
-        return self._on_grid_of(like, grid, logs, drift)
+        return self._on_grid_of(like, grid, images, drift)
 
     def _on_grid_of(
-        self, like: Carrier, grid: Grid, logs: np.ndarray, drift: np.ndarray
+        self, like: Carrier, grid: Grid, images: np.ndarray, drift: np.ndarray
     ) -> Carrier:
-        """Bring a carrier from the model grid to a run's; its mask is the model's."""
+        """Bring a carrier from the model grid to a run's; its mask is where the image is bright."""
         x, y, z = like.mask.shape
 
         def moved(data: np.ndarray, interpolation: str = "linear") -> np.ndarray:
             image = np.asarray(data, np.float32)
             return resample(image, grid.affine, like.affine, (x, y, z), interpolation)
 
-        mask = moved(grid.mask, "nearest") > 0
-        maps = np.stack([*(np.exp(logs) * grid.mask), grid.mask.astype(float)], axis=-1)
+        brain = grid.mask & (images[0] > DARKEST)
+        mask = moved(brain, "nearest") > 0
+        maps = np.stack([images[0] * brain, np.exp(images[1]) * brain, brain], axis=-1)
         mean, noise_sd, inside = np.moveaxis(moved(maps), -1, 0)
         # outside of the brain there is no image that the brain's edge could be mixed with
         mean, noise_sd = (np.where(mask, v / np.maximum(inside, 1e-3), 0) for v in (mean, noise_sd))

@@ -164,6 +164,7 @@ def carriers_model():
     model = make_model()
     prior = model.carriers
     side = torch.linspace(-1, 1, SHAPE[0])[:, None, None].expand(SHAPE)
+    prior.mean[0] = 1.0
     prior.components[0, 0] = 0.3 * side
     prior.drift_sd.fill_(1.0)
     prior.present.fill_(True)

@@ -18,7 +18,7 @@ MEAN = 0.3 * np.linspace(-1, 1, SHAPE[0])[:, None, None] * np.ones(SHAPE)
 
 
 def logs_of(count, seed=0):
-    """Logarithms of mean images and noise levels: two traits that drive both, and smooth rest."""
+    """Mean images and logarithms of noise levels: two traits that drive both, and smooth rest."""
     rng = np.random.default_rng(seed)
     shapes = np.random.default_rng(99).standard_normal((2, 2, *SHAPE))
     shapes = np.array([[gaussian_filter(s, 3) for s in pair] for pair in shapes])
@@ -35,7 +35,7 @@ def fit(logs):
     runs = [
         SimpleNamespace(
             run=SimpleNamespace(participant=f"{i:02d}"),
-            mean=np.exp(one[0]) * INSIDE,
+            mean=(1 + one[0]) * INSIDE,
             noise_sd=np.exp(one[1]) * INSIDE,
             drift_sd=2.0 * INSIDE,
         )
@@ -66,7 +66,7 @@ def draw(prior, like, participant, run=0):
 
 def drawn_logs(prior, like, count):
     carriers = [draw(prior, like, p) for p in range(count)]
-    return np.array([[np.log(c.mean[INSIDE]), np.log(c.noise_sd[INSIDE])] for c in carriers])
+    return np.array([[c.mean[INSIDE] / 1000, np.log(c.noise_sd[INSIDE])] for c in carriers])
 
 
 def centred(logs):
