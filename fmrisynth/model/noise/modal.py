@@ -41,13 +41,13 @@ from fmrisynth.model.noise.autocovariance import (
     fit_autocovariance,
     shrink_autocovariance,
 )
+from fmrisynth.model.noise.axes import principal_axes, unseen_share
 from fmrisynth.model.noise.participants import lagged_covariance, mean_remainder, signal_per_frame
 from fmrisynth.model.noise.protocol import NoiseModel, RunNoise, remove_mean_and_drift
 from fmrisynth.model.noise.stationary import StationaryNoise
 
 __all__ = ["ModalNoise"]
 
-OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
 MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stationary part
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
@@ -129,10 +129,10 @@ class ModalNoise(NoiseModel):
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
         """Estimate modes, variances, autocovariances and remainder; see `NoiseModel.fit`."""
         runs = [field[..., self.mask].flatten(1).float() for field in fields]  # N C·P
-        axes = _principal_axes(torch.cat(runs), len(self.modes))  # C·P K
+        axes = principal_axes(torch.cat(runs), len(self.modes))  # C·P K
         courses = [run @ axes for run in runs]  # N K
         self.modes.copy_(axes.T.reshape(self.modes.shape))
-        honest = _unseen_share(runs, courses)[:, None]
+        honest = unseen_share(runs, courses)[:, None]
         self.autocovariance.copy_(honest * _autocovariances(courses, self.order, removed))
         self.window_autocovariance.copy_(
             honest * _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
@@ -324,47 +324,6 @@ class ModalNoise(NoiseModel):
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
-
-
-def _principal_axes(rows: Tensor, count: int) -> Tensor:
-    """Compute the first principal axes of rows (N, D), orthonormal (D, count), repeatably.
-
-    Where there are fewer rows than axes, the missing axes are zero.
-    """
-    available = min(count, *rows.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of the randomised range finder
-        width = min(available + OVERSAMPLING, *rows.shape)
-        axes = torch.svd_lowrank(rows, q=width, niter=POWER_ITERATIONS)[2]
-    padded = rows.new_zeros(rows.shape[1], count)
-    padded[:, :available] = axes[:, :available]
-    return padded
-
-
-def _unseen_share(runs: Sequence[Tensor], courses: Sequence[Tensor]) -> Tensor:
-    """Estimate the modes' variance in runs that they were not fitted to, over that seen, (K,).
-
-    Parameters
-    ----------
-    runs : sequence of Tensor of shape (N, D)
-        Ordered by participant, which the halves are to share as little as possible.
-    courses : sequence of Tensor of shape (N, K)
-        Of the modes that were fitted to these runs.
-    """
-    count, half = courses[0].shape[1], len(runs) // 2
-    seen = torch.cat(list(courses)).square().mean(0).clamp(min=1e-8)
-    if not half:
-        return torch.ones(count)
-    halves = torch.cat(list(runs[:half])), torch.cat(list(runs[half:]))
-    unseen = torch.zeros(count)
-    for fitted, other in (halves, halves[::-1]):
-        axes = _principal_axes(fitted, count)
-        unseen += (other @ axes).square().sum(0).cpu() / sum(len(h) for h in halves)
-    # axes beyond what half of the runs can hold are as overfitted as the last ones
-    known = unseen > 0
-    share = torch.where(known, unseen / seen.cpu(), 1).clamp(max=1)
-    last = int(known.nonzero().max()) if known.any() else 0
-    return torch.where(known, share, share[last]).to(seen)
 
 
 def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:
