@@ -1,94 +1,35 @@
 """Tell synthetic from real runs: ``python benchmarks/told_apart.py BIDS_DIR OUTPUT_DIR…``.
 
-A logistic regression learns to tell the two apart, from all participants but one, and is tested
-on the one left out. What it is given, for 80 parcels per run: connectivity (Fisher z); the
-autocorrelation at lags 1 to 3; the log standard deviation; and the standard deviation of the
-parcel's mean over the mean of its voxels'. An area under the curve of .5 is chance. As a control,
-one half of the participants' real runs is told from the other half.
+The classifiers of the group level, by themselves: for 80 parcels per run, a linear classifier of
+connectivity, autocorrelation at lags 1 to 3, log standard deviation, the ratio of a parcel's
+standard deviation to that of its voxels, and tails, which has not seen the participant
+(`fmrisynth.evaluation.measures.classifier`). An area under the curve of .5 is chance. As a control,
+whole real participants are told from as many other ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.derivatives import find_synthetic_runs
-from fmrisynth.bids.images import load_bold
-from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
-from fmrisynth.preprocess.carrier import split
-
-N_PARCELS = 80
-HIGH_PASS = 1 / 128
-FEATURES = ("connectivity", "lags", "log SD", "SD ratio")
-
-
-def parcels_of(mask: np.ndarray) -> np.ndarray:
-    """Divide a brain into compact parcels; -1 outside, (X, Y, Z)."""
-    labels = np.full(mask.shape, -1)
-    labels[mask] = KMeans(N_PARCELS, n_init=1, random_state=0).fit_predict(np.argwhere(mask))
-    return labels
+from fmrisynth.evaluation.cohort.cohort import most_common_grid
+from fmrisynth.evaluation.cohort.supervoxels import common_supervoxels
+from fmrisynth.evaluation.measures.classifier import ALL, FeatureTable, tell_apart
+from fmrisynth.evaluation.measures.features import FEATURES, compact_parcels, run_features
+from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
 
 
-def features_of(run: Run, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure one run.
-
-    Parameters
-    ----------
-    run : Run
-        On the grid of the parcels.
-    labels : ndarray of shape (X, Y, Z)
-        Parcel of each voxel.
-    """
-    carrier, residual = split(load_bold(run), HIGH_PASS)
-    inside = carrier.mask & (labels >= 0)
-    series, parcel = residual[inside].T, labels[inside]  # T V
-    count = np.maximum(np.bincount(parcel, minlength=N_PARCELS), 1)
-    average = np.zeros((len(parcel), N_PARCELS), np.float32)
-    average[np.arange(len(parcel)), parcel] = 1 / count[parcel]
-    mean = series @ average  # T 80
-    power = np.maximum(np.square(mean).sum(0), 1e-9)
-    lags = [(mean[k:] * mean[:-k]).sum(0) / power for k in (1, 2, 3)]
-    pairs = np.triu_indices(N_PARCELS, 1)
-    correlation = np.nan_to_num(np.corrcoef(mean.T))[pairs]
-    deviation = np.maximum(mean.std(0), 1e-6)
-    return {
-        "connectivity": np.arctanh(np.clip(correlation, -0.999, 0.999)),
-        "lags": np.concatenate(lags),
-        "log SD": np.log(deviation),
-        "SD ratio": deviation / np.maximum(series.std(0) @ average, 1e-6),
-    }
-
-
-def told_apart(
-    real: np.ndarray, other: np.ndarray, real_who: Sequence[str], other_who: Sequence[str]
-) -> float:
-    """Return the area under the curve of a classifier that has not seen the participant."""
-    x = np.concatenate([real, other])
-    y = np.repeat([0, 1], [len(real), len(other)])
-    who = np.array([*real_who, *other_who])
-    score = np.zeros(len(y))
-    for label in np.unique(who):
-        out = who == label
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        score[out] = model.fit(x[~out], y[~out]).decision_function(x[out])
-    return float(roc_auc_score(y, score))
-
-
-def measure(runs: Sequence[Run], labels: np.ndarray, title: str) -> dict[str, np.ndarray]:
-    """Measure all runs, features by name as (runs, values)."""
-    rows = [features_of(run, labels) for run in tqdm(runs, desc=title, unit="run")]
-    return {name: np.stack([row[name] for row in rows]) for name in FEATURES}
+def told(first: FeatureTable, second: FeatureTable, pairs: Sequence[tuple[str, str]]) -> str:
+    """Give a row of the table: the mean AUC of each kind of features, and of all."""
+    found = tell_apart(first, second, pairs, np.random.default_rng(0), n_permutations=1)
+    return " | ".join(f"{found[kind].auc.mean():.2f}" for kind in (*FEATURES, ALL))
 
 
 def main() -> None:
@@ -104,28 +45,39 @@ def main() -> None:
         for run in runs
         if run.metadata[PROVENANCE_KEY].get("ParticipantRole", "held_out") != "training"
     }
-    real = [r for r in find_runs(options.bids_dir).runs if r.participant in held_out]
-    labels = parcels_of(load_bold(real[0]).mask)
-    measured = measure(real, labels, "real")
-    who = [run.participant for run in real]
-    print("| AUC |", " | ".join(FEATURES), "|")
-    print("|---|" + "---|" * len(FEATURES))
-    half = np.arange(len(real)) % 2 == 0
-    labels_a = [w for w, h in zip(who, half, strict=True) if h]
-    labels_b = [w for w, h in zip(who, half, strict=True) if not h]
-    control = [
-        told_apart(measured[name][half], measured[name][~half], labels_a, labels_b)
-        for name in FEATURES
-    ]
-    print("| real against real |", " | ".join(f"{auc:.2f}" for auc in control), "|")
-    for out, runs in synthetic.items():
-        chosen = [run for run in runs if run.participant in held_out]
-        other = measure(chosen, labels, out.name)
-        row = [
-            told_apart(measured[name], other[name], who, [r.participant for r in chosen])
-            for name in FEATURES
-        ]
-        print(f"| {out.name} |", " | ".join(f"{auc:.2f}" for auc in row), "|")
+    real = [run for run in find_runs(options.bids_dir).runs if run.participant in held_out]
+    chosen = {
+        out.name: [run for run in runs if run.participant in held_out]
+        for out, runs in synthetic.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        grid = most_common_grid(real)
+
+        def summarised(runs: Sequence) -> list[RunRecord]:
+            records, _ = summarise_usable_runs(runs, grid, work_dir=Path(folder))
+            return [record for record in records if record is not None]
+
+        records = summarised(real)
+        keys = common_supervoxels(records)
+        labels = compact_parcels(keys)
+
+        def measured(records: Sequence[RunRecord]) -> FeatureTable:
+            return FeatureTable.of(
+                [run_features(record, keys, labels) for record in records],
+                [record.run.participant for record in records],
+            )
+
+        table = measured(records)
+        names = sorted(set(table.participants))
+        halves = zip(names[0::2], names[1::2], strict=False)
+        print("| AUC |", " | ".join((*FEATURES, ALL)), "|")
+        print("|---|" + "---|" * (len(FEATURES) + 1))
+        if len(names) >= 4:
+            print("| real against real |", told(table, table, list(halves)), "|")
+        for name, runs in chosen.items():
+            other = measured(summarised(runs))
+            pairs = [(label, label) for label in names if label in other.participants]
+            print(f"| {name} |", told(table, other, pairs), "|")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 ``python -m fmrisynth.phantom DATASET`` first, then
 ``python tests/campaigns/planted_cases.py DATASET OUT``. The phantom's own model scans its
 held-out participants again, so that one "generator" is real data, and others are real data
-with one thing wrong. The exit status is 1 when a fault is not seen by a rule that should see
-it, or when real data fail a rule.
+with one thing wrong. Of a cohort with ``--realism full`` those are used that are made of its runs
+alone, with a Gaussian surrogate that only the rules of realism may see. The exit status is 1 when
+a fault is not seen by a rule that should see it, or when real data fail a rule.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
@@ -27,8 +29,9 @@ from fmrisynth.bids.search import find_runs
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_metrics
-from fmrisynth.evaluation.metrics.verdict import judge
+from fmrisynth.evaluation.metrics.verdict import count, judge
 from fmrisynth.evaluation.result import Evaluation
+from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run, percent_signal_change
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.fields import weighted_sum
 from fmrisynth.phantom.noise import draw_noise, draw_spikes, draw_thermal
@@ -45,12 +48,14 @@ Maker = Callable[[Run, np.random.Generator], np.ndarray]
 class Case:
     """A generator with a known fault.
 
-    ``seen_by``: rules of which at least one must fail; none for real data.
+    ``seen_by``: rules of which at least one must fail; none for real data. ``only``: no
+    other rule may.
     """
 
     name: str
     seen_by: tuple[str, ...]
     make: Maker
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Fault:
 
     amplitude: float = 1.0
     group_mean: bool = False
+    individual: float = 1.0
     one_map: bool = False
     white: bool = False
 
@@ -80,6 +86,14 @@ class Scanner:
                 0.0,
             )
             participant = replace(participant, response=alike)
+        if fault.individual != 1.0:
+            own = participant.response
+            wider = replace(
+                own,
+                gain=np.maximum(1.0 + fault.individual * (own.gain - 1.0), 0.0),
+                displacement=fault.individual * own.displacement,
+            )
+            participant = replace(participant, response=wider)
         session = build_session(population, participant, run.entities["dir"])
         rows = [i for i, (task, _) in enumerate(population.conditions) if task == run.task]
         maps = session.maps[rows]
@@ -147,22 +161,86 @@ def _change(run: Run) -> np.ndarray:
     return np.divide(data, mean, out=np.ones_like(data), where=mean > 0.05 * mean.max())
 
 
-def cases(scanner: Scanner, copier: Copier) -> tuple[Case, ...]:
-    """All generators, real data first."""
+class Exchanger:
+    """Gives held-out participants each other's runs, or surrogates of their own."""
+
+    def __init__(self, held_out: Sequence[Run]) -> None:
+        self.held_out = held_out
+        self.participants = sorted({run.participant for run in held_out})
+
+    def exchange(self, run: Run) -> np.ndarray:
+        """What the next participant did, in this one's carrier."""
+        place = self.participants.index(run.participant) + 1
+        other = self.participants[place % len(self.participants)]
+        kind = (run.task, run.entities["dir"])
+        (source,) = [
+            r for r in self.held_out
+            if r.participant == other and (r.task, r.entities["dir"]) == kind
+        ]  # fmt: skip
+        return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
+
+    def surrogate(self, run: Run, rng: np.random.Generator) -> np.ndarray:
+        """A Gaussian process with the covariance of another run of the participant and task.
+
+        The phases of what its events do not explain are drawn anew, the same for all voxels
+        (Prichard & Theiler 1994, Physical Review Letters 73, 951-954); its fitted responses
+        follow this run's events.
+        """
+        source = next(
+            r for r in self.held_out
+            if (r.participant, r.task) == (run.participant, run.task) and r is not run
+        )  # fmt: skip
+        bold, other = load_bold(run), load_bold(source)
+        inside = bold.mask & other.mask
+        settings, (x, y) = GlmSettings(), (_design(r) for r in (run, source))
+        percent = percent_signal_change(other.data[inside])
+        effects = fit_run(other.data[inside], y, settings).effects
+        beta, *_ = np.linalg.lstsq(y.to_numpy(), percent.T, rcond=None)
+        spectrum = np.fft.rfft(percent - (y.to_numpy() @ beta).T, axis=1)
+        phases = np.exp(2j * np.pi * rng.random(spectrum.shape[1]))
+        phases[0], phases[-1] = 1.0, 1.0
+        change = np.fft.irfft(spectrum * phases, run.n_volumes, axis=1)
+        change += effects.T @ x.to_numpy()[:, : len(effects)].T
+        made = np.repeat(bold.data.mean(axis=3, keepdims=True), run.n_volumes, axis=3)
+        made[inside] *= 1.0 + change / 100.0
+        return made
+
+
+def _design(run: Run) -> pd.DataFrame:
+    events = read_events(run.events, duration=run.duration)
+    return design_matrix(events, run.n_volumes, run.t_r, run.start_time, GlmSettings())
+
+
+REALISM = ("told_apart", "kurtosis_ratio", "level_sd_ratio", "dynamic_fc_ratio")
+"""Rules that see what a Gaussian lacks."""
+
+
+def cases(scanner: Scanner | None, copier: Copier, exchanger: Exchanger) -> tuple[Case, ...]:
+    """All generators, real data first; without a scanner those that are made of the runs alone."""
+    of_runs = (
+        Case("copies", ("copied_share",), lambda run, _: copier.copy(run, 0)),
+        Case("shifted copies", ("copied_share",), lambda run, _: copier.copy(run, SHIFT)),
+        Case("mean run", ("sample_similarity",), lambda run, _: copier.mean(run)),
+        Case("exchanged", ("individual_correlation",), lambda run, _: exchanger.exchange(run)),
+    )
+    if scanner is None:
+        return (*of_runs, Case("surrogate", REALISM, exchanger.surrogate, only=True))
 
     def scan(**fault: float | bool) -> Maker:
         return lambda run, rng: scanner.scan(run, Fault(**fault), rng)  # type: ignore[arg-type]
 
     return (
         Case("real again", (), scan()),
-        Case("copies", ("copied_share",), lambda run, _: copier.copy(run, 0)),
-        Case("shifted copies", ("copied_share",), lambda run, _: copier.copy(run, SHIFT)),
+        *of_runs,
         Case("group mean", ("diversity_participants_ratio", "individual_correlation"),
              scan(group_mean=True)),
-        Case("mean run", ("sample_similarity",), lambda run, _: copier.mean(run)),
-        Case("no condition", ("rsa", "top1"), scan(one_map=True)),
+        Case("no condition", ("rsa", "top1", "corr"), scan(one_map=True)),
         Case("white noise", ("lag1_ratio",), scan(white=True)),
         Case("half effect", ("slope",), scan(amplitude=0.5)),
+        Case("double effect", ("slope",), scan(amplitude=2.0)),
+        Case("thrice the variance", ("diversity_participants_ratio",),
+             scan(individual=np.sqrt(3.0))),
+        Case("surrogate", (), exchanger.surrogate),  # of a cohort that is Gaussian
     )  # fmt: skip
 
 
@@ -191,7 +269,10 @@ def verdict(evaluation: Evaluation, case: Case) -> bool:
             f"{'  ' + j.reason if j.reason else ''}"
         )
     right = any(metric in failed for metric in case.seen_by) if case.seen_by else not failed
+    right = right and not (case.only and set(failed) - set(case.seen_by))
     expected = f"one of {', '.join(case.seen_by)}" if case.seen_by else "nothing"
+    tally = count(found)
+    print(f"  {tally.met} met, {tally.missed} missed, {tally.not_judged} not judged")
     print(f"  expected to fail: {expected}; failed: {', '.join(failed) or 'nothing'} → "
           f"{'as expected' if right else 'NOT AS EXPECTED'}")  # fmt: skip
     return right
@@ -217,7 +298,9 @@ def main() -> int:
     held_out = chosen.held_out or labels[3::4]
     real = [run for run in dataset.runs if run.participant in held_out]
     training = [run for run in dataset.runs if run.participant not in held_out]
-    planted = cases(Scanner(config), Copier(training))
+    simulated = settings.get("realism", "gaussian") == "gaussian"
+    scanner = Scanner(config) if simulated else None
+    planted = cases(scanner, Copier(training), Exchanger(real))
     generators = {}
     for number, case in enumerate(planted):
         out = chosen.out / case.name.replace(" ", "-")
@@ -233,7 +316,8 @@ def main() -> int:
         progress=False,
     )
     write_metrics(evaluation, chosen.out / "metrics.tsv")
-    right = [verdict(evaluation, case) for case in planted]
+    itself = Case(REAL, (), lambda run, _: load_bold(run).data)
+    right = [verdict(evaluation, case) for case in (itself, *planted)]
     print(f"\n{sum(right)} of {len(right)} as expected, {time.monotonic() - start:.0f} s")
     return 0 if all(right) else 1
 

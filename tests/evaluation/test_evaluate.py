@@ -23,7 +23,7 @@ from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, write_metrics
-from fmrisynth.evaluation.metrics.verdict import judge
+from fmrisynth.evaluation.metrics.verdict import count, judge
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import summarise_usable_runs
 
@@ -70,9 +70,9 @@ def failed(evaluation, generator):
 def test_real_data_as_a_generator_pass_every_rule(evaluation):
     judgements = judge(evaluation.estimates["fresh real"], evaluation.estimates[REAL])
     assert len(judgements) >= 17
-    assert all(j.passed for j in judgements), [
-        (j.metric.name, j.reason, j.estimate) for j in judgements if not j.passed
-    ]
+    # The cohort has no coupling that changes with the task.
+    assert {j.metric.name for j in judgements if not j.passed} == {"coupling_correlation"}
+    assert count(judgements).missed == 0
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_real_data_as_a_generator_pass_every_rule(evaluation):
         ("group mean", {"diversity_participants_ratio", "individual_correlation"}),
         ("same for all", {"sample_similarity", "individual_correlation", "fc_fingerprint"}),
         ("no condition", {"corr", "slope"}),
-        ("white noise", {"lag1_ratio"}),
+        ("white noise", {"lag1_ratio", "told_apart", "power_distance"}),
         ("half effect", {"slope"}),
         ("copies", {"copied_share", "membership_auc"}),
         ("shifted copies", {"copied_share"}),

@@ -18,6 +18,8 @@ __all__ = [
     "residual_series",
     "supervoxel_effects",
     "supervoxel_samples",
+    "supervoxel_sd",
+    "whole_series",
 ]
 
 
@@ -62,6 +64,16 @@ def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     series = _select(record, record.array("supervoxel_series"), keys)
     basis, _ = np.linalg.qr(record.array("regressors"))
     return series - (series @ basis) @ basis.T
+
+
+def whole_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
+    """Read the series of the supervoxels with their response: (B, T), percent, 0 where none."""
+    return _select(record, record.array("supervoxel_series"), keys)
+
+
+def supervoxel_sd(record: RunRecord, keys: np.ndarray) -> np.ndarray:
+    """Read the mean temporal SD of the voxels in each supervoxel: (B,), percent, 0 where none."""
+    return _select(record, record.array("supervoxel_sd")[:, None], keys)[:, 0]
 
 
 def supervoxel_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def effect_rows(records: Sequence[RunRecord], keys: np.ndarray) -> Rows:
             levels.append((run.participant, run.phase_encoding, f"{run.task}/{trial_type}"))
     return Rows.of(
         np.array(maps).reshape(len(maps), -1),
-        dict(zip(EFFECT_FACTORS, zip(*levels, strict=True), strict=True)),
+        {name: [row[i] for row in levels] for i, name in enumerate(EFFECT_FACTORS)},
     )
 
 
@@ -146,5 +146,6 @@ def network_rows(records: Sequence[RunRecord], networks: Networks) -> Rows:
     """
     levels = [(r.run.participant, r.run.phase_encoding, r.run.task) for r in records]
     return Rows.of(
-        networks.edges, dict(zip(NETWORK_FACTORS, zip(*levels, strict=True), strict=True))
+        networks.edges,
+        {name: [row[i] for row in levels] for i, name in enumerate(NETWORK_FACTORS)},
     )

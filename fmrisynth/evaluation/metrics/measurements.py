@@ -10,7 +10,9 @@ import numpy as np
 from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.measures.classifier import FeatureTable
 from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying
+from fmrisynth.evaluation.measures.features import compact_parcels, run_features
 from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
 from fmrisynth.evaluation.runs.atlas import Atlas
@@ -36,12 +38,19 @@ class Measurements:
         Of `HALVES`; None where no participant has two runs of a task.
     audits : mapping
         Generator → CopyAudit; empty without training participants.
+    compact : ndarray of int of shape (B,)
+        Compact parcel of each supervoxel; empty with too few of them.
+    features : mapping
+        Source → features of its runs, by which a classifier may tell them; of
+        as many training as held-out participants. Empty with too few supervoxels.
     """
 
     courses: tuple[TimeCourse, ...]
     networks: Mapping[str, Networks]
     half_networks: tuple[Networks, Networks] | None
     audits: Mapping[str, CopyAudit]
+    compact: np.ndarray
+    features: Mapping[str, FeatureTable]
 
 
 def measure(
@@ -69,9 +78,11 @@ def measure(
     Measurements
     """
     halves = split_halves(cohort.runs[REAL])
+    compact = np.zeros(0, dtype=int)
     networks: dict[str, Networks] = {}
     half_networks = None
     if len(cohort.keys) >= 8:  # fewer supervoxels than that make no parcels worth the name
+        compact = compact_parcels(cohort.keys)
         labels = parcels(cohort.runs[TRAINING] or cohort.runs[REAL], cohort.keys)
         for name, runs in cohort.runs.items():
             if runs:
@@ -94,7 +105,27 @@ def measure(
             for name in cohort.generators
             if cohort.training is not None
         },
+        compact=compact,
+        features=_features(cohort, compact, seed) if len(compact) else {},
     )
+
+
+def _features(cohort: Cohort, labels: np.ndarray, seed: int) -> dict[str, FeatureTable]:
+    """Measure the features of all sources' runs, of no more training than held-out participants."""
+    tables = {}
+    for name, participants in cohort.participants.items():
+        chosen = list(participants)
+        if name == TRAINING:
+            n_real = len(cohort.participants[REAL])
+            order = keyed_generator(seed, "features", "training participants")
+            chosen = [chosen[i] for i in order.permutation(len(chosen))[:n_real]]
+        runs = [record for participant in chosen for record in participants[participant]]
+        if runs:
+            tables[name] = FeatureTable.of(
+                [run_features(record, cohort.keys, labels) for record in runs],
+                [record.run.participant for record in runs],
+            )
+    return tables
 
 
 def without_halves(courses: Sequence[TimeCourse]) -> tuple[TimeCourse, ...]:

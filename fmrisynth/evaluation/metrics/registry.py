@@ -16,8 +16,10 @@ from fmrisynth.evaluation.metrics import (
     diversity,
     individuals,
     overlap,
+    realism,
     timeseries,
     timing,
+    told_apart,
     variance,
 )
 from fmrisynth.evaluation.metrics.metric import Family, Metric
@@ -35,6 +37,8 @@ FAMILIES: tuple[Family, ...] = (
     activation.FAMILY,
     overlap.FAMILY,
     timeseries.FAMILY,
+    told_apart.FAMILY,
+    realism.FAMILY,
     timing.FAMILY,
     individuals.FAMILY,
     diversity.FAMILY,

@@ -18,6 +18,7 @@ __all__ = [
     "near_one",
     "share_of_ceiling",
     "share_of_retest",
+    "share_where_runs_agree",
 ]
 
 TWO_RUNS = "two runs of each condition of every participant, and two participants"
@@ -56,6 +57,21 @@ def share_of_ceiling(share: float, *, noisy: bool = False, at_most_retest: bool 
             if estimate.low > most:
                 return most - estimate.value
         return estimate.value - least
+
+    return margin
+
+
+def share_where_runs_agree(share: float) -> Margin:
+    """Ask for a share of the ceiling, where halves of the real runs agree beyond chance."""
+    asked = share_of_ceiling(share, noisy=True)
+
+    def margin(estimate: Estimate, retest: Estimate | None) -> float | str:
+        if retest is None or not retest.low > max(retest.floor, 0.0):
+            return (
+                "one half of the real runs does not agree with the other beyond chance: there is "
+                "nothing of the kind in them, or too little data"
+            )
+        return asked(estimate, retest)
 
     return margin
 

@@ -1,29 +1,27 @@
 """Compare runs without mean and drift: noise level, autocorrelation, smoothness, spectrum.
 
-Legend: P participants, F measures of one run.
+Legend: F measures of one run.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN, PROVENANCE_KEY
 from fmrisynth.evaluation.cohort.halves import split_halves
-from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
-from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.estimate import Estimates
 from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import near_one
+from fmrisynth.evaluation.metrics.run_measures import RunMeasures, compare_runs
 from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 from fmrisynth.evaluation.runs.noise import N_LAGS, band_quarters
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["FAMILY", "METRICS", "NAMES", "compare", "compare_real", "compare_runs", "given_level"]
+__all__ = ["FAMILY", "METRICS", "NAMES", "compare", "compare_real", "given_level"]
 
 _LAGS = tuple(f"lag{lag}" for lag in range(1, N_LAGS + 1))
 _QUARTERS = ("power_q1", "power_q2", "power_q3", "power_q4")
@@ -31,6 +29,7 @@ NAMES = ("temporal_sd", "tsnr", *_LAGS, "fwhm", *_QUARTERS)
 """Names of the F measures of one run."""
 
 _WITH_RATIO = ("temporal_sd", "tsnr", "lag1", "fwhm")
+_WITH_SPREAD = ("temporal_sd", "lag1", "fwhm")
 
 _WHITE = dict.fromkeys((*_LAGS, "fwhm"), 0.0) | dict.fromkeys(_QUARTERS, 0.25)
 """What noise that is white in time and space has: the floor of measures of autocorrelation."""
@@ -71,6 +70,19 @@ METRICS = (
     _ratio("fwhm", "Smoothness (FWHM)", "spatial smoothness", "0, white noise", _NEAR_ONE),
     *(
         Metric(
+            f"{name}_spread_ratio",
+            section="noise",
+            label=f"{label}, spread over participants, synthetic / real",
+            what=f"standard deviation over participants of {name}, synthetic / real",
+            ceiling="training participants / held-out participants",
+            floor="0, all participants alike",
+        )
+        for name, label in zip(
+            _WITH_SPREAD, ("Temporal SD", "Lag-1 autocorrelation", "Smoothness"), strict=True
+        )
+    ),
+    *(
+        Metric(
             name,
             section="noise",
             label=f"Power in quarter {quarter} of the band",
@@ -91,8 +103,6 @@ METRICS = (
     ),
 )
 """What this family computes."""
-
-Cells = Mapping[tuple[str, str], np.ndarray]
 
 
 def measure_run(record: RunRecord) -> np.ndarray:
@@ -118,6 +128,10 @@ def measure_run(record: RunRecord) -> np.ndarray:
     )
 
 
+MEASURES = RunMeasures(NAMES, measure_run, _WHITE, _WITH_RATIO, _WITH_SPREAD)
+"""What is measured of each run."""
+
+
 def compare(comparison: Comparison) -> Estimates:
     """Measure a generator's runs, and divide by the measures of the real runs.
 
@@ -130,9 +144,11 @@ def compare(comparison: Comparison) -> Estimates:
     Returns
     -------
     dict
-        Name as in `NAMES` → Estimate; ``<name>_ratio`` is synthetic / real.
+        Name as in `NAMES` → Estimate; ``<name>_ratio`` is synthetic / real, and
+        ``<name>_spread_ratio`` the same of the standard deviation over participants.
     """
     estimates = compare_runs(
+        MEASURES,
         comparison.runs,
         comparison.real_runs,
         comparison.training_runs,
@@ -161,7 +177,7 @@ def given_level(runs: Sequence[RunRecord]) -> str:
 
 
 def _is_level(name: str) -> bool:
-    return name.removesuffix("_ratio") in ("temporal_sd", "tsnr")
+    return name.removesuffix("_ratio").removesuffix("_spread") in ("temporal_sd", "tsnr")
 
 
 def compare_real(comparison: Comparison) -> Estimates:
@@ -179,102 +195,12 @@ def compare_real(comparison: Comparison) -> Estimates:
         runs of a task to the other.
     """
     runs, training = comparison.real_runs, comparison.training_runs
-    whole = compare_runs(runs, runs, training, comparison.random("bootstrap"))
-    halves = compare_runs(*split_halves(runs), training, comparison.random("bootstrap of halves"))
+    whole = compare_runs(MEASURES, runs, runs, training, comparison.random("bootstrap"))
+    rng = comparison.random("bootstrap of halves")
+    halves = compare_runs(MEASURES, *split_halves(runs), training, rng)
     return {name: e for name, e in whole.items() if not name.endswith("_ratio")} | {
         name: e for name, e in halves.items() if name.endswith("_ratio")
     }
-
-
-def compare_runs(
-    synthetic: Sequence[RunRecord],
-    real: Sequence[RunRecord],
-    training: Sequence[RunRecord],
-    rng: np.random.Generator,
-) -> Estimates:
-    """Measure runs, and divide by the measures of the real runs.
-
-    Parameters
-    ----------
-    synthetic, real : sequence of RunRecord
-        Runs of the same participants. Only participants and tasks that both
-        have are compared.
-    training : sequence of RunRecord
-        Real runs of training participants, for the ceiling.
-    rng : numpy.random.Generator
-        Random numbers of the bootstrap.
-
-    Returns
-    -------
-    dict
-        As `compare`.
-    """
-    cells, real_cells = _cells(synthetic), _cells(real)
-    shared = [cell for cell in real_cells if cell in cells]
-    if not shared:
-        return {}
-    participants = list(dict.fromkeys(participant for participant, _ in shared))
-    values = _by_participant(cells, shared, participants)
-    real_values = _by_participant(real_cells, shared, participants)
-    reference = _by_task_mean(_cells(training), {task for _, task in shared})
-    counts = bootstrap_counts(len(participants), rng)
-    estimates = {}
-    for f, name in enumerate(NAMES):
-        value = float(np.nanmean(values[:, f]))
-        samples = np.array([_weighted_mean(values[:, f], c) for c in counts])
-        floor = _WHITE.get(name, NAN)
-        limits = interval(value, samples, len(participants))
-        estimates[name] = Estimate(value, *limits, float(reference[f]), floor)
-        if name in _WITH_RATIO:
-            base = float(np.nanmean(real_values[:, f]))
-            drawn = np.array([_weighted_mean(real_values[:, f], c) for c in counts])
-            ratio = float(_over(value, base))
-            limits = interval(ratio, _over(samples, drawn), len(participants))
-            ceiling, worst = _over(reference[f], base), _over(floor, base)
-            estimates[f"{name}_ratio"] = Estimate(ratio, *limits, float(ceiling), float(worst))
-    return estimates
-
-
-def _over(above: ArrayLike, below: ArrayLike) -> np.ndarray:
-    """Ratio, NaN over zero: runs without any smoothness have an FWHM of 0."""
-    unit = np.where(np.equal(below, 0), NAN, below)
-    return np.asarray(above) / unit
-
-
-def _cells(records: Sequence[RunRecord]) -> dict[tuple[str, str], np.ndarray]:
-    """Average the measures of the runs of each participant and task."""
-    gathered = defaultdict(list)
-    for record in records:
-        gathered[record.run.participant, record.run.task].append(measure_run(record))
-    return {cell: np.mean(values, axis=0) for cell, values in gathered.items()}
-
-
-def _by_participant(
-    cells: Cells, shared: Sequence[tuple[str, str]], participants: Sequence[str]
-) -> np.ndarray:
-    """Mean over the shared tasks of each participant: (P, F)."""
-    return np.array(
-        [
-            np.mean([cells[c] for c in shared if c[0] == participant], axis=0)
-            for participant in participants
-        ]
-    )
-
-
-def _by_task_mean(cells: Cells, tasks: set[str]) -> np.ndarray:
-    """Mean over participants and tasks, every task weighing the same: (F,)."""
-    means = []
-    for task in sorted(tasks):
-        rows = [values for (_, name), values in cells.items() if name == task]
-        if rows:
-            means.append(np.mean(rows, axis=0))
-    return np.mean(means, axis=0) if means else np.full(len(NAMES), NAN)
-
-
-def _weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
-    usable = np.isfinite(values)
-    total = counts[usable].sum()
-    return float(values[usable] @ counts[usable] / total) if total else NAN
 
 
 FAMILY = Family(

@@ -12,6 +12,9 @@ __all__ = [
     "N_LAGS",
     "autocorrelation",
     "band_quarters",
+    "frame_peak",
+    "level_sd",
+    "log_kurtosis",
     "power_spectrum",
     "smoothness_fwhm",
     "temporal_sd",
@@ -21,6 +24,7 @@ N_LAGS = 5
 """Number of lags of the autocorrelation that are reported."""
 
 _SPECTRUM_BINS = 24
+_WINDOW = 20.0  # s
 _MAX_PAIRS = 40_000
 
 
@@ -62,6 +66,64 @@ def autocorrelation(signal: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
         # z has unit norm, so the sum of products is the autocorrelation.
         lags[lag - 1] = np.einsum("vt,vt->", z[:, lag:], z[:, :-lag], dtype=np.float64) / len(z)
     return lags
+
+
+def log_kurtosis(signal: np.ndarray) -> float:
+    """Mean over voxels of the logarithm of the kurtosis over time; that of a Gaussian is ln 3.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (V, T)
+        Drift-free percent signal change, without the modelled response.
+
+    Returns
+    -------
+    float
+        Constant voxels are left out; NaN where all are.
+    """
+    z = _standardised(signal)
+    z = z[np.any(z, axis=1)]
+    if not len(z):
+        return float("nan")
+    fourth = np.einsum("vt,vt->v", z * z, z * z, dtype=np.float64)
+    return float(np.mean(np.log(z.shape[1] * fourth)))
+
+
+def frame_peak(signal: np.ndarray) -> float:
+    """Energy of the strongest volume over that of the median one, voxels scaled alike.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (V, T)
+        Drift-free percent signal change, without the modelled response.
+    """
+    z = _standardised(signal)
+    energy = np.einsum("vt,vt->t", z, z, dtype=np.float64)
+    return float(energy.max() / max(np.median(energy), np.finfo(float).tiny))
+
+
+def level_sd(signal: np.ndarray, t_r: float) -> float:
+    """Compute the SD over windows of 20 s of the mean log standard deviation of the voxels.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (V, T)
+        Drift-free percent signal change, without the modelled response.
+    t_r : float
+        Repetition time, in s.
+
+    Returns
+    -------
+    float
+        0 for noise whose level never changes, but for chance; NaN with fewer than two windows.
+    """
+    in_window = max(4, round(_WINDOW / t_r))
+    n_windows = signal.shape[1] // in_window
+    if n_windows < 2:
+        return float("nan")
+    varying = signal[signal.std(axis=1) > 0]
+    windows = varying[:, : n_windows * in_window].reshape(len(varying), n_windows, in_window)
+    return float(np.log(windows.std(axis=2) + 1e-6).mean(axis=0).std())
 
 
 def power_spectrum(signal: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ Legend: V voxels of the mask, T volumes, K trial types, B supervoxels.
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["RunRecord", "summarise_usable_runs"]
 
-_FORMAT = 4
+_FORMAT = 5
 """Raised when what a record holds changes, so that older caches are not read."""
 
 
@@ -62,6 +63,9 @@ class RunRecord:
         Share of the power along the band.
     dependent : tuple of str
         Trial types without an effect, since others add up to them.
+    log_kurtosis, frame_peak, level_sd : float
+        Tails and changes of level of what the modelled response leaves, see
+        `fmrisynth.evaluation.runs.noise`.
     """
 
     run: Run
@@ -73,6 +77,9 @@ class RunRecord:
     fwhm: np.ndarray
     spectrum: np.ndarray
     dependent: tuple[str, ...] = ()
+    log_kurtosis: float = math.nan
+    frame_peak: float = math.nan
+    level_sd: float = math.nan
 
     def array(self, name: str) -> np.ndarray:
         """Read one array of the record.
@@ -83,7 +90,8 @@ class RunRecord:
             ``mask`` (X, Y, Z) bool on the reference grid; ``effects`` (K, V),
             ``mean`` (V,) and ``sd`` (V,) on its voxels; ``regressors`` (T, K);
             ``supervoxel_keys`` (B, 3), ``supervoxel_effects`` (K, B) and
-            ``supervoxel_series`` (B, T), percent; ``parcels`` (L,) and
+            ``supervoxel_series`` (B, T), percent; ``supervoxel_sd`` (B,), the mean
+            of their voxels' ``sd``; ``parcels`` (L,) and
             ``parcel_series`` (L, T), of an atlas where one was given.
 
         Returns
@@ -203,6 +211,9 @@ def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
             autocorrelation=stored["autocorrelation"],
             fwhm=stored["fwhm"],
             spectrum=stored["spectrum"],
+            log_kurtosis=float(stored["log_kurtosis"]),
+            frame_peak=float(stored["frame_peak"]),
+            level_sd=float(stored["level_sd"]),
         )
 
 
@@ -251,6 +262,8 @@ def _measure(
         mask, maps = to_grid(maps, inside, bold.affine, grid)
     except DataError as error:
         raise DataError(f"{run.bold}: {error}") from None
+    basis, _ = np.linalg.qr(model.regressors.astype(np.float32))
+    residual = model.detrended - (model.detrended @ basis) @ basis.T
     none = np.zeros(0, dtype=np.int32), np.zeros((0, n_volumes), dtype=np.float32)
     parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
     return {
@@ -265,6 +278,7 @@ def _measure(
         "supervoxel_keys": keys,
         "supervoxel_effects": (average @ model.effects.T).T.astype(np.float32),
         "supervoxel_series": (average @ model.detrended).astype(np.float16),
+        "supervoxel_sd": (average @ sd).astype(np.float32),
         "parcels": parcels[0],
         "parcel_series": parcels[1].astype(np.float16),
         "atlas": np.array(rois.digest if rois is not None else ""),
@@ -273,4 +287,7 @@ def _measure(
         "autocorrelation": noise.autocorrelation(model.detrended),
         "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
         "spectrum": noise.power_spectrum(model.detrended),
+        "log_kurtosis": np.array(noise.log_kurtosis(residual)),
+        "frame_peak": np.array(noise.frame_peak(residual)),
+        "level_sd": np.array(noise.level_sd(residual, run.t_r)),
     }

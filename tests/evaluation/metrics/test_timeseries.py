@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fmrisynth.evaluation.metrics.timeseries import compare_runs
+from fmrisynth.evaluation.metrics.run_measures import compare_runs
+from fmrisynth.evaluation.metrics.timeseries import MEASURES
 
 
 def test_a_measure_that_is_zero_for_real_runs_has_no_ratio():
@@ -19,7 +20,7 @@ def test_a_measure_that_is_zero_for_real_runs_has_no_ratio():
         SimpleNamespace(**vars(record) | {"run": SimpleNamespace(participant=p, task="a", label=p)})
         for p in ("01", "02")
     ]
-    estimates = compare_runs(runs, runs, runs, np.random.default_rng(0))
+    estimates = compare_runs(MEASURES, runs, runs, runs, np.random.default_rng(0))
     assert estimates["fwhm"].value == 0
     assert np.isnan(estimates["fwhm_ratio"].value)
     assert estimates["temporal_sd_ratio"].value == estimates["lag1_ratio"].ceiling == 1

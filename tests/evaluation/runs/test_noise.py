@@ -54,3 +54,16 @@ def test_temporal_sd_in_percent(rng):
     assert np.median(noise.temporal_sd(2.5 * rng.normal(size=(50, 4000)))) == pytest.approx(
         2.5, rel=0.02
     )
+
+
+def test_tails_and_levels_of_noise_that_is_not_gaussian(rng):
+    plain = rng.normal(size=(200, 300))
+    assert noise.log_kurtosis(plain) == pytest.approx(np.log(3), abs=0.03)
+    assert noise.log_kurtosis(rng.laplace(size=(200, 300))) == pytest.approx(np.log(6), abs=0.25)
+    spiked = plain.copy()
+    spiked[:, 100] *= 4
+    assert noise.frame_peak(plain) < 1.6 < 8 < noise.frame_peak(spiked)
+    louder = plain * np.repeat([1.0, 2.0], 150)
+    assert noise.level_sd(plain, 2.0) < 0.05
+    assert noise.level_sd(louder, 2.0) == pytest.approx(np.log(2) / 2, abs=0.05)
+    assert np.isnan(noise.level_sd(plain[:, :15], 2.0))

@@ -1,0 +1,150 @@
+"""Tell two sets of runs apart by classifiers that have not seen the participant.
+
+Legend: R runs, F features, P participants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+__all__ = ["ALL", "FeatureTable", "Told", "tell_apart"]
+
+ALL = "all"
+"""Name of all kinds of features together, each weighing the same."""
+
+_PENALTY = 0.1
+"""Penalty of the ridge, where the features of a run have a mean squared norm of 1."""
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of the runs of one source.
+
+    Attributes
+    ----------
+    features : mapping
+        Kind of features → ndarray of shape (R, F).
+    participants : ndarray of str of shape (R,)
+        Participant of each run.
+    """
+
+    features: Mapping[str, np.ndarray]
+    participants: np.ndarray
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Mapping[str, np.ndarray]], participants: Sequence[str]
+    ) -> FeatureTable:
+        """Stack the features of single runs."""
+        kinds = rows[0] if rows else {}
+        return cls(
+            {kind: np.stack([row[kind] for row in rows]) for kind in kinds},
+            np.array(participants, dtype=str),
+        )
+
+
+@dataclass(frozen=True)
+class Told:
+    """How well two sources were told apart.
+
+    Attributes
+    ----------
+    auc : ndarray of shape (n_pairs,)
+        Area under the curve within each pair of participants that was left out; .5 is chance.
+    chance : ndarray of shape (n_permutations,)
+        Mean of it over pairs with the labels of runs permuted within each pair.
+    """
+
+    auc: np.ndarray
+    chance: np.ndarray
+
+
+def tell_apart(
+    first: FeatureTable,
+    second: FeatureTable,
+    pairs: Sequence[tuple[str, str]],
+    rng: np.random.Generator,
+    n_permutations: int = 100,
+) -> dict[str, Told]:
+    """Train classifiers on all pairs of participants but one, and test them on that one.
+
+    A ridge classifier on standardised features. Its AUC is computed within each pair that was
+    left out, so that differences between participants count neither way.
+
+    Parameters
+    ----------
+    first, second : FeatureTable
+        The two sources.
+    pairs : sequence of (str, str)
+        Participants of the first and of the second source that are left out together: a
+        participant with itself for a synthetic source, two of them for two real ones.
+    rng : numpy.random.Generator
+        Draws the permutations.
+    n_permutations : int
+        Number of permutations of the labels within pairs.
+
+    Returns
+    -------
+    dict
+        Kind of features, and `ALL` → Told. Empty with fewer than two pairs.
+    """
+    if len(pairs) < 2:
+        return {}
+    folds = []
+    rows = []
+    for side, table in enumerate((first, second)):
+        place = {pair[side]: k for k, pair in enumerate(pairs)}
+        keep = np.isin(table.participants, list(place))
+        rows.append(keep)
+        folds.append(np.array([place[str(name)] for name in table.participants[keep]]))
+    fold = np.concatenate(folds)
+    labels = np.repeat([0.0, 1.0], [len(part) for part in folds])
+    labels = np.stack([labels, *(_permuted(labels, fold, rng) for _ in range(n_permutations))])
+    blocks = {
+        kind: np.concatenate([values[rows[0]], second.features[kind][rows[1]]])
+        for kind, values in first.features.items()
+    }
+    results: dict[str, list[np.ndarray]] = {kind: [] for kind in (ALL, *blocks)}
+    for k in range(len(pairs)):
+        out = fold == k
+        scaled = {kind: _scaled(values, ~out) for kind, values in blocks.items()}
+        scaled[ALL] = np.concatenate(list(scaled.values()), axis=1) / np.sqrt(len(blocks))
+        for kind, values in scaled.items():
+            results[kind].append(_auc(values, labels, out))
+    means = {kind: np.array(values) for kind, values in results.items()}
+    return {kind: Told(values[:, 0], values[:, 1:].mean(axis=0)) for kind, values in means.items()}
+
+
+def _permuted(labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Permute labels within each fold."""
+    permuted = labels.copy()
+    for k in np.unique(fold):
+        permuted[fold == k] = rng.permutation(labels[fold == k])
+    return permuted
+
+
+def _auc(values: np.ndarray, labels: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Train on all runs but those left out, with several labels (L, R) each: (L,)."""
+    # Ridge penalties do not depend on the axes: those that the runs span are far fewer.
+    axes = np.linalg.svd(values, full_matrices=False)[2]
+    coordinates = values @ axes.T
+    model = Ridge(_PENALTY).fit(coordinates[~out], labels[:, ~out].T)
+    scores = model.predict(coordinates[out]).reshape(-1, len(labels))
+    # Share of the pairs of a first and a second run in which the second has the larger score.
+    larger = scores[:, None] - scores[None]
+    wins = (larger > 0) + 0.5 * (larger == 0)
+    second = labels[:, out].T
+    number = second.sum(axis=0) * (1 - second).sum(axis=0)
+    return np.einsum("il,jl,ijl->l", second, 1 - second, wins) / number
+
+
+def _scaled(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Standardise each feature on the training runs; all together have a mean square of 1."""
+    mean, sd = values[train].mean(axis=0), values[train].std(axis=0)
+    usable = sd > 1e-9
+    scaled = (values[:, usable] - mean[usable]) / np.where(usable, sd, 1.0)[usable]
+    return scaled / np.sqrt(max(int(usable.sum()), 1))

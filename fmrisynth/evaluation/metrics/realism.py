@@ -1,0 +1,291 @@
+"""Compare what a stationary Gaussian process lacks: tails, levels, coupling that changes.
+
+Legend: P participants, K trial types, N parcels, D entries of a modulation, F measures of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from fmrisynth.evaluation.cohort.halves import split_halves
+from fmrisynth.evaluation.measures.correlation import map_correlation
+from fmrisynth.evaluation.measures.features import dynamic_connectivity, modulation
+from fmrisynth.evaluation.measures.resampling import (
+    NAN,
+    bootstrap_counts,
+    finite_mean,
+    interval,
+    matched_draws,
+)
+from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
+from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.rules import (
+    little_above_ceiling,
+    near_one,
+    share_where_runs_agree,
+)
+from fmrisynth.evaluation.metrics.run_measures import RunMeasures, compare_runs
+from fmrisynth.evaluation.metrics.uses import CONNECTIVITY, TIME_SERIES
+from fmrisynth.evaluation.runs.records import RunRecord
+
+__all__ = ["FAMILY", "METRICS", "compare", "compare_real"]
+
+_N_BOOTSTRAP = 100
+_N_DRAWS = 20
+_NAMES = ("kurtosis", "frame_peak", "level_sd", "dynamic_fc")
+_FLOORS = {"kurtosis": 3.0, "level_sd": 0.0, "dynamic_fc": 0.0}
+_OVER_HELD_OUT = "the same of real training runs, over held-out"
+_MATCHED = "the same between as many real training and real held-out participants"
+_SHARED_TASK = "a task that synthetic and real runs share"
+
+
+def _ratio(
+    name: str, label: str, what: str, floor: str, tolerance: float | None = None
+) -> tuple[Metric, Metric]:
+    rule = None
+    if tolerance is not None:
+        rule = Rule(f"within {tolerance:.0%} of 1".replace("%", " %"), near_one(tolerance),
+                    _SHARED_TASK)  # fmt: skip
+    return (
+        Metric(
+            f"{name}_ratio",
+            section="realism",
+            label=f"{label}, synthetic / real",
+            what=f"{what}, synthetic / real",
+            ceiling=_OVER_HELD_OUT,
+            floor=floor,
+            rule=rule,
+            use=TIME_SERIES if rule is not None else None,
+        ),
+        Metric(
+            name,
+            section="realism",
+            label=label,
+            what=what,
+            ceiling="the same of real training runs",
+            floor=floor,
+            absolute=True,
+        ),
+    )
+
+
+METRICS = (
+    *_ratio("kurtosis", "Kurtosis", "kurtosis over time, geometric mean of the voxels",
+            "3, a Gaussian", 0.1),
+    *_ratio("frame_peak", "Strongest volume", "energy of the strongest volume over the median one",
+            "none: too much and too little are both wrong"),
+    *_ratio("level_sd", "Changes of level", "standard deviation over windows of 20 s of the mean "
+            "log standard deviation of the voxels", "0, a level that never changes", 0.5),
+    *_ratio("dynamic_fc", "Changes of connectivity", "standard deviation of the connectivity over "
+            "windows of 40 s, mean of pairs of parcels", "0, coupling that never changes", 0.15),
+    Metric(
+        "event_variance",
+        section="realism",
+        label="Variance that changes with events",
+        what="correlation over parcels of how the variance changes with each trial type, with the "
+        "real one",
+        ceiling=_MATCHED,
+        floor="parcels shuffled",
+    ),
+    Metric(
+        "coupling_correlation",
+        section="realism",
+        label="Coupling that changes with events",
+        what="correlation over pairs of parcels of the psychophysiological interaction with each "
+        "trial type, with the real one",
+        ceiling=_MATCHED,
+        floor="parcels shuffled",
+        rule=Rule(
+            "at least 0.5 of its ceiling, where the interval can tell",
+            share_where_runs_agree(0.5),
+            "trial types, and a brain of at least 8 supervoxels of 12 mm",
+        ),
+        use=CONNECTIVITY,
+    ),
+    Metric(
+        "power_distance",
+        section="realism",
+        label="Difference of the power spectra",
+        what="half the summed difference of the shares of the power in 24 slices of the band",
+        ceiling=_MATCHED,
+        floor="white noise",
+        rule=Rule("at most 0.05 above its ceiling", little_above_ceiling(0.05), _SHARED_TASK),
+        use=TIME_SERIES,
+    ),
+)  # fmt: skip
+"""What this family computes."""
+
+
+def compare(comparison: Comparison) -> Estimates:
+    """Compare a generator with the real runs.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The generator beside the real data.
+
+    Returns
+    -------
+    dict
+        Ratios and absolute values of the measures of single runs,
+        ``event_variance``, ``coupling_correlation`` and ``power_distance``.
+    """
+    return _compare(comparison, comparison.runs, comparison.real_runs)
+
+
+def compare_real(comparison: Comparison) -> Estimates:
+    """Compare one half of the real runs with the other.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Real data beside themselves.
+
+    Returns
+    -------
+    dict
+        As `compare`; empty where no participant has two runs of a task.
+    """
+    return _compare(comparison, *split_halves(comparison.real_runs))
+
+
+def _compare(
+    comparison: Comparison, synthetic: Sequence[RunRecord], real: Sequence[RunRecord]
+) -> Estimates:
+    if not synthetic or not real:
+        return {}
+    training = comparison.training_runs
+    measures = RunMeasures(_NAMES, partial(_measure_run, comparison), _FLOORS, _NAMES)
+    rng = comparison.random("bootstrap")
+    estimates = compare_runs(measures, synthetic, real, training, rng)
+    return estimates | _spectra(comparison, synthetic, real) | _modulations(
+        comparison, synthetic, real
+    )  # fmt: skip
+
+
+def _measure_run(comparison: Comparison, record: RunRecord) -> np.ndarray:
+    """Measure one run, in the order of `_NAMES`."""
+    keys, labels = comparison.cohort.keys, comparison.measurements.compact
+    dynamic = comparison.once(
+        f"connectivity in {record.path}",
+        lambda: dynamic_connectivity(record, keys, labels) if len(labels) else NAN,
+    )
+    kurtosis = float(np.exp(record.log_kurtosis))
+    return np.array([kurtosis, record.frame_peak, record.level_sd, dynamic])
+
+
+def _spectra(
+    comparison: Comparison, synthetic: Sequence[RunRecord], real: Sequence[RunRecord]
+) -> Estimates:
+    """Compare mean spectra of participants; the ceiling is that of as many training ones."""
+    sides = [_mean_by_participant(runs) for runs in (synthetic, real)]
+    names = [name for name in sides[1] if name in sides[0]]
+    if not names:
+        return {}
+    own, other = (np.array([side[name] for name in names]) for side in sides)
+    training = np.array(list(_mean_by_participant(comparison.training_runs).values()))
+    value = _distance(own.mean(axis=0), other.mean(axis=0))
+    counts = bootstrap_counts(len(names), comparison.random("bootstrap of spectra"))
+    samples = np.array([_distance(c @ own / c.sum(), c @ other / c.sum()) for c in counts])
+    draws = matched_draws(len(other), len(training), comparison.shared_random("spectra"), _N_DRAWS)
+    ceiling = finite_mean(
+        [_distance(training[b].mean(axis=0), other[a].mean(axis=0)) for a, b in draws]
+    )
+    white = np.full(own.shape[1], 1.0 / own.shape[1])
+    floor = _distance(white, other.mean(axis=0))
+    limits = interval(value, samples, len(names), (0.0, 1.0))
+    return {"power_distance": Estimate(value, *limits, ceiling, floor)}
+
+
+def _mean_by_participant(runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(record.run.participant for record in runs)
+    return {
+        name: np.mean([r.spectrum for r in runs if r.run.participant == name], axis=0)
+        for name in names
+    }
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first - second).sum() / 2)
+
+
+def _modulations(
+    comparison: Comparison, synthetic: Sequence[RunRecord], real: Sequence[RunRecord]
+) -> Estimates:
+    """Compare how variance and coupling of parcels change with the trial types."""
+    if not len(comparison.measurements.compact):
+        return {}
+    own, other = _by_participant(comparison, synthetic), _by_participant(comparison, real)
+    names = [name for name in other if name in own]
+    if not names:
+        return {}
+    training = list(_by_participant(comparison, comparison.training_runs).values())
+    first, second = (np.array([side[name] for name in names]) for side in (own, other))
+    n = first.shape[-1]
+    pairs = np.triu_indices(n, 1)
+    kinds = {"event_variance": (np.arange(n), np.arange(n)), "coupling_correlation": pairs}
+    counts = bootstrap_counts(
+        len(names), comparison.random("bootstrap of modulation"), _N_BOOTSTRAP
+    )
+    rng = comparison.shared_random("modulation")
+    draws = matched_draws(len(names), len(training), rng, _N_DRAWS)
+    orders = [comparison.random(f"floor {k}").permutation(n) for k in range(_N_DRAWS)]
+    estimates = {}
+    for name, (i, j) in kinds.items():
+        a, b = first[..., i, j], second[..., i, j]  # P K D
+        value = _agreement(a, b)
+        samples = np.array([_agreement(a, b, c) for c in counts])
+        others = np.array([maps[..., i, j] for maps in training])
+        ceiling = finite_mean([_agreement(others[t], b[r]) for r, t in draws])
+        floor = finite_mean([_agreement(first[..., o[i], o[j]], b) for o in orders])
+        limits = interval(value, samples, len(names), (-1.0, 1.0))
+        estimates[name] = Estimate(value, *limits, ceiling, floor)
+    return estimates
+
+
+def _by_participant(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
+    """Average the modulations over the runs of each participant: (K, N, N), NaN where none."""
+    keys, labels = comparison.cohort.keys, comparison.measurements.compact
+    place = {pair: k for k, pair in enumerate(comparison.cohort.conditions.trial_types)}
+    n = int(labels.max()) + 1
+    totals: dict[str, np.ndarray] = {}
+    numbers: dict[str, np.ndarray] = {}
+    for record in runs:
+        total = totals.setdefault(record.run.participant, np.zeros((len(place), n, n)))
+        number = numbers.setdefault(record.run.participant, np.zeros(len(place)))
+        changes = comparison.once(
+            f"modulation in {record.path}", partial(modulation, record, keys, labels)
+        )
+        for name, change in changes.items():
+            if (k := place.get((record.run.task, name))) is not None:
+                total[k] += change
+                number[k] += 1
+    return {
+        name: total / np.where(numbers[name] > 0, numbers[name], np.nan)[:, None, None]
+        for name, total in totals.items()
+    }
+
+
+def _agreement(first: np.ndarray, second: np.ndarray, counts: np.ndarray | None = None) -> float:
+    """Correlate the means over participants (P, K, D), and average over trial types."""
+    weights = np.ones(len(first)) if counts is None else counts
+    means = []
+    for maps in (first, second):
+        there = np.isfinite(maps[..., :1]) * weights[:, None, None]
+        total = (np.nan_to_num(maps) * weights[:, None, None]).sum(axis=0)
+        number = there.sum(axis=0)
+        means.append(total / np.where(number > 0, number, np.nan))
+    return finite_mean(map_correlation(*means))
+
+
+FAMILY = Family(
+    "realism",
+    "Has the noise tails, changes of level and of coupling as real noise has?",
+    METRICS,
+    compare,
+    compare_real,
+)
