@@ -111,11 +111,13 @@ def _pairs(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _cubes(mask: np.ndarray, edge: int) -> csr_array:
-    """Average over the brain's voxels in each cube of a grid, (cubes, V)."""
+    """Average over the brain's voxels in each cube of a grid that is mostly brain, (cubes, V)."""
     place = np.argwhere(mask) // edge
     _, cube, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
     cube = cube.ravel()
-    return csr_array((1 / count[cube].astype(np.float32), (cube, np.arange(len(cube)))))
+    # the mean of a few voxels at the edge is that of their own noise
+    weight = np.where(count >= edge**3 / 2, 1 / count, 0).astype(np.float32)
+    return csr_array((weight[cube], (cube, np.arange(len(cube)))))
 
 
 class ReconstructionSums:
