@@ -18,7 +18,7 @@ from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
+from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 
@@ -123,24 +123,31 @@ def _participant(
 
 def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dict[str, Any]:
     """Describe the group level."""
-    info = _read_info(settings)
     problems: dict[Path, str] = {}
-    synthetic = find_own_runs(settings.output_dir, problems)
-    held_out = sorted({r.participant for r in real} - set(info.split.training))
-    compared = find_compared(
-        settings.compare, held_out, (MODEL_NAME, *settings.baselines), problems
-    )
+    info = None
+    if settings.synthetic:
+        names = (*settings.baselines, *settings.compare)
+        judged = find_judged(settings.synthetic, real, names, problems)
+        held_out = participants_of([run for runs in judged.values() for run in runs])
+    else:
+        info = _read_info(settings)
+        judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
+        held_out = sorted({r.participant for r in real} - set(info.split.training))
+    synthetic = next(iter(judged.values()))
+    compared = find_compared(settings.compare, held_out, (*judged, *settings.baselines), problems)
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
     participants = participants_of(synthetic)
     out = settings.output_dir
     pages = [out / "group.html", *(out / f"sub-{label}.html" for label in participants)]
     figures = [out / "group" / "metrics.tsv", out / "group" / "maps" / "*.nii.gz"]
     results = [] if settings.reports_only else [*figures, settings.evaluation_path]
+    model = info and _model(settings, info.config, info.split, "is there and will be loaded")
+    others = [run for runs in (*judged.values(), *compared.values()) for run in runs]
     return {
-        "model": _model(settings, info.config, info.split, "is there and will be loaded"),
+        "model": model,
         "unreadable": problems,
         "contrasts": [contrast.name for contrast in contrasts],
-        "reads": _read([*real, *synthetic, *(run for runs in compared.values() for run in runs)]),
+        "reads": _read([*real, *others]),
         "writes": _written([*pages, out / "logs" / "CITATION.md", *results]),
     }
 

@@ -84,6 +84,10 @@ def _check(settings: Settings, level: str) -> None:
     """Refuse what can be known to be wrong before anything is read or created."""
     if level != "group" and settings.reports_only:
         raise UsageError("--reports-only belongs to the group level, which writes the reports.")
+    if level != "group" and settings.synthetic:
+        raise UsageError(
+            "--synthetic belongs to the group level, which judges the runs of other programs."
+        )
     require_dataset(settings.bids_dir)
     check_output_dir(settings.bids_dir, settings.output_dir, settings.derivatives.values())
     _ = settings.config  # raises on a wrong --set

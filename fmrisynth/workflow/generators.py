@@ -7,11 +7,12 @@ from pathlib import Path
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs
+from fmrisynth.bids.imitations import find_imitations
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import NoInputError, NoMatchError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 
-__all__ = ["MODEL_NAME", "find_compared", "find_own_runs"]
+__all__ = ["MODEL_NAME", "find_compared", "find_judged", "find_own_runs"]
 
 MODEL_NAME = "fmrisynth"
 
@@ -95,6 +96,55 @@ def find_compared(
             )
         compared[name] = runs
     return compared
+
+
+def find_judged(
+    directories: Mapping[str, Path],
+    real: Sequence[Run],
+    reserved: Sequence[str],
+    problems: dict[Path, str],
+) -> dict[str, tuple[Run, ...]]:
+    """Find the runs of other programs, which are named like the real ones.
+
+    Parameters
+    ----------
+    directories : mapping of str to pathlib.Path
+        Name → folder in the form of a BIDS dataset.
+    real : sequence of Run
+        Real runs that they may imitate.
+    reserved : sequence of str
+        Names of the other generators of the comparison.
+    problems : dict
+        Collects the images that cannot be used, with the reason.
+
+    Raises
+    ------
+    UsageError
+        Two generators have one name.
+    NoInputError
+        A directory does not exist.
+    NoMatchError
+        A directory holds no image that is named like a real run.
+    """
+    judged = {}
+    for name, directory in directories.items():
+        if name in (*reserved, REAL, TRAINING) or not name:
+            raise UsageError(
+                f"--synthetic {name}={directory}: the name {name!r} is taken in the table; give "
+                "another one, as NAME=DIR."
+            )
+        if not directory.is_dir():
+            raise NoInputError(f"--synthetic {directory}: there is no such directory.")
+        runs = find_imitations(directory, real, problems)
+        if not runs:
+            first = real[0]
+            told = "".join(f"\n  {reason}" for reason in list(problems.values())[:3])
+            raise NoMatchError(
+                f"--synthetic {directory} holds no image that can be used and is named like a real "
+                f"run, such as sub-{first.participant}/func/{first.label}_bold.nii.gz.{told}"
+            )
+        judged[name] = runs
+    return judged
 
 
 def _role(run: Run) -> str:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Dataset, Run
+from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.evaluation.evaluate import evaluate
@@ -28,7 +29,7 @@ from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
 from fmrisynth.workflow.dataset import find_dataset, participants_of, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_own_runs
+from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import STATISTICS_ONLY
@@ -47,21 +48,38 @@ class _Inputs:
     dataset : Dataset
         The dataset, of which some participants may have been asked for.
     real, synthetic : sequence of Run
-        Their runs, and finished runs of this output.
-    info : ModelInfo
-        Model that wrote the synthetic runs, with the split of the participants.
+        Their runs, and the finished runs of the first generator.
+    info : ModelInfo or None
+        Model that wrote the synthetic runs, with the split of the participants; None where
+        another program wrote them.
     nprocs : int
         Number of processes that read runs.
     problems : dict
         Files that could not be used, with the reason; every stage adds its own.
+    judged : mapping
+        Name → runs of the generators that are judged, the one under test first.
     """
 
     dataset: Dataset
     real: Sequence[Run]
     synthetic: Sequence[Run]
-    info: ModelInfo
+    info: ModelInfo | None
     nprocs: int
     problems: dict[Path, str]
+    judged: Mapping[str, Sequence[Run]]
+
+    def role(self, participant: str) -> str:
+        """Return whether the model, or the program that is judged, has learned from somebody."""
+        if self.info is not None:
+            return self.info.split.role(participant)
+        written = {run.participant for runs in self.judged.values() for run in runs}
+        return "held_out" if participant in written else "training"
+
+    @property
+    def high_pass(self) -> float:
+        """Cut-off of the high-pass filter (Hz): the model's, else the default."""
+        config = self.info.config if self.info is not None else ModelConfig()
+        return config.preprocess.high_pass
 
 
 def run_group(settings: Settings) -> None:
@@ -87,47 +105,52 @@ def run_group(settings: Settings) -> None:
 
 def _find_inputs(settings: Settings) -> _Inputs:
     """Find the model, the real runs and the synthetic runs of this output."""
-    info = read_info(settings.model_path)
+    info = None if settings.synthetic else read_info(settings.model_path)
     dataset = find_dataset(settings)
-    require_space(info.space, dataset)
+    if info is not None:
+        require_space(info.space, dataset)
     real = select_runs(dataset, settings.selection.participants)
     nprocs = fitting_processes(
         real, settings.processes, settings.memory, simulating=settings.simulating
     )
     problems = dict(dataset.skipped)
-    synthetic = find_own_runs(settings.output_dir, problems)
-    return _Inputs(dataset, real, synthetic, info, nprocs, problems)
+    if settings.synthetic:
+        names = (*settings.baselines, *settings.compare)
+        judged = find_judged(settings.synthetic, real, names, problems)
+    else:
+        judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
+    synthetic = next(iter(judged.values()))
+    return _Inputs(dataset, real, synthetic, info, nprocs, problems, judged)
 
 
 def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     """Compare this output, other outputs and the baselines with the held-out real runs."""
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
-    split = inputs.info.split
-    held_out = [run for run in inputs.real if split.role(run.participant) != "training"]
-    training = [run for run in inputs.real if split.role(run.participant) == "training"]
+    held_out = [run for run in inputs.real if inputs.role(run.participant) != "training"]
+    training = [run for run in inputs.real if inputs.role(run.participant) == "training"]
     compared = find_compared(
         settings.compare,
         participants_of(held_out),
-        (MODEL_NAME, *settings.baselines),
+        (*inputs.judged, *settings.baselines),
         inputs.problems,
     )
     scratch, imitated = settings.work_path / "group", held_out or training
     baselines: dict[str, tuple[Run, ...]] = {}
-    if STATISTICS_ONLY in settings.baselines:
+    if STATISTICS_ONLY in settings.baselines and inputs.info is not None:
         runs = write_statistics_only(settings, inputs.dataset, imitated, scratch)
         baselines[STATISTICS_ONLY] = runs
     baselines |= write_baselines(
-        [name for name in settings.baselines if name != STATISTICS_ONLY],
+        [name for name in settings.baselines if name != STATISTICS_ONLY and training],
         training,
         imitated,
         scratch,
-        inputs.info.config.preprocess.high_pass,
+        inputs.high_pass,
         settings.seed,
     )
     return evaluate(
         held_out,
         training,
-        {MODEL_NAME: inputs.synthetic, **compared, **baselines},
+        {**inputs.judged, **compared, **baselines},
         work_dir=_records_dir(settings),
         nprocs=inputs.nprocs,
         seed=settings.seed,
@@ -139,6 +162,8 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
 
 def _glm_settings(inputs: _Inputs) -> GlmSettings:
     """Model the trial types that the model has learned; events of others are baseline."""
+    if inputs.info is None:
+        return GlmSettings()
     return GlmSettings(trial_types=inputs.info.vocabulary.trial_types)
 
 
@@ -175,7 +200,7 @@ def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
             continue
         context = {
             "dataset": settings.bids_dir.resolve().name,
-            "role": inputs.info.split.role(participant),
+            "role": inputs.role(participant),
         }
         try:
             write_participant_report(
@@ -198,18 +223,24 @@ def _versions() -> dict[str, str]:
     return {"fmrisynth": __version__} | {name: metadata.version(name) for name in names}
 
 
-def _context(settings: Settings, info: ModelInfo, problems: Mapping[Path, str]) -> dict[str, Any]:
+def _context(
+    settings: Settings, info: ModelInfo | None, problems: Mapping[Path, str]
+) -> dict[str, Any]:
     """Return what the report says about model, versions, training and missing runs."""
     notices = [f"Left out: {path.name}: {reason}" for path, reason in problems.items()]
+    described = {
+        "dataset": settings.bids_dir.resolve().name,
+        "versions": _versions(),
+        "notices": notices,
+    }
+    if info is None:
+        return described
     curves = {
         f"{stage} training": settings.model_path / f"curves-{stage}.png"
         for stage in ("autoencoder", "diffusion")
     }
-    return {
-        "dataset": settings.bids_dir.resolve().name,
+    return described | {
         "settings": {f"model: {name}": value for name, value in info.provenance.items()},
-        "versions": _versions(),
-        "notices": notices,
         "skill": read_skill(settings.model_path / SKILL_NAME),
         "figures": {title: path for title, path in curves.items() if path.is_file()},
     }

@@ -134,6 +134,11 @@ class Settings:
     compare : mapping of str to pathlib.Path
         Other outputs of fmrisynth, as further rows of the table. They must come from the same
         dataset with the same split.
+    synthetic : mapping of str to pathlib.Path
+        Judge the runs of another program in place of this output's. Each image is named like the
+        real one that it imitates (`sub-01/func/sub-01_task-x_bold.nii.gz`); no model is needed.
+        Participants without synthetic runs are taken for those that the program learned from.
+        See *[The report](#the-report)*.
     contrasts : pathlib.Path or None
         JSON file of contrasts to compare besides the trial types. Its form is `{"task": {"name":
         {"trial_type": weight}}}` or that of a BIDS Stats Model.
@@ -265,6 +270,10 @@ class Settings:
     compare: Annotated[
         Mapping[str, Path],
         Option("--compare", EVALUATION, "[NAME=]DIR...", several=True, read=read_named_paths),
+    ] = field(default_factory=dict)
+    synthetic: Annotated[
+        Mapping[str, Path],
+        Option("--synthetic", EVALUATION, "[NAME=]DIR...", several=True, read=read_named_paths),
     ] = field(default_factory=dict)
     contrasts: Annotated[Path | None, Option("--contrasts", EVALUATION, "FILE")] = None
     reports_only: Annotated[bool, Option("--reports-only", EVALUATION)] = False

@@ -286,6 +286,7 @@ def main() -> int:
     parser.add_argument("--held-out", nargs="+", metavar="LABEL", help="default: every fourth")
     parser.add_argument("--work-dir", type=Path, help="cache of first-level results")
     parser.add_argument("--nprocs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="names of cases; default: all")
     chosen = parser.parse_args()
     start = time.monotonic()
     settings = json.loads((chosen.dataset / "derivatives/truth/config.json").read_text())
@@ -301,6 +302,7 @@ def main() -> int:
     simulated = settings.get("realism", "gaussian") == "gaussian"
     scanner = Scanner(config) if simulated else None
     planted = cases(scanner, Copier(training), Exchanger(real))
+    planted = tuple(case for case in planted if case.name in (chosen.only or [case.name]))
     generators = {}
     for number, case in enumerate(planted):
         out = chosen.out / case.name.replace(" ", "-")

@@ -243,7 +243,7 @@ def _spread(
         "fc_sd": Estimate(value, *interval(value, means, len(names), (0.0, np.inf)), unit, floor),
         "fc_sd_ratio": Estimate(
             ratio,
-            *interval(ratio, means / below, len(names), (0.0, np.inf)),
+            *interval(ratio, means / np.where(below > 0, below, NAN), len(names), (0.0, np.inf)),
             reference / unit,
             floor / unit,
         ),
