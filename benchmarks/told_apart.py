@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fmrisynth.bids.dataset import find_runs
 from fmrisynth.bids.derivatives import find_synthetic_runs
+from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.evaluation.cohort.cohort import most_common_grid
 from fmrisynth.evaluation.cohort.supervoxels import common_supervoxels
