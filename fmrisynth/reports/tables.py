@@ -74,6 +74,7 @@ def verdict(evaluation: Evaluation, generator: str) -> list[dict[str, Any]]:
                 "metric": judgement.metric.name,
                 "label": judgement.metric.label,
                 "asked": judgement.rule.asked,
+                "use": judgement.metric.use.name if judgement.metric.use else "",
                 "value": estimate.value,
                 "low": estimate.low,
                 "high": estimate.high,

@@ -4,8 +4,9 @@
 ``python tests/campaigns/planted_cases.py DATASET OUT``. The phantom's own model scans its
 held-out participants again, so that one "generator" is real data, and others are real data
 with one thing wrong. Of a cohort with ``--realism full`` those are used that are made of its runs
-alone, with a Gaussian surrogate that only the rules of realism may see. The exit status is 1 when
-a fault is not seen by a rule that should see it, or when real data fail a rule.
+alone, with a Gaussian surrogate that only the rules of realism may see; cohorts with ``--n-runs 2``
+give repetitions for them. The exit status is 1 when a fault is not seen by a rule that should see
+it, or when real data fail a rule.
 """
 
 from __future__ import annotations
@@ -162,10 +163,14 @@ def _change(run: Run) -> np.ndarray:
 
 
 class Exchanger:
-    """Gives held-out participants each other's runs, or surrogates of their own."""
+    """Gives held-out participants each other's runs, repeated ones, or surrogates of their own.
 
-    def __init__(self, held_out: Sequence[Run]) -> None:
-        self.held_out = held_out
+    ``spare``: repetitions of the held-out runs that are not compared; without them the runs of the
+    other phase encoding are taken, so that group maps rest on the very data compared with.
+    """
+
+    def __init__(self, held_out: Sequence[Run], spare: Sequence[Run]) -> None:
+        self.held_out, self.spare = held_out, spare
         self.participants = sorted({run.participant for run in held_out})
 
     def exchange(self, run: Run) -> np.ndarray:
@@ -174,10 +179,23 @@ class Exchanger:
         other = self.participants[place % len(self.participants)]
         kind = (run.task, run.entities["dir"])
         (source,) = [
-            r for r in self.held_out
+            r for r in self.spare or self.held_out
             if r.participant == other and (r.task, r.entities["dir"]) == kind
         ]  # fmt: skip
         return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
+
+    def repeat(self, run: Run) -> np.ndarray:
+        """What the participant did in the repetition."""
+        source = self._repetition(run)
+        return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
+
+    def _repetition(self, run: Run) -> Run:
+        """Another run of the participant and task, with the same phase encoding if there is one."""
+        alike = [
+            r for r in self.spare or self.held_out
+            if (r.participant, r.task) == (run.participant, run.task) and r is not run
+        ]  # fmt: skip
+        return next((r for r in alike if r.entities["dir"] == run.entities["dir"]), alike[0])
 
     def surrogate(self, run: Run, rng: np.random.Generator) -> np.ndarray:
         """A Gaussian process with the covariance of another run of the participant and task.
@@ -186,10 +204,7 @@ class Exchanger:
         (Prichard & Theiler 1994, Physical Review Letters 73, 951-954); its fitted responses
         follow this run's events.
         """
-        source = next(
-            r for r in self.held_out
-            if (r.participant, r.task) == (run.participant, run.task) and r is not run
-        )  # fmt: skip
+        source = self._repetition(run)
         bold, other = load_bold(run), load_bold(source)
         inside = bold.mask & other.mask
         settings, (x, y) = GlmSettings(), (_design(r) for r in (run, source))
@@ -211,7 +226,9 @@ def _design(run: Run) -> pd.DataFrame:
     return design_matrix(events, run.n_volumes, run.t_r, run.start_time, GlmSettings())
 
 
-REALISM = ("told_apart", "kurtosis_ratio", "level_sd_ratio", "dynamic_fc_ratio")
+REALISM = (
+    "told_apart", "kurtosis_ratio", "level_sd_ratio", "dynamic_fc_ratio", "coupling_correlation",
+)  # fmt: skip
 """Rules that see what a Gaussian lacks."""
 
 
@@ -223,8 +240,11 @@ def cases(scanner: Scanner | None, copier: Copier, exchanger: Exchanger) -> tupl
         Case("mean run", ("sample_similarity",), lambda run, _: copier.mean(run)),
         Case("exchanged", ("individual_correlation",), lambda run, _: exchanger.exchange(run)),
     )
+    again = (Case("repeated", (), lambda run, _: exchanger.repeat(run)),) if exchanger.spare else ()
     if scanner is None:
-        return (*of_runs, Case("surrogate", REALISM, exchanger.surrogate, only=True))
+        # Without repetitions, it is too like the real maps as well.
+        only = bool(exchanger.spare)
+        return (*again, *of_runs, Case("surrogate", REALISM, exchanger.surrogate, only))
 
     def scan(**fault: float | bool) -> Maker:
         return lambda run, rng: scanner.scan(run, Fault(**fault), rng)  # type: ignore[arg-type]
@@ -240,7 +260,8 @@ def cases(scanner: Scanner | None, copier: Copier, exchanger: Exchanger) -> tupl
         Case("double effect", ("slope",), scan(amplitude=2.0)),
         Case("thrice the variance", ("diversity_participants_ratio",),
              scan(individual=np.sqrt(3.0))),
-        Case("surrogate", (), exchanger.surrogate),  # of a cohort that is Gaussian
+        # Of a cohort that is Gaussian, it is as good as real data.
+        *([Case("surrogate", (), exchanger.surrogate)] if exchanger.spare else []),
     )  # fmt: skip
 
 
@@ -297,11 +318,13 @@ def main() -> int:
     dataset = find_runs(chosen.dataset)
     labels = sorted({run.participant for run in dataset.runs})
     held_out = chosen.held_out or labels[3::4]
-    real = [run for run in dataset.runs if run.participant in held_out]
-    training = [run for run in dataset.runs if run.participant not in held_out]
+    compared = [run for run in dataset.runs if run.entities.get("run", "1").lstrip("0") == "1"]
+    real = [run for run in compared if run.participant in held_out]
+    training = [run for run in compared if run.participant not in held_out]
+    spare = [r for r in dataset.runs if r.participant in held_out and r not in compared]
     simulated = settings.get("realism", "gaussian") == "gaussian"
     scanner = Scanner(config) if simulated else None
-    planted = cases(scanner, Copier(training), Exchanger(real))
+    planted = cases(scanner, Copier(training), Exchanger(real, spare))
     planted = tuple(case for case in planted if case.name in (chosen.only or [case.name]))
     generators = {}
     for number, case in enumerate(planted):

@@ -197,9 +197,22 @@ def test_the_verdict_comes_first_and_the_pictures_follow(text):
     assert sections[-2:] == ["numbers", "methods"]
     assert {
         "contrasts", "rdms", "identification", "courses", "noise", "individuals", "variance",
-        "networks", "diversity", "copying", "use", "training", "skipped",
+        "networks", "diversity", "copying", "use", "training", "skipped", "realism",
     } <= {*sections}  # fmt: skip
     assert text.index("Activation maps (Corr)") < text.index("data:image/png")
+
+
+def test_each_rule_says_what_it_is_for_and_the_verdict_counts_all_outcomes(text):
+    verdict = text[text.index('<section id="verdict"') : text.index('<section id="maps"')]
+    uses = {metric.use.name.lower() for metric in all_metrics() if metric.rule is not None}
+    assert len(uses) == 6
+    assert all(f"for: {use}" in verdict for use in uses)
+    met, missed, not_judged = map(
+        int,
+        re.search(r"(\d+) requirements? met, (\d+) missed.*?(\d+) not judged", verdict).groups(),
+    )
+    rules = [m for m in all_metrics() if m.rule is not None and not m.rule.optional]
+    assert met + missed + not_judged == len(rules)
 
 
 def test_all_conditions_and_participants_are_named(text, evaluation):
