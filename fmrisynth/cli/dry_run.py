@@ -21,6 +21,7 @@ from fmrisynth.workflow.dataset import find_dataset, participants_of, select_run
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
+from fmrisynth.workflow.words import SHAM
 
 if TYPE_CHECKING:
     from fmrisynth.model.model import ModelInfo
@@ -126,7 +127,7 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
     problems: dict[Path, str] = {}
     info = None
     if settings.synthetic:
-        names = (*settings.baselines, *settings.compare)
+        names = (*settings.baselines, *settings.compare, SHAM)
         judged = find_judged(settings.synthetic, real, names, problems)
         held_out = participants_of([run for runs in judged.values() for run in runs])
     else:
@@ -134,7 +135,9 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
         judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
         held_out = sorted({r.participant for r in real} - set(info.split.training))
     synthetic = next(iter(judged.values()))
-    compared = find_compared(settings.compare, held_out, (*judged, *settings.baselines), problems)
+    compared = find_compared(
+        settings.compare, held_out, (*judged, *settings.baselines, SHAM), problems
+    )
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
     participants = participants_of(synthetic)
     out = settings.output_dir

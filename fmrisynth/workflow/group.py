@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Dataset, Run
+from fmrisynth.bids.sham import with_sham_events
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
@@ -32,7 +33,7 @@ from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
-from fmrisynth.workflow.words import STATISTICS_ONLY
+from fmrisynth.workflow.words import SHAM, STATISTICS_ONLY
 
 __all__ = ["run_group"]
 
@@ -115,7 +116,7 @@ def _find_inputs(settings: Settings) -> _Inputs:
     )
     problems = dict(dataset.skipped)
     if settings.synthetic:
-        names = (*settings.baselines, *settings.compare)
+        names = (*settings.baselines, *settings.compare, SHAM)
         judged = find_judged(settings.synthetic, real, names, problems)
     else:
         judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
@@ -131,7 +132,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     compared = find_compared(
         settings.compare,
         participants_of(held_out),
-        (*inputs.judged, *settings.baselines),
+        (*inputs.judged, *settings.baselines, SHAM),
         inputs.problems,
     )
     scratch, imitated = settings.work_path / "group", held_out or training
@@ -147,10 +148,13 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         inputs.high_pass,
         settings.seed,
     )
+    sham = (
+        {SHAM: with_sham_events(imitated, scratch / SHAM, settings.seed)} if settings.sham else {}
+    )
     return evaluate(
         held_out,
         training,
-        {**inputs.judged, **compared, **baselines},
+        {**inputs.judged, **compared, **baselines, **sham},
         work_dir=_records_dir(settings),
         nprocs=inputs.nprocs,
         seed=settings.seed,

@@ -139,6 +139,10 @@ class Settings:
         real one that it imitates (`sub-01/func/sub-01_task-x_bold.nii.gz`); no model is needed.
         Participants without synthetic runs are taken for those that the program learned from.
         See *[The report](#the-report)*.
+    sham : bool
+        Show what is found where nothing happened, as a row `sham`. It is the real held-out runs
+        with events that are moved and permuted at random: its effects are the level of false
+        positives, beside which the others are read.
     contrasts : pathlib.Path or None
         JSON file of contrasts to compare besides the trial types. Its form is `{"task": {"name":
         {"trial_type": weight}}}` or that of a BIDS Stats Model.
@@ -275,6 +279,7 @@ class Settings:
         Mapping[str, Path],
         Option("--synthetic", EVALUATION, "[NAME=]DIR...", several=True, read=read_named_paths),
     ] = field(default_factory=dict)
+    sham: Annotated[bool, Option("--sham", EVALUATION)] = False
     contrasts: Annotated[Path | None, Option("--contrasts", EVALUATION, "FILE")] = None
     reports_only: Annotated[bool, Option("--reports-only", EVALUATION)] = False
 

@@ -14,6 +14,7 @@ from fmrisynth.config.presets import preset_notice, read_preset
 __all__ = [
     "BASELINE_NAMES",
     "DEFAULT_BASELINES",
+    "SHAM",
     "STATISTICS_ONLY",
     "read_assignments",
     "read_baselines",
@@ -25,6 +26,9 @@ __all__ = [
     "read_noise",
     "read_seconds",
 ]
+
+SHAM = "sham"
+"""Name of the row of real runs with events that did not happen."""
 
 STATISTICS_ONLY = "statistics-only"
 """The model itself without its network: response model, noise level and noise model."""

@@ -57,11 +57,11 @@ def test_runs_of_another_program_are_judged_without_a_model(call, dataset, tmp_p
     bids, root = dataset
     code, _, errors = call(
         bids, tmp_path / "out", "group", "--synthetic", f"theirs={root / 'theirs'}",
-        f"silent={root / 'silent'}", "--baselines", "none", "-w", tmp_path / "work",
+        f"silent={root / 'silent'}", "--baselines", "none", "--sham", "-w", tmp_path / "work",
     )  # fmt: skip
     assert not code, errors
     table = pd.read_csv(tmp_path / "out" / "group" / "metrics.tsv", sep="\t", na_values="n/a")
-    assert list(dict.fromkeys(table["generator"])) == ["theirs", "silent", "real"]
+    assert list(dict.fromkeys(table["generator"])) == ["theirs", "silent", "sham", "real"]
     values = table.set_index(["metric", "generator"])["value"]
     assert values["slope", "theirs"] > values["slope", "silent"] + 0.1
     page = (tmp_path / "out" / "group.html").read_text(encoding="utf-8")
