@@ -131,13 +131,14 @@ def describe() -> dict[str, object]:
 
 def metrics_reference() -> str:
     """Write all metrics in Markdown, a table for each family."""
-    head = "| metric | what it is | ceiling | floor | rule |\n|---|---|---|---|---|"
+    head = "| metric | what it is | ceiling | floor | rule | use |\n|---|---|---|---|---|---|"
     parts = []
     for family in FAMILIES:
         rows = []
         for metric in family.metrics:
             rule = metric.rule.asked if metric.rule is not None else ""
-            cells = (f"`{metric.name}`", metric.what, metric.ceiling, metric.floor, rule)
+            use = metric.use.name if metric.use is not None else ""
+            cells = (f"`{metric.name}`", metric.what, metric.ceiling, metric.floor, rule, use)
             rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         parts += [f"## {family.name.capitalize()}", family.question, "\n".join([head, *rows])]
     return "\n\n".join(parts)
