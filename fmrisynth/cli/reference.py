@@ -33,9 +33,10 @@ METRICS_HEAD = """\
 
 The rows of `group/metrics.tsv`. A name in brackets is a condition or a number of participants; the
 endings `_trial_type` and `_contrast` say what the conditions are. The **ceiling** is what real data
-reach, a reference and no bound; the **floor** is what a useless generator has. The **rule** is what the
-verdict asks for, and the **use** what it speaks for. Intervals are over participants, and as wide as few
-of them demand; where they leave a rule open, or the value is so by construction, it is not judged.
+reach, a reference and no bound; the **floor** is what a useless generator has. The **rule** is what
+the verdict asks for, and the **use** what it speaks for. Intervals are over participants, and as
+wide as few of them demand; where they leave a rule open, or where a value is so by construction, it
+is not judged.
 [development/add_a_metric.md](development/add_a_metric.md) adds one.
 """
 SETTINGS_HEAD = """\
