@@ -69,6 +69,8 @@ def tell_apart(
     pairs: Sequence[tuple[str, str]],
     rng: np.random.Generator,
     n_permutations: int = 100,
+    *,
+    whole: bool = False,
 ) -> dict[str, Told]:
     """Train classifiers on all pairs of participants but one, and test them on that one.
 
@@ -86,6 +88,9 @@ def tell_apart(
         Draws the permutations.
     n_permutations : int
         Number of permutations of the labels within pairs.
+    whole : bool
+        Permute whole participants of a pair, not single runs: for pairs of two participants, whose
+        runs cannot be exchanged.
 
     Returns
     -------
@@ -103,7 +108,9 @@ def tell_apart(
         folds.append(np.array([place[str(name)] for name in table.participants[keep]]))
     fold = np.concatenate(folds)
     labels = np.repeat([0.0, 1.0], [len(part) for part in folds])
-    labels = np.stack([labels, *(_permuted(labels, fold, rng) for _ in range(n_permutations))])
+    labels = np.stack(
+        [labels, *(_permuted(labels, fold, rng, whole) for _ in range(n_permutations))]
+    )
     blocks = {
         kind: np.concatenate([values[rows[0]], second.features[kind][rows[1]]])
         for kind, values in first.features.items()
@@ -119,11 +126,17 @@ def tell_apart(
     return {kind: Told(values[:, 0], values[:, 1:].mean(axis=0)) for kind, values in means.items()}
 
 
-def _permuted(labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _permuted(
+    labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator, whole: bool
+) -> np.ndarray:
     """Permute labels within each fold."""
     permuted = labels.copy()
     for k in np.unique(fold):
-        permuted[fold == k] = rng.permutation(labels[fold == k])
+        own = labels[fold == k]
+        if whole:
+            permuted[fold == k] = 1.0 - own if rng.random() < 0.5 else own
+        else:
+            permuted[fold == k] = rng.permutation(own)
     return permuted
 
 

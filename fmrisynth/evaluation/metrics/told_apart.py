@@ -95,7 +95,7 @@ def _control(comparison: Comparison) -> dict[str, Told]:
     for _ in range(_N_DRAWS):
         first, second = (rng.permutation(names)[:size] for names in (real, training))
         pairs = [(str(a), str(b)) for a, b in zip(first, second, strict=True)]
-        draws.append(tell_apart(tables[REAL], tables[TRAINING], pairs, rng))
+        draws.append(tell_apart(tables[REAL], tables[TRAINING], pairs, rng, whole=True))
     return {
         kind: Told(
             np.mean([draw[kind].auc for draw in draws], axis=0),

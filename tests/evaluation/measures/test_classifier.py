@@ -52,3 +52,20 @@ def test_the_kind_that_differs_is_named():
 def test_a_single_participant_cannot_be_left_out():
     rng = np.random.default_rng(5)
     assert tell_apart(table(rng), table(rng), PAIRS[:1], rng) == {}
+
+
+def test_pairs_of_participants_are_chance_within_what_exchanged_participants_give():
+    """Two groups of real participants, whose runs are alike within each participant."""
+    aucs, spreads = [], []
+    for seed in range(12):
+        rng = np.random.default_rng([9, seed])
+        own = 2.0 * rng.normal(size=(2, N_PARTICIPANTS, 1, N_FEATURES))
+        values = own + rng.normal(size=(2, N_PARTICIPANTS, N_RUNS, N_FEATURES))
+        first, second = (
+            FeatureTable({"lags": side.reshape(-1, N_FEATURES)}, NAMES) for side in values
+        )
+        told = tell_apart(first, second, PAIRS, rng, whole=True)["lags"]
+        aucs.append(told.auc.mean())
+        spreads.append(told.chance.std())
+    assert np.mean(aucs) == pytest.approx(0.5, abs=0.15)
+    assert np.std(aucs) < 1.6 * np.mean(spreads)
