@@ -35,7 +35,7 @@ from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run, percent_signal_change
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.fields import weighted_sum
-from fmrisynth.phantom.noise import draw_noise, draw_spikes, draw_thermal
+from fmrisynth.phantom.noise import draw_noise, draw_spikes, draw_thermal, storage_step
 from fmrisynth.phantom.responses import Response, event_amplitudes, time_courses
 from fmrisynth.phantom.simulation import Population, build_session, draw_participant
 
@@ -121,7 +121,9 @@ class Scanner:
             signal[volume] += displacement.astype(np.float32) @ session.head.gradient
         shape = population.grid.shape
         volumes = np.zeros((len(signal), int(np.prod(shape))), np.float32)
-        volumes[:, session.head.index] = np.maximum(signal, 0.0) * INTENSITY
+        # As coarse as the cohort's images, else a classifier tells the two by the rounding.
+        step = storage_step(config)
+        volumes[:, session.head.index] = np.maximum(np.rint(signal / step), 0.0) * step * INTENSITY
         return np.transpose(volumes.reshape(-1, *shape[::-1]), (3, 2, 1, 0))
 
 
@@ -163,7 +165,7 @@ def _change(run: Run) -> np.ndarray:
 
 
 class Exchanger:
-    """Gives held-out participants each other's runs, repeated ones, or surrogates of their own.
+    """Gives held-out participants each other's runs, or surrogates of their own.
 
     ``spare``: repetitions of the held-out runs that are not compared; without them the runs of the
     other phase encoding are taken, so that group maps rest on the very data compared with.
@@ -179,14 +181,9 @@ class Exchanger:
         other = self.participants[place % len(self.participants)]
         kind = (run.task, run.entities["dir"])
         (source,) = [
-            r for r in self.spare or self.held_out
+            r for r in self.held_out
             if r.participant == other and (r.task, r.entities["dir"]) == kind
         ]  # fmt: skip
-        return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
-
-    def repeat(self, run: Run) -> np.ndarray:
-        """What the participant did in the repetition."""
-        source = self._repetition(run)
         return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
 
     def _repetition(self, run: Run) -> Run:
@@ -240,11 +237,10 @@ def cases(scanner: Scanner | None, copier: Copier, exchanger: Exchanger) -> tupl
         Case("mean run", ("sample_similarity",), lambda run, _: copier.mean(run)),
         Case("exchanged", ("individual_correlation",), lambda run, _: exchanger.exchange(run)),
     )
-    again = (Case("repeated", (), lambda run, _: exchanger.repeat(run)),) if exchanger.spare else ()
     if scanner is None:
         # Without repetitions, it is too like the real maps as well.
         only = bool(exchanger.spare)
-        return (*again, *of_runs, Case("surrogate", REALISM, exchanger.surrogate, only))
+        return (*of_runs, Case("surrogate", REALISM, exchanger.surrogate, only))
 
     def scan(**fault: float | bool) -> Maker:
         return lambda run, rng: scanner.scan(run, Fault(**fault), rng)  # type: ignore[arg-type]
