@@ -14,7 +14,7 @@ __all__ = ["find_outlying_volumes", "interpolate_volumes", "reference_image", "r
 # A brain voxel of a BOLD image has a mean of 20 to 500 times its temporal SD; denoised images that
 # lost their mean have one of about 0.
 LOWEST_TSNR = 1.0
-MOST_OUTLIERS = 0.5  # share of a run's volumes; beyond it the run is refused
+MOST_OUTLIERS = 0.4  # share of a run's volumes; beyond it the run is refused
 # The mean over the brain varies by .1 to 1 % in real runs; head motion adds single jumps of 2 %.
 OUTLYING_CHANGE = 0.03  # of the median over time
 OUTLYING_SPREAD = 8.0  # robust standard deviations over time
@@ -132,12 +132,12 @@ def interpolate_volumes(data: np.ndarray, outlying: np.ndarray, path: Path) -> N
     Raises
     ------
     DataError
-        Half of the volumes or more are outlying.
+        More than `MOST_OUTLIERS` of the volumes are outlying.
     """
     n_outlying, n_volumes = int(outlying.sum()), len(outlying)
-    if n_outlying >= MOST_OUTLIERS * n_volumes:
+    if n_outlying > MOST_OUTLIERS * n_volumes:
         raise DataError(
-            f"{path}: {n_outlying} of {n_volumes} volumes are outlying; fewer than "
+            f"{path}: {n_outlying} of {n_volumes} volumes are outlying; at most "
             f"{MOST_OUTLIERS:.0%} are expected. Is the run usable?"
         )
     kept = np.flatnonzero(~outlying)
