@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from fmrisynth.bids.ignored import IgnoredFiles
 from fmrisynth.bids.index import bold_images
-from fmrisynth.bids.names import comparable, current_name, name_space, parse_name
+from fmrisynth.bids.names import comparable, current_name, func_folder, name_space, parse_name
 from fmrisynth.bids.selection import Selection, matches_filter, require_labels
 from fmrisynth.bids.unread import functional_files
 from fmrisynth.errors import NoMatchError, UsageError
@@ -201,9 +201,9 @@ def _parsed(root: Path, database_dir: Path | None, skipped: Skipped) -> list[Can
             continue
         if "task" not in entities or entities.get("part") in _NOT_MAGNITUDE:
             continue
-        parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-        if path.parent != root.joinpath(*parts, "func"):
-            expected = "/".join([*parts, "func"])
+        parts = func_folder(entities)
+        if path.parent != root.joinpath(*parts):
+            expected = "/".join(parts)
             skipped.append((path, f"an image of this name belongs in the folder {expected}"))
             continue
         images.append(Candidate(path, root, entities))

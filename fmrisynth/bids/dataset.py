@@ -76,6 +76,12 @@ class BoldRun:
         return name_space(self.space, self.cohort)
 
     @property
+    def spatial_entities(self) -> dict[str, str]:
+        """Entities of the space in file names: space, cohort, res, as far as there are any."""
+        labels = {"space": self.space, "cohort": self.cohort, "res": self.resolution}
+        return {key: label for key, label in labels.items() if label}
+
+    @property
     def participant(self) -> str:
         """Label of the participant, without ``sub-``."""
         return self.entities["sub"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import synthetic_entities, xform_code
-from fmrisynth.bids.names import compose_name, in_filename_order
+from fmrisynth.bids.names import compose_name, func_folder, in_filename_order
 from fmrisynth.bids.nifti import write_volume
 from fmrisynth.runtime.files import make_folder, write_json, write_text
 
@@ -53,8 +53,7 @@ def write_effect_maps(
         When writing fails.
     """
     entities, folder = _place(out, run, sample, n_samples)
-    spatial = {"space": run.space, "cohort": run.cohort, "res": run.resolution}
-    named = in_filename_order({**entities, **{k: v for k, v in spatial.items() if v}})
+    named = in_filename_order({**entities, **run.spatial_entities})
     written = []
     for name, values in maps.items():
         label = re.sub("[^A-Za-z0-9]", "", name) or "event"
@@ -114,5 +113,4 @@ def write_parcel_series(
 def _place(out: Path, run: Run, sample: int | None, n_samples: int) -> tuple[dict[str, str], Path]:
     """Return the entities and the folder of a sample of a run."""
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
-    parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-    return entities, make_folder(out.joinpath(*parts, "func"))
+    return entities, make_folder(out.joinpath(*func_folder(entities)))

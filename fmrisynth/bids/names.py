@@ -19,6 +19,7 @@ __all__ = [
     "comparable",
     "compose_name",
     "current_name",
+    "func_folder",
     "in_filename_order",
     "name_space",
     "parse_name",
@@ -174,3 +175,9 @@ def compose_name(entities: Mapping[str, str], suffix: str, extension: str) -> st
 def strip_prefix(entity: str, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Drop a leading ``sub-``/``ses-``/``task-`` from labels, and repeated labels."""
     return tuple(dict.fromkeys(label.removeprefix(f"{entity}-") for label in labels))
+
+
+def func_folder(entities: Mapping[str, str]) -> list[str]:
+    """Return the parts of the folder of functional images: sub-, ses- where there is one, func."""
+    parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+    return [*parts, "func"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.dataset_files import Layout
-from fmrisynth.bids.names import compose_name, in_filename_order
+from fmrisynth.bids.names import compose_name, func_folder, in_filename_order
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import DataError, OutputError
@@ -48,8 +48,7 @@ class RunFiles:
     ) -> None:
         self.out, self.layout, self.has_events = out, layout, has_events
         self.entities, self.spatial = entities, spatial
-        parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-        self.folder = out.joinpath(*parts, "func")
+        self.folder = out.joinpath(*func_folder(entities))
         if layout == "raw":  # raw images have no space, and tell reconstructions apart by rec
             image = {**entities, "rec": "synth" + entities.get("rec", "")}
             synth = brain = timing = image
@@ -83,9 +82,7 @@ class RunFiles:
     @classmethod
     def of(cls, run: Run, out: Path, entities: Mapping[str, str], layout: Layout) -> RunFiles:
         """Name the files of a synthetic run after the run that it repeats."""
-        labels = {"space": run.space, "cohort": run.cohort, "res": run.resolution}
-        spatial = {key: label for key, label in labels.items() if label}
-        return cls(out, entities, spatial, layout, has_events=run.events is not None)
+        return cls(out, entities, run.spatial_entities, layout, has_events=run.events is not None)
 
     def make_folder(self) -> None:
         """Create the folder, unless a link leads it out of the output directory."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmrisynth.bids.names import comparable, current_name, parse_name
+from fmrisynth.bids.names import comparable, current_name, func_folder, parse_name
 from fmrisynth.errors import DataError
 
 __all__ = ["Sidecars", "read_json"]
@@ -57,7 +57,7 @@ class Sidecars:
 
     def folder_of(self, entities: Mapping[str, str]) -> Path:
         """Return the folder of the functional files of a participant (and session)."""
-        return self.root.joinpath(*_leaf_parts(entities))
+        return self.root.joinpath(*func_folder(entities))
 
     def metadata(self, entities: Mapping[str, str], suffix: str) -> dict[str, Any]:
         """Merge the JSON sidecars of an image.
@@ -93,7 +93,7 @@ class Sidecars:
         self, entities: Mapping[str, str], ending: str, required: Mapping[str, str] | None = None
     ) -> list[Path]:
         """List applicable files from the root down, the least specific first."""
-        leaf = _leaf_parts(entities)
+        leaf = func_folder(entities)
         key = (*leaf, ending)
         if key not in self._for_leaves:
             folders = [self.root.joinpath(*leaf[:depth]) for depth in range(len(leaf) + 1)]
@@ -137,8 +137,3 @@ class Sidecars:
         if path not in self._shared:
             self._shared[path] = read_json(path)
         return self._shared[path]
-
-
-def _leaf_parts(entities: Mapping[str, str]) -> list[str]:
-    parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-    return [*parts, "func"]

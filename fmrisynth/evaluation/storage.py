@@ -23,7 +23,7 @@ import numpy as np
 
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.result import Evaluation
-from fmrisynth.runtime.files import atomic_path
+from fmrisynth.runtime.files import write_arrays
 
 __all__ = ["FILE_NAME", "load_evaluation", "save_evaluation"]
 
@@ -67,11 +67,7 @@ def save_evaluation(evaluation: Evaluation, directory: Path) -> None:
     tree = json.dumps({"format": _FORMAT, "evaluation": writer.tree(slim, "evaluation")})
     stored = {f"array{number}": array for number, array in enumerate(arrays)}
     stored["tree"] = np.frombuffer(tree.encode("utf-8"), dtype=np.uint8)
-    with (
-        atomic_path(directory / FILE_NAME) as temporary,
-        temporary.open("wb") as stream,
-    ):
-        np.savez(stream, **stored)  # type: ignore[arg-type]
+    write_arrays(directory / FILE_NAME, stored)
 
 
 def load_evaluation(directory: Path) -> Evaluation:

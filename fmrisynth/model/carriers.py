@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fmrisynth.preprocess.carrier import Carrier, drift_basis
 from fmrisynth.preprocess.grid import Grid, resample
+from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 
 __all__ = ["COMPONENTS", "CarrierPrior"]
 
@@ -24,7 +25,6 @@ COMPONENTS = 12
 DARKEST = 0.05  # of the median, below which a voxel is outside, as in a real run
 MEDIAN = 1000.0  # of a drawn mean image: a scanner's units mean nothing
 DRIFT_FWHM = 30.0  # mm, of the fields that the cosines of a drift are multiplied with
-FWHM_PER_SIGMA = 2.3548
 
 
 class CarrierPrior(nn.Module):

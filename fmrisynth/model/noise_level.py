@@ -16,10 +16,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
+
 __all__ = ["NoiseLevel"]
 
 SMOOTHNESS = 20.0  # mm FWHM of the map of log ratios: vessels differ, levels of regions are kept
-FWHM_PER_SIGMA = 2.3548
 RANGE = 8.0  # a level outside of [1 / RANGE, RANGE] is an artefact of the brain's edge
 
 

@@ -10,16 +10,20 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmrisynth.errors import FmrisynthError, InputOutputError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "atomic_path",
     "make_folder",
     "remove_leftovers",
+    "write_arrays",
     "write_bytes",
     "write_json",
     "write_text",
@@ -134,6 +138,16 @@ def write_text(target: Path, content: str) -> Path:
 def write_json(target: Path, content: Any) -> Path:
     """Write `content` to `target` as JSON in one step; errors as in `atomic_path`."""
     return write_text(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_arrays(target: Path, arrays: Mapping[str, np.ndarray], *, durable: bool = True) -> Path:
+    """Write arrays as numpy's ``.npz``, whole or not at all; see `atomic_path`."""
+    import numpy as np  # help and errors come without
+
+    named: dict[str, Any] = dict(arrays)
+    with atomic_path(target, durable=durable) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **named)
+    return target
 
 
 def remove_leftovers(folder: Path) -> tuple[Path, ...]:

@@ -53,7 +53,7 @@ def decoder_lag1(
     wanted : float
         Mean lag-1 autocorrelation of voxels, as `voxel_lag1` measures it.
     decoded : ndarray of shape (N, V)
-        What the decoder noise is added to, without mean and drift.
+        What the decoder noise is added to.
     deviation : ndarray of shape (V,)
         Standard deviation of the decoder noise, in the units of `decoded`.
     regressors : ndarray of shape (N, K)
@@ -69,7 +69,8 @@ def decoder_lag1(
     float
         Of a first-order autoregression, before mean and drift are taken out.
     """
-    rest, used = least_squares(regressors, _spread(decoded))
+    some = _spread(decoded)
+    rest, used = least_squares(regressors, some - removed @ (removed.T @ some))
     freedom = max(1, len(rest) - used - 1)
     variance = np.square(_spread(deviation[None])[0])
     power = np.square(rest).sum(0) / freedom

@@ -21,7 +21,7 @@ from fmrisynth.bids.checks import find_outlying_volumes
 from fmrisynth.bids.confounds import MOTION, read_motion
 from fmrisynth.bids.dataset import Run
 from fmrisynth.preprocess.tissues import tissue_masks
-from fmrisynth.synthesis.motion import draw_motion
+from fmrisynth.synthesis.motion import HEAD_RADIUS, draw_motion
 
 __all__ = [
     "confounds_of",
@@ -33,7 +33,7 @@ __all__ = [
 COSINE_HIGH_PASS = 1 / 128  # Hz
 EXPLAINED = 0.5  # share of a tissue's variance that its components explain
 MOST_COMPONENTS = 50
-HEAD_RADIUS, RMS_RADIUS = 50.0, 80.0  # mm
+RMS_RADIUS = 80.0  # mm
 LARGEST_FD, LARGEST_DVARS = 0.5, 1.5  # mm; standardised; beyond them a volume is an outlier
 NORMAL_MEDIAN = 1000.0  # to which intensities are scaled before DVARS
 _SIGNALS = {"csf": "CSF", "white_matter": "WM"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ class Implant:
         """Say whether events of a trial type evoke this effect."""
         return self.trial_type == trial_type and self.task in (None, task)
 
+    def concerns_any(self, task: str, trial_types: Iterable[str]) -> bool:
+        """Say whether events of any of some trial types evoke this effect."""
+        return any(self.concerns(task, name) for name in trial_types)
+
 
 @dataclass(frozen=True, eq=False)
 class Implants:
@@ -132,7 +136,7 @@ class Implants:
         mean = data.mean(axis=3)
         truth: dict[str, np.ndarray] = {}
         for number, effect in enumerate(self.effects):
-            if not _has_events(effect, run, events):
+            if not effect.concerns_any(run.task, events["trial_type"].astype(str)):
                 continue
             z = keyed_generator(seed, "implant", number, run.participant).standard_normal()
             values = np.where(mask, (effect.size + effect.spread * z) * effect.shape_on(run), 0)
@@ -141,11 +145,6 @@ class Implants:
             data[where] += (mean[where] * values[where] / 100)[:, None] * regressor
             truth[effect.trial_type] = truth.get(effect.trial_type, 0) + values.astype(np.float32)
         return truth
-
-
-def _has_events(effect: Implant, run: Run, events: pd.DataFrame) -> bool:
-    names = events["trial_type"].astype(str)
-    return effect.task in (None, run.task) and bool((names == effect.trial_type).any())
 
 
 def _regressor(effect: Implant, events: pd.DataFrame, frame_times: np.ndarray) -> np.ndarray:
@@ -283,8 +282,6 @@ def unused_effects(implants: Implants, events: Sequence[tuple[str, set[str]]]) -
         {
             effect.trial_type
             for effect in implants.effects
-            if not any(
-                effect.trial_type in names and effect.task in (None, task) for task, names in events
-            )
+            if not any(effect.concerns_any(task, names) for task, names in events)
         }
     )

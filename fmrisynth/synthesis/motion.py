@@ -6,7 +6,7 @@ import numpy as np
 
 from fmrisynth.runtime.randomness import keyed_generator
 
-__all__ = ["draw_motion"]
+__all__ = ["HEAD_RADIUS", "draw_motion"]
 
 BLOCK = 20.0  # s; steps that follow each other within it stay together
 # Of a quiet participant: SD of a step (translations in mm, rotations in rad on a head of 50 mm),

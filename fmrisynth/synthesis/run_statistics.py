@@ -1,7 +1,7 @@
 """Read runs, and reduce each to what it says of its participant.
 
 A synthetic run is like its participant's other runs. What those say is kept in files, which are
-small: many samples, or further calls with the same work folder, read no run twice for it.
+small: many samples, or further calls with the same work folder, encode no run twice.
 
 Legend: N frames, K regressors, D latent values of a frame inside the brain.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +26,12 @@ from fmrisynth.model.noise.protocol import RunNoise
 from fmrisynth.model.run_statistics import run_statistics
 from fmrisynth.preprocess.cache import run_key
 from fmrisynth.preprocess.carrier import Carrier, split
-from fmrisynth.preprocess.design import design_of, own_regressors
+from fmrisynth.preprocess.design import own_regressors
 from fmrisynth.preprocess.grid import resample
-from fmrisynth.runtime.files import atomic_path
+from fmrisynth.runtime.files import write_arrays
 from fmrisynth.synthesis.autocorrelation import voxel_lag1
 
-__all__ = ["RunReader", "RunStatistics"]
+__all__ = ["RunStatistics", "SiblingReader"]
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,7 @@ class RunStatistics:
         if self.noise is not None:
             arrays |= {"courses": self.noise.courses, "remainder": self.noise.remainder}
             arrays["voxel_lag1"] = torch.tensor(self.noise.voxel_lag1)
-        with atomic_path(path, durable=False) as temporary, open(temporary, "wb") as stream:
-            values: dict[str, Any] = {name: a.cpu().numpy() for name, a in arrays.items()}
-            np.savez(stream, **values)
+        write_arrays(path, {n: a.cpu().numpy() for n, a in arrays.items()}, durable=False)
 
     @classmethod
     def load(cls, path: Path) -> RunStatistics | None:
@@ -78,7 +75,7 @@ class RunStatistics:
         return cls(response, noise)
 
 
-class RunReader:
+class SiblingReader:
     """Read the carriers of runs, and their statistics where these are wanted.
 
     Parameters
@@ -145,14 +142,7 @@ class RunReader:
         vocabulary, grid = model.info.vocabulary, model.grid
         events = read_events(run.events, duration=run.duration)
         vocabulary.check(run.task, events, str(run.events))
-        design = design_of(
-            events,
-            [name if task == run.task else "" for task, name in vocabulary.trial_types],
-            run.n_volumes,
-            run.t_r,
-            start_time=run.start_time,
-            high_pass=config.preprocess.high_pass,
-        )
+        design = vocabulary.design(run, events, run.n_volumes, config.preprocess.high_pass)
 
         def on_grid(data: np.ndarray) -> np.ndarray:
             moved = resample(data, carrier.affine, grid.affine, grid.shape)

@@ -29,7 +29,7 @@ from fmrisynth.synthesis.carriers import carrier_of, check_carriers, noise_sd_of
 from fmrisynth.synthesis.companions import Companions, evoked_by_model
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
 from fmrisynth.synthesis.response_maps import response_maps
-from fmrisynth.synthesis.run_statistics import RunReader, RunStatistics
+from fmrisynth.synthesis.run_statistics import RunStatistics, SiblingReader
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
 __all__ = ["SynthesisPlan", "write_synthetic_runs"]
@@ -128,7 +128,7 @@ def write_synthetic_runs(
 
     synthesiser = Synthesiser(model.to(fabric.device), plan.sampling, autocast)
     inference = model.response.inference() if jobs and chosen != "group" else None
-    source = RunReader(model, inference if chosen == "own" else None, plan.work_dir)
+    source = SiblingReader(model, inference if chosen == "own" else None, plan.work_dir)
     failed: dict[Path, str] = {}
     groups = _by_participant(jobs)
     siblings = {p: [r for r in plan.siblings if r.participant == p] for p in groups}
@@ -174,7 +174,7 @@ def _by_participant(jobs: Sequence[_Job]) -> dict[str, list[_Job]]:
 Reading = dict[Path, Future[tuple[Carrier, RunStatistics | None]]]
 
 
-def _read_ahead(reader: ThreadPoolExecutor, source: RunReader, runs: Sequence[Run]) -> Reading:
+def _read_ahead(reader: ThreadPoolExecutor, source: SiblingReader, runs: Sequence[Run]) -> Reading:
     """Start reading a participant's runs."""
     return {run.bold: reader.submit(source.read, run) for run in runs}
 

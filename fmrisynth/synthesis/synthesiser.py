@@ -306,7 +306,7 @@ class Synthesiser:
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
                 lag1 = decoder_lag1(
                     voxel_lag1,
-                    remove_drift(series, basis),
+                    series,
                     deviation[brain],
                     evoked,
                     removed,
@@ -340,9 +340,8 @@ class Synthesiser:
         grid, statistics = self.model.grid, self.model.decoder_noise
         level = self.model.noise_level.of_voxels(on_grid)
         gain = statistics.coarse_gain * self.model.latent_space.voxel_sd(noise.variance)
-        gain = gain.repeat_interleave(grid.shape[0] // gain.shape[0], 0)
-        gain = gain.repeat_interleave(grid.shape[1] // gain.shape[1], 1)
-        gain = gain.repeat_interleave(grid.shape[2] // gain.shape[2], 2)
+        for axis, length in enumerate(grid.shape):
+            gain = gain.repeat_interleave(length // gain.shape[axis], axis)
         sds = (statistics.decoded_sd * gain, statistics.error_sd)
         maps = torch.stack(sds, dim=-1).cpu().numpy()
         shape = carrier.mask.shape

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fmrisynth.model.carriers import COMPONENTS, CarrierPrior
+from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 from fmrisynth.training.prepare import TrainingData
 
 __all__ = ["fit_carriers"]
@@ -85,17 +86,10 @@ def _axes(flat: np.ndarray, count: int) -> np.ndarray:
 
 def _smoothness(residual: np.ndarray, inside: np.ndarray, edge: float) -> float:
     """Estimate the FWHM (mm) of fields (S, P) from the correlation of neighbours."""
-    fields = np.zeros((len(residual), *inside.shape))
-    fields[:, inside] = residual
     products = sizes = 0.0
-    for axis in (1, 2, 3):
-        both = np.take(fields, range(1, fields.shape[axis]), axis) * np.take(
-            fields, range(fields.shape[axis] - 1), axis
-        )
-        pairs = np.take(inside, range(1, inside.shape[axis - 1]), axis - 1) & np.take(
-            inside, range(inside.shape[axis - 1] - 1), axis - 1
-        )
-        products += float(both[:, pairs].mean())
+    for axis in range(3):
+        near, far = neighbours(inside, axis)
+        products += float((residual[:, near] * residual[:, far]).mean())
         sizes += float(np.square(residual).mean())
     correlation = float(np.clip(products / max(sizes, 1e-12), 0.01, 0.99))
-    return edge * float(np.sqrt(-2 * np.log(2) / np.log(correlation)))
+    return fwhm_of_correlation(correlation, edge)

@@ -17,6 +17,7 @@ from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.noise.autocovariance import undo_highpass
 from fmrisynth.model.noise_level import NoiseLevel
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.preprocess.smoothness import neighbours
 from fmrisynth.training.prepare import TrainingData, sample_runs
 
 __all__ = ["ReconstructionSums", "fit_decoder_noise"]
@@ -63,8 +64,8 @@ def fit_decoder_noise(
     mask = data.grid.mask
     cubes = _cubes(mask, COARSE_BLOCKS * (mask.shape[0] // latents[0].shape[2]))
     coarse = np.zeros(2)  # variance of the means of cubes: true, decoded
-    pairs = _pairs(mask)
-    neighbours = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
+    pairs = [neighbours(mask, axis) for axis in range(3)]
+    shared = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
     sums = ReconstructionSums(len(data.vocabulary.trial_types))
     for i in tqdm(sample_runs(len(data.runs), seed), desc="Decoder noise", unit="run"):
         frames = np.asarray(data.runs[i].frames, np.float32)[:, mask]  # T V, %
@@ -77,7 +78,7 @@ def fit_decoder_noise(
         error = (frames - decoded) / level
         for axis, (one, other) in enumerate(pairs):
             power = np.square(error[:, one]).sum() + np.square(error[:, other]).sum()
-            neighbours[axis] += (error[:, one] * error[:, other]).sum(), power / 2
+            shared[axis] += (error[:, one] * error[:, other]).sum(), power / 2
         coarse += [np.square(cubes @ (x / level).T).sum() for x in (frames, decoded)]
     noise = DecoderNoise(data.grid.shape)
     inside = torch.from_numpy(mask)
@@ -87,7 +88,7 @@ def fit_decoder_noise(
     noise.evoked_gain.fill_(sums.evoked_gain())
     ratio = (coarse[0] / max(coarse[1], 1e-12)) ** 0.5
     noise.coarse_gain.fill_(float(np.clip(ratio, 1, LARGEST_COARSE_GAIN)))
-    correlation = neighbours[:, 0] / np.maximum(neighbours[:, 1], 1e-12)
+    correlation = shared[:, 0] / np.maximum(shared[:, 1], 1e-12)
     limited = np.clip(correlation, -LARGEST_CORRELATION, LARGEST_CORRELATION)
     noise.neighbours.copy_(torch.from_numpy(limited))
     log.info(
@@ -96,18 +97,6 @@ def fit_decoder_noise(
         float(noise.evoked_gain),
     )
     return noise
-
-
-def _pairs(mask: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Find the brain's pairs of neighbours along each axis, by number in the brain."""
-    number = np.full(mask.shape, -1)
-    number[mask] = np.arange(mask.sum())
-    pairs = []
-    for axis in range(3):
-        moved = np.moveaxis(number, axis, 0)
-        both = (moved[1:] >= 0) & (moved[:-1] >= 0)
-        pairs.append((moved[1:][both], moved[:-1][both]))
-    return pairs
 
 
 def _cubes(mask: np.ndarray, edge: int) -> csr_array:

@@ -29,6 +29,7 @@ from fmrisynth.model.individuals import (
 )
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.response import Response
+from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.response_statistics import ResponseStatistics
 from fmrisynth.training.windows import LatentRuns
@@ -44,7 +45,6 @@ PRIOR_DRAWS = 32
 RIDGE = 1e-3  # of the regressors' mean square
 MAXIMUM_REMAINDER = 3.0  # of the prior's variance: what no field holds is known badly
 LANDMARKS = 1500  # latent voxels that the fields are computed at
-FWHM_PER_SIGMA = 2.3548
 
 log = logging.getLogger(__name__)
 

@@ -72,13 +72,7 @@ def find_compared(
     """
     compared = {}
     for name, directory in directories.items():
-        if name in (*reserved, REAL, TRAINING) or not name:
-            raise UsageError(
-                f"--compare {name}={directory}: the name {name!r} is taken in the table; give "
-                "another one, as NAME=DIR."
-            )
-        if not directory.is_dir():
-            raise NoInputError(f"--compare {directory}: there is no such directory.")
+        _check_folder("--compare", name, directory, reserved)
         runs = find_synthetic_runs(directory, problems)
         if not runs:
             raise NoMatchError(
@@ -128,13 +122,7 @@ def find_judged(
     """
     judged = {}
     for name, directory in directories.items():
-        if name in (*reserved, REAL, TRAINING) or not name:
-            raise UsageError(
-                f"--synthetic {name}={directory}: the name {name!r} is taken in the table; give "
-                "another one, as NAME=DIR."
-            )
-        if not directory.is_dir():
-            raise NoInputError(f"--synthetic {directory}: there is no such directory.")
+        _check_folder("--synthetic", name, directory, reserved)
         runs = find_imitations(directory, real, problems)
         if not runs:
             first = real[0]
@@ -145,6 +133,17 @@ def find_judged(
             )
         judged[name] = runs
     return judged
+
+
+def _check_folder(option: str, name: str, directory: Path, reserved: Sequence[str]) -> None:
+    """Refuse the name of another generator, and a directory that does not exist."""
+    if name in (*reserved, REAL, TRAINING) or not name:
+        raise UsageError(
+            f"{option} {name}={directory}: the name {name!r} is taken in the table; give another "
+            "one, as NAME=DIR."
+        )
+    if not directory.is_dir():
+        raise NoInputError(f"{option} {directory}: there is no such directory.")
 
 
 def _role(run: Run) -> str:

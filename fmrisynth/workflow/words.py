@@ -144,17 +144,8 @@ def read_baselines(words: Sequence[str]) -> tuple[str, ...]:
     ValueError
         There is no such baseline, or ``none`` is one of several words.
     """
-    if unknown := [name for name in words if name not in (*BASELINE_NAMES, NO_BASELINE)]:
-        raise ValueError(
-            f"{unknown[0]!r} is no baseline; expected one or more of {', '.join(BASELINE_NAMES)}, "
-            f"or {NO_BASELINE}."
-        )
-    names = tuple(dict.fromkeys(words))
-    if NO_BASELINE not in names:
-        return names
-    if len(names) > 1:
-        raise ValueError(f"{' '.join(words)!r}: {NO_BASELINE} stands alone.")
-    return ()
+    names = _chosen(words, BASELINE_NAMES, NO_BASELINE, "baseline")
+    return () if names == (NO_BASELINE,) else names
 
 
 def read_noise(words: Sequence[str]) -> tuple[str, ...]:
@@ -165,14 +156,20 @@ def read_noise(words: Sequence[str]) -> tuple[str, ...]:
     ValueError
         There is no such source, or ``none`` is one of several words.
     """
-    if unknown := [name for name in words if name not in (*NOISE_SOURCES, NO_NOISE)]:
+    return _chosen(words, NOISE_SOURCES, NO_NOISE, "source of noise")
+
+
+def _chosen(words: Sequence[str], known: Sequence[str], nothing: str, kind: str) -> tuple[str, ...]:
+    """Read some of the known names, without repeats, or the word for none of them alone."""
+    if unknown := [name for name in words if name not in (*known, nothing)]:
         raise ValueError(
-            f"{unknown[0]!r} is no source of noise; expected one or more of "
-            f"{', '.join(NOISE_SOURCES)}, or {NO_NOISE}."
+            f"{unknown[0]!r} is no {kind}; expected one or more of {', '.join(known)}, or "
+            f"{nothing}."
         )
-    if NO_NOISE in words and len(set(words)) > 1:
-        raise ValueError(f"{' '.join(words)!r}: {NO_NOISE} stands alone.")
-    return tuple(dict.fromkeys(words))
+    names = tuple(dict.fromkeys(words))
+    if nothing in names and len(names) > 1:
+        raise ValueError(f"{' '.join(words)!r}: {nothing} stands alone.")
+    return names
 
 
 def read_named_preset(word: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from support.bids_tree import SPACE, make_bids, write_description, write_nifti
+from support.bids_tree import FUNC, MOTOR, SPACE, make_bids, write_description, write_nifti
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.search import find_bold_runs, find_runs
@@ -24,9 +22,6 @@ from fmrisynth.errors import (
     NotBIDSError,
     UsageError,
 )
-
-FUNC = Path("derivatives", "fmriprep", "sub-01", "func")
-MOTOR = f"sub-01_task-motor_space-{SPACE}_res-2_desc-preproc_bold"
 
 
 def test_raw_with_derivatives(tiny_bids: Path) -> None:
@@ -348,320 +343,6 @@ def test_derivatives_with_a_description_go_first(
     assert "has no dataset_description.json and is read all the same" in caplog.text
 
 
-# Derivatives of other names, forms and places
-
-
-def _old_names(root: Path) -> None:
-    """fMRIPrep 1.0 and 1.1."""
-    for path in list((root / "derivatives").rglob(f"*_space-{SPACE}_res-2_desc-*")):
-        new = path.name.replace(
-            f"_space-{SPACE}_res-2_desc-preproc_bold", f"_bold_space-{SPACE}_preproc"
-        )
-        new = new.replace(f"_space-{SPACE}_res-2_desc-brain_mask", f"_bold_space-{SPACE}_brainmask")
-        path.rename(path.with_name(new))
-
-
-def test_names_of_old_fmriprep_are_read(tiny_bids_copy: Path) -> None:
-    expected = [run.label for run in find_runs(tiny_bids_copy).runs]
-    _old_names(tiny_bids_copy)
-    for path in (tiny_bids_copy / "derivatives").rglob("*_preproc.nii.gz"):
-        confounds = path.name.split("_space-")[0] + "_confounds.tsv"
-        path.with_name(confounds).write_text("X\n1\n")
-    dataset = find_runs(tiny_bids_copy)
-    assert [run.label for run in dataset.runs] == expected
-    run = dataset.runs[0]
-    assert (run.space, run.start_time) == (SPACE, 1.0)  # its sidecar has the old name, too
-    assert run.mask is not None
-    assert run.mask.name.endswith("_brainmask.nii.gz")
-    assert run.confounds is not None
-    assert run.confounds.name == "sub-01_task-motor_bold_confounds.tsv"
-
-
-def _with_raw_data(root: Path) -> None:
-    """Raw images that could be taken in the place of derivatives."""
-    for path in (root / "derivatives").rglob("*preproc_bold.nii.gz"):
-        raw = path.name.split("_space-")[0] + "_bold.nii.gz"
-        shutil.copy(path, root / path.relative_to(root / "derivatives" / "fmriprep").with_name(raw))
-
-
-def _renamed(old: str, new: str) -> Callable[[Path], None]:
-    def change(root: Path) -> None:
-        for path in list((root / "derivatives").rglob(f"*{old}*.nii*")):
-            path.rename(path.with_name(path.name.replace(old, new)))
-
-    return change
-
-
-def _as_surfaces(root: Path) -> None:
-    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
-        path.rename(
-            path.with_name(path.name.split("_space-")[0] + "_hemi-L_space-fsnative_bold.func.gii")
-        )
-
-
-def _as_feat(root: Path) -> None:
-    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
-        folder = path.with_name(path.name.split("_space-")[0] + ".feat")
-        folder.mkdir()
-        path.rename(folder / "filtered_func_data.nii.gz")
-
-
-def _as_spm(root: Path) -> None:
-    for path in list((root / "derivatives").rglob("*preproc_bold.nii.gz")):
-        path.rename(path.with_name("swau" + path.name.split("_space-")[0] + "_bold.nii.gz"))
-
-
-UNREADABLE = {
-    "another desc": (_renamed("desc-preproc", "desc-smoothed"), "desc-smoothed_bold"),
-    "surfaces alone": (_as_surfaces, r"bold\.func\.gii"),
-    "FSL's names": (_as_feat, "filtered_func_data"),
-    "SPM's names": (_as_spm, "swausub-01"),
-    "CIFTI": (_renamed("desc-preproc_bold", "bold.dtseries"), r"dtseries\.nii"),
-}
-
-
-@pytest.mark.parametrize("case", UNREADABLE)
-def test_derivatives_that_cannot_be_read_are_listed(tiny_bids_copy: Path, case: str) -> None:
-    change, listed = UNREADABLE[case]
-    _with_raw_data(tiny_bids_copy)
-    change(tiny_bids_copy)
-    with pytest.raises(NoMatchError, match=f"(?s)no preprocessed BOLD.*{listed}.*--use-raw"):
-        find_runs(tiny_bids_copy)
-    raw = find_runs(tiny_bids_copy, use_raw=True)
-    assert {run.space for run in raw.runs} == {None}
-    assert len(raw.runs) == 6
-
-
-@pytest.mark.parametrize("depth", ["fmriprep", "23.1/fmriprep"])
-def test_derivatives_one_level_deeper_are_found(tiny_bids_copy: Path, depth: str) -> None:
-    derivatives = tiny_bids_copy / "derivatives"
-    (derivatives / "fmriprep").rename(tiny_bids_copy / "moved")
-    (derivatives / depth).parent.mkdir(parents=True, exist_ok=True)
-    (tiny_bids_copy / "moved").rename(derivatives / depth)
-    assert find_runs(tiny_bids_copy).derivatives.keys() == {"fmriprep"}
-
-
-def test_derivatives_without_functional_images_are_no_obstacle(tiny_bids_copy: Path) -> None:
-    _with_raw_data(tiny_bids_copy)
-    shutil.rmtree(tiny_bids_copy / "derivatives" / "fmriprep")
-    folder = tiny_bids_copy / "derivatives" / "mriqc" / "sub-01" / "func"
-    folder.mkdir(parents=True)
-    (folder / "sub-01_task-motor_bold.json").write_text("{}")
-    (folder / "sub-01_task-motor_desc-brain_mask.nii.gz").touch()
-    assert len(find_runs(tiny_bids_copy).runs) == 6
-
-
-@pytest.mark.parametrize(("raw", "preprocessed"), [("01", "1"), ("1", "001")])
-def test_numbers_of_runs_are_compared_as_numbers(
-    bids_factory: Callable[..., Path], raw: str, preprocessed: str
-) -> None:
-    root = bids_factory(runs=(raw, "2"))
-    for path in list((root / "derivatives").rglob(f"*_run-{raw}_*")):
-        path.rename(path.with_name(path.name.replace(f"_run-{raw}_", f"_run-{preprocessed}_")))
-    dataset = find_runs(root)
-    assert len(dataset.runs) == 12
-    assert {run.entities["run"] for run in dataset.runs} == {preprocessed, "2"}
-    run = next(run for run in dataset.runs if run.entities["run"] == preprocessed)
-    assert run.events is not None
-    assert f"run-{raw}_events" in run.events.name
-
-
-def test_one_run_under_two_names_is_one_run(bids_factory: Callable[..., Path]) -> None:
-    root = bids_factory(runs=("1",), tasks=("motor",))
-    for path in list((root / "derivatives").rglob("*_run-1_*")):
-        shutil.copy(path, path.with_name(path.name.replace("_run-1_", "_run-01_")))
-    dataset = find_runs(root)
-    assert len(dataset.runs) == 3
-    assert len(dataset.skipped) == 3
-    assert all("names the same run" in reason for _, reason in dataset.skipped)
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["sub-03/", "sub-03", "/sub-03/**", "**/sub-03_*_bold.nii.gz", "/sub-*\n!/sub-01\n!/sub-02"],
-)
-def test_bidsignore_is_honoured(tiny_bids_copy: Path, pattern: str) -> None:
-    (tiny_bids_copy / ".bidsignore").write_text(f"# a comment\n{pattern}\n")
-    runs = find_runs(tiny_bids_copy).runs
-    assert "03" not in {run.participant for run in runs}
-    assert len(runs) == 4
-
-
-def test_everything_ignored(tiny_bids_copy: Path) -> None:
-    (tiny_bids_copy / ".bidsignore").write_text("sub-*\n")
-    with pytest.raises(NoMatchError, match=r"\.bidsignore"):
-        find_runs(tiny_bids_copy)
-
-
-# Orientation
-
-
-def _without_codes(path: Path) -> None:
-    raw = bytearray(gzip.decompress(path.read_bytes()))
-    raw[252:256] = b"\0\0\0\0"
-    path.write_bytes(gzip.compress(bytes(raw), 1))
-
-
-def test_an_image_without_orientation_is_refused(tiny_bids_copy: Path) -> None:
-    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
-    mask = bold.with_name(bold.name.replace("preproc_bold", "brain_mask"))
-    affine = nib.load(bold).affine
-    _without_codes(bold)
-    run = find_runs(tiny_bids_copy).runs[0]  # the mask still knows
-    np.testing.assert_array_equal(run.affine, affine)
-    _without_codes(mask)
-    ((path, reason),) = find_runs(tiny_bids_copy).skipped
-    assert path == bold.resolve()
-    assert "no orientation in its header (qform_code and sform_code are 0)" in reason
-    reference = bold.with_name(bold.name.replace("desc-preproc_bold", "boldref"))
-    write_nifti(reference, np.ones((8, 9, 8), "f4"), affine)
-    np.testing.assert_array_equal(find_runs(tiny_bids_copy).runs[0].affine, affine)
-
-
-def _sidecar(**content: object) -> Callable[[Path], None]:
-    return lambda bold: bold.with_name(f"{MOTOR}.json").write_text(json.dumps(content)) and None
-
-
-def _image(shape: tuple[int, ...], t_r: float | None = 2.0) -> Callable[[Path], None]:
-    def damage(bold: Path) -> None:
-        write_nifti(bold, np.ones(shape, "f4"), np.diag([4.0, 4, 4, 1]), t_r=None)
-        if t_r is not None:
-            image = nib.load(bold)
-            data = np.asarray(image.dataobj)
-            write_nifti(bold, data, image.affine, t_r=t_r)
-
-    return damage
-
-
-def _header_bytes(offset: int, content: bytes) -> Callable[[Path], None]:
-    def damage(bold: Path) -> None:
-        raw = bytearray(gzip.decompress(bold.read_bytes()))
-        raw[offset : offset + len(content)] = content
-        bold.write_bytes(gzip.compress(bytes(raw), 1))
-
-    return damage
-
-
-def _broken_link(bold: Path) -> None:
-    bold.unlink()
-    bold.symlink_to("../.git/annex/objects/x")
-
-
-def _wrong_label(bold: Path) -> None:
-    bold.rename(bold.with_name(bold.name.replace("task-motor", "task-mo.tor")))
-
-
-def _wrong_folder(bold: Path) -> None:
-    bold.rename(bold.with_name(bold.name.replace("sub-01", "sub-02")))
-
-
-def _mask(content: bytes | None) -> Callable[[Path], None]:
-    def damage(bold: Path) -> None:
-        mask = bold.with_name(bold.name.replace("preproc_bold", "brain_mask"))
-        mask.unlink()
-        if content is None:
-            mask.symlink_to("nowhere")
-        else:
-            mask.write_bytes(content)
-
-    return damage
-
-
-BAD_RUNS = {
-    "zero bytes": (lambda bold: bold.write_bytes(b""), r"empty \(0 bytes\)"),
-    "not gzip": (lambda bold: bold.write_bytes(b"no image" * 99), "no readable NIfTI header"),
-    "cut header": (
-        lambda bold: bold.write_bytes(bold.read_bytes()[:40]),
-        "no readable NIfTI header",
-    ),
-    "git-annex link": (_broken_link, "datalad get"),
-    "git-annex pointer": (
-        lambda bold: bold.write_text("/annex/objects/MD5E-s1234--0123456789abcdef.nii.gz\n"),
-        "git-annex pointer.*datalad get",
-    ),
-    "link that git stored as text": (
-        lambda bold: bold.write_text("../../.git/annex/objects/x/y/MD5E-s1234/MD5E-s1234"),
-        "git-annex pointer.*datalad get",
-    ),
-    "Git LFS pointer": (
-        lambda bold: bold.write_text(
-            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
-        ),
-        "Git LFS pointer.*git lfs pull",
-    ),
-    "3D": (_image((8, 9, 8), None), "is 3D"),
-    "5D": (_image((4, 4, 4, 3, 2)), "is 5D"),
-    "one volume": (_image((8, 9, 8, 1)), "one volume"),
-    "flat": (_image((8, 9, 1, 5)), "2 voxels or more"),
-    "negative dimension": (_header_bytes(42, b"\xff\xff"), "NIfTI header|impossible shape"),
-    "zero dimension": (_header_bytes(42, b"\x00\x00"), "NIfTI header|impossible shape"),
-    "huge dimension": (_header_bytes(42, b"\xff\x7f"), "impossible shape"),
-    "singular affine": (_header_bytes(280, b"\0" * 48), "affine"),
-    "NaN affine": (_header_bytes(280, b"\0\0\xc0\x7f"), "affine"),
-    "unknown data type": (_header_bytes(70, b"\x39\x05"), "NIfTI header"),
-    "TR 0": (_sidecar(RepetitionTime=0), "positive number of seconds"),
-    "TR negative": (_sidecar(RepetitionTime=-2), "positive number of seconds"),
-    "TR in ms": (_sidecar(RepetitionTime=2000), r"milliseconds.*\(2\?\)"),
-    "TR too short": (_sidecar(RepetitionTime=0.002), "that fast"),
-    "TR text": (_sidecar(RepetitionTime="2"), "a number in s is expected"),
-    "TR true": (_sidecar(RepetitionTime=True), "a number in s is expected"),
-    "TR NaN": (_sidecar(RepetitionTime=float("nan")), "positive number of seconds"),
-    "TR of sidecar and header differ": (
-        _sidecar(RepetitionTime=2.5),
-        "2.5 s in its sidecar and 2 s in its header",
-    ),
-    "sidecar no JSON": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("{"), "JSON"),
-    "sidecar a list": (lambda bold: bold.with_name(f"{MOTOR}.json").write_text("[]"), "an object"),
-    "odd label": (_wrong_label, "may hold only letters and digits"),
-    "wrong folder": (_wrong_folder, "belongs in the folder sub-02/func"),
-    "mask is a broken link": (_mask(None), "datalad get"),
-    "mask is empty": (_mask(b""), r"empty \(0 bytes\)"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_RUNS)
-def test_one_bad_run_is_reported_and_the_others_are_found(tiny_bids_copy: Path, case: str) -> None:
-    damage, message = BAD_RUNS[case]
-    damage(tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz")
-    dataset = find_runs(tiny_bids_copy)
-    assert len(dataset.runs) == 5
-    assert len(dataset.skipped) == 1
-    path, reason = dataset.skipped[0]
-    assert "sub-0" in path.name
-    with pytest.raises(DataError, match=message):
-        raise DataError(reason)
-
-
-def test_missing_repetition_time(tiny_bids_copy: Path) -> None:
-    for sidecar in tiny_bids_copy.rglob("*_bold.json"):
-        sidecar.write_text("{}")
-    assert find_runs(tiny_bids_copy).runs[0].t_r == 2.0  # from the header
-    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
-    _header_bytes(92, b"\0\0\0\0")(bold)
-    path, reason = find_runs(tiny_bids_copy).skipped[0]
-    assert path == bold.resolve()
-    assert "no repetition time" in reason
-    (bold.with_name(f"{MOTOR}.json")).write_text('{"VolumeTiming": [0, 1, 5]}')
-    assert "irregular" in find_runs(tiny_bids_copy).skipped[0][1]
-
-
-@pytest.mark.parametrize(("stored", "unit"), [(2000.0, "msec"), (2000.0, "sec"), (1.0, "sec")])
-def test_harmless_header_repetition_times(tiny_bids_copy: Path, stored: float, unit: str) -> None:
-    bold = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz"
-    image = nib.load(bold)
-    image.header.set_xyzt_units("mm", unit)
-    image.header["pixdim"][4] = stored
-    nib.save(image, bold)
-    assert find_runs(tiny_bids_copy).runs[0].t_r == 2.0
-
-
-def test_all_runs_bad(tiny_bids_copy: Path) -> None:
-    for bold in tiny_bids_copy.rglob("*preproc_bold.nii.gz"):
-        bold.write_bytes(b"")
-    with pytest.raises(DataError, match=r"(?s)none of the 6 .*0 bytes.*and 3 more"):
-        find_runs(tiny_bids_copy)
-
-
 def test_a_damaged_database_is_made_anew(tiny_bids: Path, tmp_path: Path) -> None:
     first = find_runs(tiny_bids, database_dir=tmp_path)
     files = sorted(tmp_path.rglob("*.json"))
@@ -685,7 +366,7 @@ def test_database_follows_the_disk(tiny_bids_copy: Path, tmp_path: Path) -> None
     assert len(find_runs(tiny_bids_copy, database_dir=database).runs) == 5
     # A changed image is read anew, though its name is the same.
     other = tiny_bids_copy / FUNC / f"{MOTOR}.nii.gz".replace("motor", "wm")
-    _image((8, 9, 8, 12))(other)
+    write_nifti(other, np.ones((8, 9, 8, 12), "f4"), np.diag([2.0, 2, 2, 1]), t_r=2.0)
     assert find_runs(tiny_bids_copy, database_dir=database).runs[0].n_volumes == 12
 
 

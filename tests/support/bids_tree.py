@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 
 SPACE = "MNI152NLin2009cAsym"
+FUNC = Path("derivatives", "fmriprep", "sub-01", "func")
+MOTOR = f"sub-01_task-motor_space-{SPACE}_res-2_desc-preproc_bold"
 TASKS = {"motor": ("hand", "foot"), "wm": ("zero", "two")}
 
 

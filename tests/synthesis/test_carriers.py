@@ -16,7 +16,7 @@ from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.preprocess.carrier import remove_drift, removed_basis, split
 from fmrisynth.synthesis.carriers import check_carriers, noise_sd_of
-from fmrisynth.synthesis.run_statistics import RunReader
+from fmrisynth.synthesis.run_statistics import SiblingReader
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 
 HIGH_PASS = 1 / 128
@@ -78,7 +78,7 @@ def test_what_a_runs_events_evoke_is_no_noise(tmp_path):
     """Voxels that respond strongly are as loud as the others."""
     root = make_bids(tmp_path / "bids", participants=("01",), tasks=("motor",), n_volumes=60)
     (run,) = find_runs(root).runs
-    carrier = RunReader(make_model(), None, None).read(run)[0]
+    carrier = SiblingReader(make_model(), None, None).read(run)[0]
     image = nib.load(run.bold).get_fdata(dtype=np.float32)
     active = np.zeros(carrier.mask.shape, bool)
     active[2:4, 3:6, 3:6] = True

@@ -19,7 +19,7 @@ from fmrisynth.preprocess.carrier import drift_basis, remove_drift
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.individuals import choose_individuals
-from fmrisynth.synthesis.run_statistics import RunReader
+from fmrisynth.synthesis.run_statistics import SiblingReader
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 
 N_VOLUMES = 60
@@ -189,7 +189,7 @@ def test_a_run_with_unknown_events_says_nothing(tmp_path):
     (run,) = make_runs(tmp_path / "bids", runs=("1",))
     run.events.write_text("onset\tduration\ttrial_type\n4\t6\ttongue\n")
     model = model_of()
-    carrier, statistics = RunReader(model, model.response.inference(), None).read(run)
+    carrier, statistics = SiblingReader(model, model.response.inference(), None).read(run)
     assert statistics is None
     assert carrier.mask.any()
 

@@ -13,7 +13,7 @@ from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.measures.resampling import NAN
 
-__all__ = ["between_variance", "participant_matrices", "participant_matrix"]
+__all__ = ["between_variance", "participant_matrices", "participant_matrix", "without_group"]
 
 
 def participant_matrix(first: np.ndarray, second: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -33,8 +33,8 @@ def participant_matrix(first: np.ndarray, second: np.ndarray, group: np.ndarray)
     """
     matrices = []
     for c in range(first.shape[1]):
-        own = _without(first[:, c], group[c])
-        other = _without(second[:, c], group[c])
+        own = without_group(first[:, c], group[c])
+        other = without_group(second[:, c], group[c])
         matrices.append(cross_correlation(own, other))
     stacked = np.array(matrices)
     count = np.isfinite(stacked).sum(axis=0)
@@ -113,8 +113,14 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
     return float(np.mean(totals)), error
 
 
-def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Take the part that is proportional to the group map out of each centred map."""
+def without_group(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Take the mean, and the part that is proportional to the group map, out of each map.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n, V)
+    group : ndarray of shape (V,)
+    """
     centred = maps - maps.mean(axis=1, keepdims=True)
     direction = group - group.mean()
     power = direction @ direction

@@ -19,6 +19,7 @@ import numpy as np
 from fmrisynth.evaluation.cohort.maps import ordered_runs
 from fmrisynth.evaluation.cohort.supervoxels import supervoxel_effects
 from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.measures.individuals import without_group
 from fmrisynth.evaluation.measures.resampling import finite_mean
 from fmrisynth.evaluation.runs.records import RunRecord
 
@@ -85,18 +86,9 @@ def group_of(maps: RunMaps) -> np.ndarray:
 def deviations(maps: RunMaps, group: np.ndarray) -> RunMaps:
     """Take the mean and the part that is proportional to the group map out of each map."""
     return [
-        [_without(several, group[c]) for c, several in enumerate(participant)]
+        [without_group(several, group[c]) for c, several in enumerate(participant)]
         for participant in maps
     ]
-
-
-def _without(maps: np.ndarray, group: np.ndarray) -> np.ndarray:
-    centred = maps - maps.mean(axis=1, keepdims=True)
-    direction = group - group.mean()
-    power = direction @ direction
-    if not power > 0:
-        return centred
-    return centred - np.outer(centred @ direction / power, direction)
 
 
 def likeness(first: RunMaps, second: RunMaps, *, same: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
+from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, finite_mean, interval
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.runs.records import RunRecord
 
@@ -87,13 +87,13 @@ def compare_runs(
     counts = bootstrap_counts(len(participants), rng)
     estimates = {}
     for f, name in enumerate(measures.names):
-        value = _mean(values[:, f])
+        value = finite_mean(values[:, f])
         samples = np.array([_weighted_mean(values[:, f], c) for c in counts])
         floor = measures.floors.get(name, NAN)
         limits = interval(value, samples, len(participants))
         estimates[name] = Estimate(value, *limits, float(reference[f]), floor)
         if name in measures.ratios:
-            base = _mean(real_values[:, f])
+            base = finite_mean(real_values[:, f])
             drawn = np.array([_weighted_mean(real_values[:, f], c) for c in counts])
             ratio = float(_over(value, base))
             limits = interval(ratio, _over(samples, drawn), len(participants))
@@ -127,11 +127,6 @@ def _over(above: ArrayLike, below: ArrayLike) -> np.ndarray:
     """Ratio, NaN over zero: runs without any smoothness have an FWHM of 0."""
     unit = np.where(np.equal(below, 0), NAN, below)
     return np.asarray(above) / unit
-
-
-def _mean(values: np.ndarray) -> float:
-    usable = values[np.isfinite(values)]
-    return float(usable.mean()) if len(usable) else NAN
 
 
 def _cells(

@@ -24,7 +24,7 @@ METRICS = (
         "told_apart",
         section="realism",
         label="Synthetic told from real runs (AUC)",
-        what="area under the curve of a logistic regression that has not seen the participant: "
+        what="area under the curve of a ridge classifier that has not seen the participant: "
         "connectivity of parcels, their lags 1 to 3, log SD, ratio of their SD to that of their "
         "voxels, and tails",
         ceiling="real training told from as many real held-out participants; 0.5 but for chance",

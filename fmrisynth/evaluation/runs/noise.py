@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
+
 __all__ = [
     "N_LAGS",
     "autocorrelation",
@@ -188,27 +190,19 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
         NaN where no voxel has a neighbour.
     """
     z = _standardised(signal)
-    index = np.full(mask.shape, -1, dtype=np.int64)
-    index[mask] = np.arange(len(z))
     rng = np.random.default_rng(0)  # a fixed subset of pairs: the measure must not depend on a seed
     fwhm = np.full(3, np.nan)
     for axis in range(3):
-        near = np.take(index, np.arange(mask.shape[axis] - 1), axis=axis).ravel()
-        far = np.take(index, np.arange(1, mask.shape[axis]), axis=axis).ravel()
-        pairs = np.flatnonzero((near >= 0) & (far >= 0))
-        if pairs.size == 0:
+        near, far = neighbours(mask, axis)
+        if near.size == 0:
             continue
-        if pairs.size > _MAX_PAIRS:
-            pairs = np.sort(rng.choice(pairs, _MAX_PAIRS, replace=False))
-        correlation = float(
-            np.einsum("vt,vt->", z[near[pairs]], z[far[pairs]], dtype=np.float64) / pairs.size
-        )
+        if near.size > _MAX_PAIRS:
+            chosen = np.sort(rng.choice(near.size, _MAX_PAIRS, replace=False))
+            near, far = near[chosen], far[chosen]
+        correlation = float(np.einsum("vt,vt->", z[near], z[far], dtype=np.float64) / near.size)
         correlation = min(correlation, 1.0 - 1e-9)
-        fwhm[axis] = (
-            voxel_sizes[axis] * np.sqrt(-2.0 * np.log(2.0) / np.log(correlation))
-            if correlation > 0
-            else 0.0
-        )
+        edge = float(voxel_sizes[axis])
+        fwhm[axis] = fwhm_of_correlation(correlation, edge) if correlation > 0 else 0.0
     return fwhm
 
 

@@ -30,7 +30,7 @@ from fmrisynth.evaluation.runs import noise
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
 from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
-from fmrisynth.runtime.files import atomic_path, make_folder
+from fmrisynth.runtime.files import make_folder, write_arrays
 from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["RunRecord", "summarise_usable_runs"]
@@ -192,8 +192,7 @@ def _summarise(
     with threadpool_limits(1):
         arrays = _measure(run, grid, settings, rois)
     # Waiting for the disk would cost more than the model.
-    with atomic_path(path, durable=False) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    write_arrays(path, arrays, durable=False)
     return _read(run, path, rois)
 
 

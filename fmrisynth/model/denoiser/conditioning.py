@@ -142,6 +142,29 @@ class Vocabulary:
                 f"of task {task}; it has {', '.join(sorted(names)) or 'none'}."
             )
 
+    def design(self, run: Run, events: pd.DataFrame, n_volumes: int, high_pass: float) -> Design:
+        """Model the events of a run by the trial types of its task; others have no events.
+
+        Parameters
+        ----------
+        run : Run
+            Task and timing.
+        events : pandas.DataFrame
+            As `read_events` returns them.
+        n_volumes : int
+            Frames; may differ from the run's.
+        high_pass : float
+            Hz.
+        """
+        return design_of(
+            events,
+            [name if task == run.task else "" for task, name in self.trial_types],
+            n_volumes,
+            run.t_r,
+            start_time=run.start_time,
+            high_pass=high_pass,
+        )
+
 
 @dataclass  # not frozen: Fabric moves and casts what enters a module field by field
 class Condition:
@@ -225,15 +248,7 @@ class RunCondition:
         n_volumes: int,
         high_pass: float,
     ) -> None:
-        names = [name if task == run.task else None for task, name in vocabulary.trial_types]
-        self.design: Design = design_of(
-            events,
-            ["" if n is None else n for n in names],
-            n_volumes,
-            run.t_r,
-            start_time=run.start_time,
-            high_pass=high_pass,
-        )
+        self.design = vocabulary.design(run, events, n_volumes, high_pass)
         self.onsets = np.clip(
             np.floor((events["onset"].to_numpy(float) - run.start_time) / run.t_r), 0, n_volumes - 1
         ).astype(int)
