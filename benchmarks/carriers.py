@@ -20,11 +20,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.images import load_bold
 from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.preprocess.cache import RunData, load_run_data
-from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.training.carriers import fit_carriers
 
@@ -61,14 +61,17 @@ def auc(nearer: np.ndarray, reference: np.ndarray) -> float:
 def audit(data: Sequence[RunData], grid: Grid) -> dict[str, Any]:
     """Audit the carriers drawn from each three quarters of the participants."""
     order = np.random.default_rng(0).permutation(len(data))
-    like = cast(Carrier, SimpleNamespace(mask=grid.mask, affine=grid.affine, t_r=2.0))
+    like = cast(
+        BoldRun,
+        SimpleNamespace(shape=grid.shape, affine=grid.affine, t_r=2.0, n_volumes=100),
+    )
     drawn, held_out, copies = [], [], []
     for fold in range(FOLDS):
         out = order[fold::FOLDS]
         training = [d for i, d in enumerate(data) if i not in out]
         prior = fit_carriers(cast(Any, SimpleNamespace(runs=training, grid=grid)))
         learned = np.stack([relative(d.mean, grid.mask) for d in training])
-        carriers = [prior.draw(grid, like, 100, 1 / 128, s, 0) for s in range(DRAWS)]
+        carriers = [prior.draw(grid, like, 1 / 128, s, 0) for s in range(DRAWS)]
         drawn.append(nearest([relative(c.mean, grid.mask) for c in carriers], learned))
         held_out.append(nearest([relative(data[i].mean, grid.mask) for i in out], learned))
         copies.append(nearest(learned, learned))

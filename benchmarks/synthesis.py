@@ -41,7 +41,7 @@ from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis import synthesiser as synthesis
-from fmrisynth.synthesis.run_statistics import RunReader
+from fmrisynth.synthesis.run_statistics import SiblingReader
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)
 HCP = ((91, 109, 91), 284, 0.72)
@@ -113,7 +113,7 @@ def make_ours(
 
     synthesiser = synthesis.Synthesiser(model, sampling, fabric.autocast)
     with made.timed("read"):
-        carrier = RunReader(model, None, None).read(run)[0]
+        carrier = SiblingReader(model, None, None).read(run)[0]
         events = read_events(run.events)
     inside = Made()
     synthesis.sample_latents = inside.timing(synthesis.sample_latents, "sampler", device)

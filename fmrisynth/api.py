@@ -15,7 +15,7 @@ from fmrisynth.errors import DataError
 from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.runtime.files import make_folder
-from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
+from fmrisynth.synthesis.runs import SynthesisPlan, role_of, write_synthetic_runs
 from fmrisynth.training.learn import learn_model
 from fmrisynth.training.plan import TrainingPlan
 
@@ -90,7 +90,7 @@ def synthesise(
     sampling: SamplingConfig | None = None,
     n_samples: int = 1,
     individuals: str | None = None,
-    carrier: str = "own",
+    carrier: str | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -117,8 +117,9 @@ def synthesise(
     individuals : {"own", "drawn", "group"}, optional
         Whose responses the runs have: their participant's own, as far as its other runs
         tell them (the default where the model can), nobody's, or everybody's.
-    carrier : {"own", "drawn", "group-mean"}
-        Whose mean image, noise level, drift and mask the runs have.
+    carrier : {"own", "drawn", "group-mean"}, optional
+        Whose mean image, noise level, drift and mask the runs have: by default their
+        participant's own.
     seed : int
         Seed of all noise; each run derives its own from it.
     device, precision : str
@@ -153,7 +154,7 @@ def synthesise(
     fabric = make_fabric(device, precision, seed)
     failed = write_synthetic_runs(plan, model, runs, fabric)
     synthetic = find_synthetic_runs(root)
-    roles = {run.participant: model.info.split.role(run.participant) for run in synthetic}
+    roles = {run.participant: role_of(run, model.info.split) for run in synthetic}
     write_participants(root, roles)
     if failed:
         reasons = "".join(f"\n  {path}: {reason}" for path, reason in failed.items())

@@ -116,9 +116,13 @@ class Run(BoldRun):
     events : Path or None
         The run's events.tsv, from the raw dataset or the derivatives; None for a run without
         a task, as at rest.
+    new : bool
+        Whether the participant is nobody of the dataset; `bold` of a run that is yet to be
+        written names no file then.
     """
 
     events: Path | None
+    new: bool = False
 
 
 @dataclass(frozen=True)

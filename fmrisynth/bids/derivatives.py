@@ -27,7 +27,9 @@ from fmrisynth.bids.nifti import write_bold_image, write_mask_image, write_volum
 from fmrisynth.bids.run_files import DESCRIPTIONS, SPATIAL, RunFiles
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.bids.synthetic_sidecars import (
+    NEW,
     PROVENANCE_KEY,
+    ROLE_KEY,
     as_json,
     bold_sidecar,
     events_sidecar,
@@ -280,6 +282,7 @@ def _read_synthetic_run(files: RunFiles) -> Run:
         site=str(provenance.get("Site", UNKNOWN)),
         metadata=sidecar,
         confounds=files.confounds if files.confounds.is_file() else None,
+        new=provenance.get(ROLE_KEY) == NEW,
     )
 
 

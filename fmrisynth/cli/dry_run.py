@@ -17,7 +17,13 @@ from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
 from fmrisynth.preprocess.splits import Split, choose_split
-from fmrisynth.workflow.dataset import find_dataset, participants_of, select_runs
+from fmrisynth.workflow.dataset import (
+    check_written,
+    find_dataset,
+    participants_of,
+    runs_to_write,
+    select_runs,
+)
 from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
@@ -59,10 +65,13 @@ def preview(settings: Settings, level: str) -> str:
         The errors of the call that can be known beforehand.
     """
     settings = replace(settings, database_dir=None)  # an index would be written
-    dataset = find_dataset(settings)
-    selected = select_runs(dataset, settings.selection.participants)
     if level == "participant":
-        selected = with_events(selected, settings.events, dataset.root)
+        check_written(settings)
+    dataset = find_dataset(settings)
+    if level == "participant":
+        selected = with_events(runs_to_write(settings, dataset), settings.events, dataset.root)
+    else:
+        selected = select_runs(dataset, settings.selection.participants)
     describe = _participant if level == "participant" else _group
     content = {
         "fmrisynth": __version__,
@@ -175,7 +184,9 @@ def _model(settings: Settings, config: ModelConfig, split: Split, state: str) ->
 def _read(runs: Iterable[Run]) -> dict[str, list[Path]]:
     """Return the files of runs by their labels, each run once."""
     return {
-        f"{run.label} ({run.bold.name})": [p for p in (run.bold, run.mask, run.events) if p]
+        f"{run.label} ({run.bold.name})": [
+            p for p in (None if run.new else run.bold, run.mask, run.events) if p
+        ]
         for run in dict.fromkeys(runs)
     }
 

@@ -15,6 +15,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.preprocess.carrier import Carrier, drift_basis
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
@@ -23,6 +24,7 @@ __all__ = ["COMPONENTS", "CarrierPrior"]
 
 COMPONENTS = 12
 DARKEST = 0.05  # of the median, below which a voxel is outside, as in a real run
+MOST_DEVIATION = 2.5  # standard deviations between participants
 MEDIAN = 1000.0  # of a drawn mean image: a scanner's units mean nothing
 DRIFT_FWHM = 30.0  # mm, of the fields that the cosines of a drift are multiplied with
 
@@ -67,15 +69,15 @@ class CarrierPrior(nn.Module):
         self.register_buffer("drift_sd", torch.zeros(shape))
         self.register_buffer("present", torch.zeros((), dtype=torch.bool))
 
-    def typical(self, grid: Grid, like: Carrier) -> Carrier:
+    def typical(self, grid: Grid, like: BoldRun) -> Carrier:
         """Give the carrier of the mean participant, without drift.
 
         Parameters
         ----------
         grid : Grid
             The model grid.
-        like : Carrier
-            Of a run, whose grid and TR the carrier gets, and nothing else.
+        like : BoldRun
+            Run whose grid and TR the carrier gets, and nothing else.
         """
         drift = np.zeros((0, *grid.shape), np.float32)
         return self._on_grid_of(like, grid, self.mean.cpu().double().numpy(), drift)
@@ -83,8 +85,7 @@ class CarrierPrior(nn.Module):
     def draw(
         self,
         grid: Grid,
-        like: Carrier,
-        n_volumes: int,
+        like: BoldRun,
         high_pass: float,
         participant: int,
         run: int,
@@ -93,10 +94,8 @@ class CarrierPrior(nn.Module):
 
         Parameters
         ----------
-        grid, like : Grid, Carrier
-            As for `typical`.
-        n_volumes : int
-            Frames of the run.
+        grid, like : Grid, BoldRun
+            As for `typical`; the drift is as long as the run.
         high_pass : float
             Highest drift frequency, Hz.
         participant, run : int
@@ -104,12 +103,17 @@ class CarrierPrior(nn.Module):
         """
         rng = np.random.default_rng(participant)
         size = float(np.linalg.norm(grid.affine[:3, 0]))
-        images = self.mean.cpu().double().numpy()
-        weights = rng.standard_normal(len(self.components))
-        images = images + np.tensordot(weights, self.components.cpu().double().numpy(), axes=1)
+        mean, components, residual_sd = (
+            part.cpu().double().numpy() for part in (self.mean, self.components, self.residual_sd)
+        )
+        weights = rng.standard_normal(len(components))
         fields = [_smooth_field(rng, grid, float(f) / size) for f in self.residual_fwhm]
-        images = images + self.residual_sd.cpu().double().numpy() * np.stack(fields)
+        deviation = np.tensordot(weights, components, axes=1) + residual_sd * np.stack(fields)
+        # of a logarithm: a rare draw would be noise as large as the image
+        limit = MOST_DEVIATION * np.sqrt(np.square(components).sum(0) + np.square(residual_sd))
+        images = mean + np.clip(deviation, -limit, limit)
         rng = np.random.default_rng(run)
+        n_volumes = like.n_volumes
         count = drift_basis(n_volumes, like.t_r, high_pass).shape[1]
         size_of = 1 / np.arange(1, count + 1)  # slow drifts are large
         size_of = size_of * (n_volumes / max(np.square(size_of).sum(), 1e-12)) ** 0.5
@@ -120,10 +124,10 @@ class CarrierPrior(nn.Module):
         return self._on_grid_of(like, grid, images, drift)
 
     def _on_grid_of(
-        self, like: Carrier, grid: Grid, images: np.ndarray, drift: np.ndarray
+        self, like: BoldRun, grid: Grid, images: np.ndarray, drift: np.ndarray
     ) -> Carrier:
         """Bring a carrier from the model grid to a run's; its mask is where the image is bright."""
-        x, y, z = like.mask.shape
+        x, y, z = like.shape
 
         def moved(data: np.ndarray, interpolation: str = "linear") -> np.ndarray:
             image = np.asarray(data, np.float32)

@@ -31,6 +31,7 @@ from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.latent_space import LatentSpace
+from fmrisynth.model.motion import MotionPrior
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.model.noise_level import NoiseLevel
@@ -58,7 +59,7 @@ __all__ = [
     "read_info",
 ]
 
-FORMAT = 4
+FORMAT = 5
 PARTS = (
     "autoencoder",
     "noise_level",
@@ -69,6 +70,7 @@ PARTS = (
     "decoder_noise",
     "denoiser",
     "carriers",
+    "motion",
 )
 """Attributes of `Model` that have a weights file of the same name."""
 
@@ -134,6 +136,8 @@ class Model:
         The diffusion network.
     carriers : CarrierPrior
         How participants' mean images, noise levels and drifts differ.
+    motion : MotionPrior
+        How participants' heads move.
     records : mapping
         Files about the training, by the names that they get in the directory.
     skill : tuple of Skill
@@ -151,6 +155,7 @@ class Model:
     decoder_noise: DecoderNoise
     denoiser: Denoiser
     carriers: CarrierPrior
+    motion: MotionPrior
     records: Mapping[str, Path] = field(default_factory=dict)
     skill: tuple[Skill, ...] = ()
 
@@ -175,6 +180,7 @@ class Model:
             DecoderNoise(grid.shape),
             make_denoiser(config, info.vocabulary, inside),
             CarrierPrior(grid.shape),
+            MotionPrior(),
         )
 
     def parts(self) -> dict[str, nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from fmrisynth.bids.tissues import find_tissue_maps
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.grid import resample
 
-__all__ = ["tissue_masks"]
+__all__ = ["template_tissue_masks", "tissue_masks"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,32 @@ def tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarray]:
     dict of str to ndarray of shape (X, Y, Z), bool
         ``"CSF"`` and ``"WM"``; empty where nothing is known of the tissues.
     """
-    maps = _own_maps(run) or _template_maps_of(run, mask)
+    own = _own_maps(run)
+    return _masks(own, run, mask) if own else template_tissue_masks(run, mask)
+
+
+def template_tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Choose the voxels of CSF and white matter by the template alone: nobody's tissues.
+
+    Parameters
+    ----------
+    run : BoldRun
+        Space and grid.
+    mask : ndarray of shape (X, Y, Z), bool
+        Brain voxels of the run.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (X, Y, Z), bool
+        As `tissue_masks`.
+    """
+    return _masks(_template_maps_of(run, mask), run, mask)
+
+
+def _masks(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], run: BoldRun, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Choose the voxels by probability maps, each with its affine."""
     masks = {}
     for tissue, (data, affine) in maps.items():
         coarse = np.linalg.norm(run.affine[:3, :3], axis=0) / np.linalg.norm(affine[:3, :3], axis=0)

@@ -18,60 +18,66 @@ from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.grid import resample
 
-__all__ = ["carrier_of", "check_carriers", "noise_sd_of"]
+__all__ = ["choose_carrier", "nobodys_carrier", "noise_sd_of"]
 
 MOSTLY_BRAIN = 0.5  # share of brain in a resampled voxel, from which on its noise counts
 
 
-def check_carriers(wanted: str, model: Model) -> None:
-    """Refuse carriers that a model cannot make.
+def choose_carrier(wanted: str | None, model: Model, *, new: bool = False) -> str:
+    """Choose whose mean image, noise level, drift and mask synthetic runs have.
 
     Parameters
     ----------
-    wanted : {"own", "drawn", "group-mean"}
-        Whose carriers are wanted.
+    wanted : {"own", "drawn", "group-mean"} or None
+        What the user asked for; None for their participant's own, and drawn ones of new
+        participants.
     model : Model
         The model.
+    new : bool
+        Whether the participants are new.
 
     Raises
     ------
     UsageError
-        There is no such choice, or the model has learned no carriers.
+        There is no such choice, new participants are to have their own, or the model has
+        learned no carriers.
     """
-    if wanted not in CARRIERS:
+    if wanted is not None and wanted not in CARRIERS:
         raise UsageError(f"carrier is {wanted!r}; expected {', '.join(CARRIERS)}")
-    if wanted != "own" and not bool(model.carriers.present):
+    if new and wanted == "own":
         raise UsageError(
-            f"--carrier {wanted}: this model has learned no carriers, since it was trained on "
-            f"{len(model.info.split.training)} participants: images of so few people would show "
-            "them. Use --carrier own, or a model of more participants."
+            "--carrier own: new participants have no image of their own. Use --carrier drawn or "
+            "group-mean."
         )
+    chosen = wanted or ("drawn" if new else "own")
+    if chosen != "own" and not bool(model.carriers.present):
+        instead = "Use" if new else "Use --carrier own, or"
+        raise UsageError(
+            f"--carrier {chosen}: this model has learned no carriers, since it was trained on "
+            f"{len(model.info.split.training)} participants: images of so few people would show "
+            f"them. {instead} a model of more participants."
+        )
+    return chosen
 
 
-def carrier_of(
-    run: Run, own: Carrier, wanted: str, model: Model, seeds: tuple[int, int]
-) -> Carrier:
-    """Give a run its carrier.
+def nobodys_carrier(run: Run, wanted: str, model: Model, seeds: tuple[int, int]) -> Carrier:
+    """Make the carrier of a run whose own image has no part in it.
 
     Parameters
     ----------
     run : Run
-        The run that is imitated.
-    own : Carrier
-        Its own carrier; of which others have the grid and the TR.
-    wanted : {"own", "drawn", "group-mean"}
+        Run whose grid, length and TR the carrier gets; its image is not read.
+    wanted : {"drawn", "group-mean"}
         Whose mean image, noise level, drift and mask the run gets.
     model : Model
         The model.
     seeds : tuple of int
         Of all that the runs of a participant and sample have in common, and of the run.
     """
-    if wanted == "own":
-        return own
     if wanted == "group-mean":
-        return model.carriers.typical(model.grid, own)
+        return model.carriers.typical(model.grid, run)
     high_pass = model.info.config.preprocess.high_pass
-    return model.carriers.draw(model.grid, own, run.n_volumes, high_pass, *seeds)
+    return model.carriers.draw(model.grid, run, high_pass, *seeds)
 
 
 def noise_sd_of(run: Path, carriers: Mapping[Path, Carrier]) -> np.ndarray:

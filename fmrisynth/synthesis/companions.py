@@ -66,9 +66,9 @@ class Companions:
         data: np.ndarray,
         mask: np.ndarray,
         responses: Mapping[str, np.ndarray],
+        motion: np.ndarray,
         *,
         seed: int,
-        run_seed: int,
         provenance: Mapping[str, Any],
         sample: int,
         n_samples: int,
@@ -88,8 +88,10 @@ class Companions:
             Brain voxels.
         responses : mapping of str to ndarray of shape (X, Y, Z)
             Response of each trial type, where they are to be written.
-        seed, run_seed : int
-            The user's seed, and that of the run.
+        motion : ndarray of shape (T, 6)
+            Head motion for the confounds.
+        seed : int
+            The user's seed.
         provenance, sample, n_samples, sources
             As in `write_synthetic_run`.
 
@@ -117,7 +119,7 @@ class Companions:
             mask,
             provenance=provenance,
             sources=sources,
-            confounds=confounds_of(run, data, mask, run_seed),
+            confounds=confounds_of(run, data, mask, motion, own=provenance["Carrier"] == "own"),
             sample=sample,
             n_samples=n_samples,
         )

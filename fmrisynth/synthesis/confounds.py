@@ -18,10 +18,10 @@ import pandas as pd
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.checks import find_outlying_volumes
-from fmrisynth.bids.confounds import MOTION, read_motion
+from fmrisynth.bids.confounds import MOTION
 from fmrisynth.bids.dataset import Run
-from fmrisynth.preprocess.tissues import tissue_masks
-from fmrisynth.synthesis.motion import HEAD_RADIUS, draw_motion
+from fmrisynth.model.motion import HEAD_RADIUS
+from fmrisynth.preprocess.tissues import template_tissue_masks, tissue_masks
 
 __all__ = [
     "confounds_of",
@@ -40,24 +40,25 @@ _SIGNALS = {"csf": "CSF", "white_matter": "WM"}
 
 
 def confounds_of(
-    run: Run, data: np.ndarray, mask: np.ndarray, seed: int
+    run: Run, data: np.ndarray, mask: np.ndarray, motion: np.ndarray, *, own: bool
 ) -> tuple[str, dict[str, Any]]:
     """Compute the confounds of a synthetic run, as the content of its table and its sidecar.
 
     Parameters
     ----------
     run : Run
-        The real run that is imitated: its tissues, and its motion where it is known.
+        The run that is imitated.
     data : ndarray of shape (X, Y, Z, T)
         The synthetic volumes.
     mask : ndarray of shape (X, Y, Z), bool
         Brain voxels.
-    seed : int
-        Seed of the run, which the motion is drawn with.
+    motion : ndarray of shape (T, 6)
+        As in `measure_confounds`.
+    own : bool
+        Whether the tissues are the participant's own, and not the template's.
     """
-    n_volumes = data.shape[3]
-    motion = draw_motion(read_motion(run.confounds, run.n_volumes), n_volumes, run.t_r, seed)
-    table, sidecar = measure_confounds(data, mask, tissue_masks(run, mask), motion, run.t_r)
+    tissues = (tissue_masks if own else template_tissue_masks)(run, mask)
+    table, sidecar = measure_confounds(data, mask, tissues, motion, run.t_r)
     content = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return content, sidecar
 

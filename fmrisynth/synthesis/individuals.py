@@ -20,25 +20,34 @@ from fmrisynth.synthesis.run_statistics import RunStatistics
 __all__ = ["choose_individuals", "deviation_of", "noise_of"]
 
 
-def choose_individuals(wanted: str | None, model: Model) -> str:
+def choose_individuals(wanted: str | None, model: Model, *, new: bool = False) -> str:
     """Choose whose responses synthetic runs have.
 
     Parameters
     ----------
     wanted : {"own", "drawn", "group"} or None
-        What the user asked for; None for their own where the model can.
+        What the user asked for; None for their own, or drawn ones of new participants, where
+        the model can.
     model : Model
         The model.
+    new : bool
+        Whether the participants are new.
 
     Raises
     ------
     UsageError
-        The model holds no individual differences, but they are asked for.
+        The model holds no individual differences, but they are asked for, or new participants
+        are to have their own.
     """
     if wanted is not None and wanted not in INDIVIDUALS:
         raise UsageError(f"individuals is {wanted!r}; expected {', '.join(INDIVIDUALS)}")
+    if new and wanted == "own":
+        raise UsageError(
+            "--individuals own: new participants have no runs that could tell a response of their "
+            "own. Use --individuals drawn or group."
+        )
     if model.response.prior.present:
-        return wanted or "own"
+        return wanted or ("drawn" if new else "own")
     if wanted in ("own", "drawn"):
         raise UsageError(
             f"--individuals {wanted}: this model holds no individual differences of the response. "

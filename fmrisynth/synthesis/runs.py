@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,23 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN
+from fmrisynth.bids.synthetic_sidecars import NEW, NOISE_LEVEL_KEY, OWN_RUN, ROLE_KEY
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
-from fmrisynth.synthesis.carriers import carrier_of, check_carriers, noise_sd_of
+from fmrisynth.preprocess.splits import Split
+from fmrisynth.synthesis.carriers import choose_carrier, nobodys_carrier, noise_sd_of
 from fmrisynth.synthesis.companions import Companions, evoked_by_model
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
+from fmrisynth.synthesis.motion import motion_of
 from fmrisynth.synthesis.response_maps import response_maps
 from fmrisynth.synthesis.run_statistics import RunStatistics, SiblingReader
 from fmrisynth.synthesis.synthesiser import Synthesiser, participant_seed, run_seed
 
-__all__ = ["SynthesisPlan", "write_synthetic_runs"]
+__all__ = ["SynthesisPlan", "role_of", "write_synthetic_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +59,9 @@ class SynthesisPlan:
         All runs of the participants: a synthetic run is like the other runs of its participant.
     individuals : {"own", "drawn", "group"} or None
         Whose responses the runs have; None for their participant's own where the model can.
-    carrier : {"own", "drawn", "group-mean"}
-        Whose mean image, noise level, drift and mask the runs have.
+    carrier : {"own", "drawn", "group-mean"} or None
+        Whose mean image, noise level, drift and mask the runs have; None for their participant's
+        own, and drawn ones of new participants.
     work_dir : pathlib.Path or None
         Folder of the cache of what runs say of their participants; None for no cache.
     companions : Companions
@@ -72,7 +75,7 @@ class SynthesisPlan:
     sources: Mapping[str, Path]
     siblings: Sequence[Run]
     individuals: str | None = None
-    carrier: str = "own"
+    carrier: str | None = None
     work_dir: Path | None = None
     companions: Companions = field(default_factory=Companions)
 
@@ -93,6 +96,16 @@ class _Siblings:
     statistics: Mapping[Path, RunStatistics]
 
 
+@dataclass(frozen=True)
+class _Synthetic:
+    """A synthetic run: volumes, mask, responses by trial type where wanted, head motion."""
+
+    data: np.ndarray
+    mask: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    motion: np.ndarray
+
+
 def write_synthetic_runs(
     plan: SynthesisPlan, model: Model, runs: Sequence[Run], fabric: Fabric
 ) -> dict[Path, str]:
@@ -105,7 +118,8 @@ def write_synthetic_runs(
     model : Model
         The trained parts.
     runs : sequence of Run
-        Real runs, whose events and carriers the synthetic ones have.
+        Real runs, whose events and carriers the synthetic ones have; or runs of new
+        participants, of which no image is read.
     fabric : lightning_fabric.Fabric
         Device, precision, processes.
 
@@ -114,8 +128,11 @@ def write_synthetic_runs(
     dict
         Reasons why runs could not be used, by file.
     """
-    chosen = choose_individuals(plan.individuals, model)
-    check_carriers(plan.carrier, model)
+    new = any(run.new for run in runs)
+    chosen = choose_individuals(plan.individuals, model, new=new)
+    plan = replace(plan, carrier=choose_carrier(plan.carrier, model, new=new))
+    # nothing is read of participants of whom nothing is to be in the runs
+    reads = plan.carrier == "own" or chosen == "own"
     jobs = _jobs(plan, model, runs, chosen)
     done = len(runs) * plan.n_samples - len(jobs)
     if done:
@@ -131,7 +148,7 @@ def write_synthetic_runs(
     source = SiblingReader(model, inference if chosen == "own" else None, plan.work_dir)
     failed: dict[Path, str] = {}
     groups = _by_participant(jobs)
-    siblings = {p: [r for r in plan.siblings if r.participant == p] for p in groups}
+    siblings = {p: [r for r in plan.siblings if reads and r.participant == p] for p in groups}
     # one thread reads ahead and one writes behind: decompression and deflate release the GIL
     with (
         ThreadPoolExecutor(1) as reader,
@@ -146,17 +163,17 @@ def write_synthetic_runs(
             known = _collect(reading.pop(participant), failed)
             for job in mine:
                 bar.update()
-                if job.run.bold not in known.carriers:
+                if reads and job.run.bold not in known.carriers:
                     continue
                 try:
-                    data, mask, maps = _synthesise(synthesiser, inference, job, known, plan)
+                    synthetic = _synthesise(synthesiser, inference, job, known, plan)
                 except (DataError, ModelError) as error:
                     log.warning("not synthesised: %s: %s", job.run.label, error)
                     failed[job.run.bold] = str(error)
                     continue
                 if pending:  # at most one run is written while the next is sampled
                     pending.pop().result()
-                pending.append(writer.submit(_write, plan, job, data, mask, maps))
+                pending.append(writer.submit(_write, plan, job, synthetic))
         for future in pending:
             future.result()
     wanted = {run.bold for run in runs}
@@ -209,13 +226,13 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
         for sample in range(1, plan.n_samples + 1):
             provenance = {
                 "ModelHash": model.info.digest,
-                "ParticipantRole": model.info.split.role(run.participant),
+                ROLE_KEY: role_of(run, model.info.split),
                 "RandomSeed": plan.seed,
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
                 "Carrier": plan.carrier,
-                NOISE_LEVEL_KEY: _noise_level(plan.carrier, run.participant in alone),
+                NOISE_LEVEL_KEY: _noise_level(str(plan.carrier), run.participant in alone),
                 **plan.companions.provenance,
             }
             finished = is_finished(
@@ -225,6 +242,11 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
             if not finished:
                 jobs.append(_Job(run, sample, individuals, provenance))
     return jobs
+
+
+def role_of(run: Run, split: Split) -> str:
+    """Return the role of a run's participant in the training of a model."""
+    return NEW if run.new else split.role(run.participant)
 
 
 def _noise_level(carrier: str, alone: bool) -> str:
@@ -240,22 +262,26 @@ def _synthesise(
     job: _Job,
     known: _Siblings,
     plan: SynthesisPlan,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Synthesise one run; returns its data, its mask and, where wanted, its responses."""
-    run, seed = job.run, plan.seed
+) -> _Synthetic:
+    """Synthesise one run."""
+    run, seed, model = job.run, plan.seed, synthesiser.model
     events = read_events(run.events, duration=run.duration)
-    vocabulary = synthesiser.model.info.vocabulary
-    events = evoked_by_model(events, run.task, vocabulary, plan.companions.implants)
+    events = evoked_by_model(events, run.task, model.info.vocabulary, plan.companions.implants)
+    # samples of a new participant's run are the same participant again, not another nobody
+    sample = 1 if run.new else job.sample
     seeds = (
-        participant_seed(seed, run.participant, job.sample),
+        participant_seed(seed, run.participant, sample),
         run_seed(seed, run.label, job.sample),
     )
-    own = known.carriers[run.bold]
-    carrier = carrier_of(run, own, plan.carrier, synthesiser.model, seeds)
     is_own = plan.carrier == "own"
+    carrier = (
+        known.carriers[run.bold]
+        if is_own
+        else nobodys_carrier(run, str(plan.carrier), model, seeds)
+    )
     # in a group without individual differences all have the networks of one participant
     whose = "" if job.individuals == "group" else run.participant
-    participant = participant_seed(seed, whose, job.sample)
+    participant = participant_seed(seed, whose, sample)
     deviation = deviation_of(
         run.bold, job.individuals, known.statistics, inference, participant + 1
     )
@@ -267,28 +293,22 @@ def _synthesise(
         seeds[1],
         participant,
         deviation,
-        noise_of(run.bold, job.individuals, known.statistics, synthesiser.model.noise),
+        noise_of(run.bold, job.individuals, known.statistics, model.noise),
     )
     maps = response_maps(synthesiser, run, carrier, deviation) if plan.companions.maps else {}
-    return data, carrier.mask, maps
+    return _Synthetic(data, carrier.mask, maps, motion_of(run, model.motion, seeds, own=is_own))
 
 
-def _write(
-    plan: SynthesisPlan,
-    job: _Job,
-    data: np.ndarray,
-    mask: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-) -> None:
+def _write(plan: SynthesisPlan, job: _Job, synthetic: _Synthetic) -> None:
     """Write one run with its companions, in the writer's thread."""
     plan.companions.write(
         plan.out,
         job.run,
-        data,
-        mask,
-        maps,
+        synthetic.data,
+        synthetic.mask,
+        synthetic.maps,
+        synthetic.motion,
         seed=plan.seed,
-        run_seed=run_seed(plan.seed, job.run.label, job.sample),
         provenance=job.provenance,
         sample=job.sample,
         n_samples=plan.n_samples,

@@ -6,6 +6,7 @@ Legend: S participants, X Y Z model grid, P voxels of the brain, Q components.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def fit_carriers(data: TrainingData) -> CarrierPrior:
     one of them; what they leave is measured on participants who were left out.
     """
     prior, inside = CarrierPrior(data.grid.shape), data.grid.mask
-    images = _images(data)
+    images, known = _images(data)
     count = len(images)
     if count < MINIMUM_PARTICIPANTS:
         log.info("carriers are not learned: %d participants are too few to hide in", count)
@@ -52,7 +53,7 @@ def fit_carriers(data: TrainingData) -> CarrierPrior:
     residual = np.stack(rest).reshape(count, 2, -1)
     edge = float(np.linalg.norm(data.grid.affine[:3, 0]))
     for kind in range(2):
-        sd = np.sqrt(np.square(residual[:, kind]).mean(0))
+        sd = np.sqrt(np.square(residual[:, kind]).sum(0) / np.maximum(known[:, kind].sum(0), 1))
         prior.residual_sd[kind, inside] = torch.from_numpy(sd).float()
         prior.residual_fwhm[kind] = _smoothness(residual[:, kind], inside, edge)
     prior.drift_sd.copy_(torch.from_numpy(np.median([r.drift_sd for r in data.runs], axis=0)))
@@ -65,17 +66,35 @@ def fit_carriers(data: TrainingData) -> CarrierPrior:
     return prior
 
 
-def _images(data: TrainingData) -> np.ndarray:
-    """Average mean image and logarithm of the noise level over a participant's runs, (S, 2, P)."""
+def _images(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """Average mean image and logarithm of the noise level over each participant's runs.
+
+    Returns
+    -------
+    images, known : ndarray of shape (S, 2, P)
+        Outside of a participant's brain there is no noise level, which is not one of zero: the
+        others' mean stands for it, and `known` is False.
+    """
     inside = data.grid.mask
     by_participant: dict[str, list[np.ndarray]] = {}
     for run in data.runs:
-        values = (
-            np.clip(run.mean[inside], 0, IMAGE_CEILING),
-            np.log(np.maximum(run.noise_sd[inside], NOISE_FLOOR)),
-        )
+        noise_sd = run.noise_sd[inside]
+        level = np.where(noise_sd > 0, np.log(np.maximum(noise_sd, NOISE_FLOOR)), np.nan)
+        values = (np.clip(run.mean[inside], 0, IMAGE_CEILING), level)
         by_participant.setdefault(run.run.participant, []).append(np.stack(values))
-    return np.stack([np.mean(by_participant[p], axis=0) for p in sorted(by_participant)])
+    images = np.stack([_known_mean(by_participant[p]) for p in sorted(by_participant)])
+    known = np.isfinite(images)
+    typical = np.nan_to_num(_known_mean(images), nan=float(np.nanmedian(images[:, 1])))
+    return np.where(known, images, typical), known
+
+
+def _known_mean(arrays: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Average arrays over the values that are known; NaN where none is."""
+    stacked = np.asarray(arrays)
+    known = np.isfinite(stacked)
+    total, number = np.where(known, stacked, 0).sum(0), known.sum(0)
+    mean: np.ndarray = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return mean
 
 
 def _axes(flat: np.ndarray, count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from fmrisynth.training.individuals import map_gradients
 from fmrisynth.training.intensity import fit_intensity
 from fmrisynth.training.latent_space import fit_latent_space
 from fmrisynth.training.latents import encode_latents
+from fmrisynth.training.motion import fit_motion
 from fmrisynth.training.noise import fit_noise
 from fmrisynth.training.noise_level import fit_noise_level
 from fmrisynth.training.plan import TrainingPlan
@@ -109,6 +110,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         decoder_noise,
         denoiser,
         fit_carriers(data),
+        fit_motion([run.run for run in data.runs]),
         training_records(folders),
     )
     with timed("skill"):

@@ -8,12 +8,21 @@ from dataclasses import replace
 
 from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.locations import check_output_dir, check_work_dir
+from fmrisynth.bids.new_participants import new_runs
 from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.selection import require_labels
-from fmrisynth.errors import ModelError
+from fmrisynth.errors import ModelError, UsageError
+from fmrisynth.preprocess.splits import choose_split
 from fmrisynth.workflow.settings import Settings
 
-__all__ = ["find_dataset", "participants_of", "require_space", "select_runs"]
+__all__ = [
+    "check_written",
+    "find_dataset",
+    "participants_of",
+    "require_space",
+    "runs_to_write",
+    "select_runs",
+]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +87,59 @@ def require_space(space: str | None, dataset: Dataset) -> None:
         "space", space or "a space without a label", dataset.root,
         run.space_name or "a space without a label",
     )  # fmt: skip
+
+
+def check_written(settings: Settings) -> None:
+    """Refuse what cannot be written together, before anything is read.
+
+    Raises
+    ------
+    UsageError
+        New participants are asked for together with others, or images that are nobody's with
+        the raw layout.
+    """
+    if settings.new_participants is not None:
+        option = f"--new-participants {settings.new_participants}"
+        if settings.participants:
+            raise UsageError(
+                f"{option} with --participant-label: new participants are nobody of the dataset, "
+                "and are written instead of its participants. Leave out one of the two."
+            )
+        if settings.train_only:
+            raise UsageError(
+                f"{option} with --train-only, which writes no runs. Leave out one of the two."
+            )
+    elif settings.carrier in (None, "own"):
+        return
+    else:
+        option = f"--carrier {settings.carrier}"
+    if settings.layout == "raw":
+        raise UsageError(
+            f"{option} with --output-layout raw: fMRIPrep needs a T1w image, and there is none but "
+            "that of a participant of the dataset. Use --output-layout derivatives or fmriprep."
+        )
+
+
+def runs_to_write(settings: Settings, dataset: Dataset) -> tuple[Run, ...]:
+    """Return the runs that synthetic ones are asked for: of participants, or of new ones.
+
+    Raises
+    ------
+    NoMatchError
+        A participant has no run.
+    UsageError
+        The label of a new participant is taken.
+    """
+    if settings.new_participants is None:
+        return select_runs(dataset, settings.selection.participants)
+    if settings.model_path.exists():
+        from fmrisynth.model.model import read_info  # brings torch, which a dry run can do without
+
+        split = read_info(settings.model_path).split
+    else:
+        share = settings.config.held_out_share
+        split = choose_split(participants_of(dataset.runs), share, settings.seed)
+    return new_runs(dataset, split.training, settings.new_participants, settings.seed)
 
 
 def select_runs(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:

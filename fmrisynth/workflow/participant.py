@@ -23,8 +23,13 @@ from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis.companions import MAPS, SERIES, Companions, evoked_by_model
 from fmrisynth.synthesis.implants import Implants, read_implants, unused_effects
-from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
-from fmrisynth.workflow.dataset import find_dataset, require_space, select_runs
+from fmrisynth.synthesis.runs import SynthesisPlan, role_of, write_synthetic_runs
+from fmrisynth.workflow.dataset import (
+    check_written,
+    find_dataset,
+    require_space,
+    runs_to_write,
+)
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.learning import learn_or_load
 from fmrisynth.workflow.memory import fitting_processes
@@ -43,10 +48,10 @@ def run_participant(settings: Settings) -> None:
     FmrisynthError
         With the exit code and the message that the user sees.
     """
-    _check_layout(settings)
+    check_written(settings)
     with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
         dataset = find_dataset(settings)
-        selected = select_runs(dataset, settings.selection.participants)
+        selected = runs_to_write(settings, dataset)
         designed = with_events(selected, settings.events, dataset.root)
         companions = _companions(settings, designed)
     nprocs = fitting_processes(dataset.runs, settings.processes, settings.memory)
@@ -98,15 +103,6 @@ def _trial_types_of(runs: Sequence[Run]) -> list[tuple[str, set[str]]]:
             names = read_events(run.events, duration=run.duration)["trial_type"].unique()
             found.append((run.task, {str(name) for name in names}))
     return found
-
-
-def _check_layout(settings: Settings) -> None:
-    """Refuse carriers that are nobody's where a real T1w image would lie beside them."""
-    if settings.carrier != "own" and settings.layout == "raw":
-        raise UsageError(
-            f"--carrier {settings.carrier} with --output-layout raw: fMRIPrep needs a T1w image, "
-            "and there is none but the participant's own. Use --output-layout derivatives."
-        )
 
 
 def _check_designs(
@@ -170,8 +166,9 @@ def _complete_output(settings: Settings, selected: Sequence[Run], info: ModelInf
     if settings.layout == "raw":
         _copy_anatomy(settings, selected)
     unreadable: dict[Path, str] = {}  # runs of earlier calls, which the group level reports
-    present = {run.participant for run in find_synthetic_runs(settings.output_dir, unreadable)}
-    write_participants(settings.output_dir, {p: info.split.role(p) for p in present})
+    present = find_synthetic_runs(settings.output_dir, unreadable)
+    roles = {run.participant: role_of(run, info.split) for run in present}
+    write_participants(settings.output_dir, roles)
 
 
 def _copy_anatomy(settings: Settings, runs: Sequence[Run]) -> None:

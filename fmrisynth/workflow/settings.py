@@ -91,12 +91,19 @@ class Settings:
         Synthetic copies of each run. They differ by `run-`: copy *k* of run *r* becomes
         `run-((r−1)·N+k)`.
     individuals : {"own", "drawn", "group"} or None
-        Whose responses the synthetic runs have. `own`: those of their participant, as far as
+        Whose responses the runs have. `own`: those of their participant, as far as
         the participant's other runs tell them, and never from the run that is imitated; people
         are then recognisable. What the other runs leave open is drawn, as everything is of a
         participant with a single run. `drawn`: nobody's, with the variance of real
-        participants. `group`: everybody alike.
-    carrier : {"own", "drawn", "group-mean"}
+        participants. `group`: everybody alike, which is the default of a model that knows no
+        individual differences.
+    new_participants : int or None
+        Write N participants who are nobody. They are `sub-synth0001` and so on, and are written
+        instead of those of the dataset. Mean image, noise level, drift, mask, head motion,
+        responses and noise are drawn; sessions, tasks, lengths and events are those of a training
+        participant. No image is read where the model is there already. Not possible with the raw
+        layout, which needs a T1w image.
+    carrier : {"own", "drawn", "group-mean"} or None
         Whose mean image, noise level, drift and mask the synthetic runs have. `own`: those of
         the run that is imitated, which identify its participant. `drawn`: nobody's, drawn from
         how the training participants differ. `group-mean`: the mean participant's, without drift.
@@ -228,10 +235,16 @@ class Settings:
             "--individuals",
             OUTPUT,
             choices=INDIVIDUALS,
-            absent="`own`, or `group` if the model knows no individual differences",
+            absent="`own`; `drawn` if new",
         ),
     ] = None
-    carrier: Annotated[str, Option("--carrier", OUTPUT, choices=CARRIERS)] = "own"
+    new_participants: Annotated[
+        int | None, Option("--new-participants", OUTPUT, "N", minimum=1, absent="none")
+    ] = None
+    carrier: Annotated[
+        str | None,
+        Option("--carrier", OUTPUT, choices=CARRIERS, absent="`own`; `drawn` if new"),
+    ] = None
     events: Annotated[
         Mapping[str, Path],
         Option("--events", OUTPUT, "[TASK=]FILE...", several=True, read=read_events_tables),

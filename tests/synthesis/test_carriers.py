@@ -15,7 +15,7 @@ from fmrisynth.bids.search import find_runs
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.preprocess.carrier import remove_drift, removed_basis, split
-from fmrisynth.synthesis.carriers import check_carriers, noise_sd_of
+from fmrisynth.synthesis.carriers import choose_carrier, noise_sd_of
 from fmrisynth.synthesis.run_statistics import SiblingReader
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 
@@ -236,8 +236,10 @@ def test_the_sidecar_says_whose_carrier_a_run_has(carried):
 def test_a_model_without_carriers_refuses_them():
     for carrier in ("drawn", "group-mean"):
         with pytest.raises(UsageError, match="has learned no carriers"):
-            check_carriers(carrier, make_model())
-        check_carriers(carrier, carriers_model())
-    check_carriers("own", make_model())
+            choose_carrier(carrier, make_model())
+        assert choose_carrier(carrier, carriers_model()) == carrier
+    assert choose_carrier(None, make_model()) == "own"
     with pytest.raises(UsageError, match="expected own, drawn, group-mean"):
-        check_carriers("mine", make_model())
+        choose_carrier("mine", make_model())
+    with pytest.raises(UsageError, match="participants: images of so few"):
+        choose_carrier(None, make_model(), new=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from support.bids_tree import write_nifti
 from support.tiny_model import make_run
 
 from fmrisynth.bids.confounds import MOTION
+from fmrisynth.model.motion import MotionPrior
 from fmrisynth.synthesis.confounds import (
     confounds_of,
     framewise_displacement,
     measure_confounds,
 )
-from fmrisynth.synthesis.motion import draw_motion
+from fmrisynth.synthesis.motion import motion_like, motion_of
 
 SHAPE, T_R, N = (9, 10, 9), 2.0, 120
 MASK = np.zeros(SHAPE, bool)
@@ -45,7 +47,7 @@ def volumes(seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def measured() -> tuple[pd.DataFrame, dict]:
-    motion = draw_motion(None, N, T_R, 0)
+    motion = MotionPrior().draw(N, 0, 0)
     return measure_confounds(volumes(), MASK, TISSUES, motion, T_R)
 
 
@@ -77,7 +79,7 @@ def test_dvars_is_one_where_the_noise_is_what_it_expects() -> None:
     noise = rng.standard_normal((*SHAPE, 400))
     for t in range(1, 400):
         noise[..., t] = 0.4 * noise[..., t - 1] + 0.84**0.5 * noise[..., t]
-    motion = draw_motion(None, 400, T_R, 0)
+    motion = MotionPrior().draw(400, 0, 0)
     for unit in (1.0, 1e4):
         data = ((500 + 5 * noise) * unit).astype("f4")
         table, _ = measure_confounds(data, MASK, {}, motion, T_R)
@@ -111,7 +113,7 @@ def test_components_are_orthonormal_and_explain_half(measured) -> None:
 
 
 def test_moved_volumes_are_named() -> None:
-    motion = draw_motion(None, N, T_R, 0)
+    motion = MotionPrior().draw(N, 0, 0)
     motion[60:, 1] += 2.0
     table, _ = measure_confounds(volumes(), MASK, TISSUES, motion, T_R)
     outliers = table[[name for name in table if name.startswith("motion_outlier")]]
@@ -131,27 +133,30 @@ def spiky() -> np.ndarray:
 
 def test_motion_moves_as_the_source_does_at_other_times() -> None:
     source = spiky()
-    drawn = draw_motion(source, 200, T_R, 1)
+    drawn = motion_like(source, T_R, 1)
     own, real = framewise_displacement(drawn)[1:], framewise_displacement(source)[1:]
     assert own.mean() == pytest.approx(real.mean(), rel=0.1)
     assert np.sort(own)[-3:].mean() == pytest.approx(np.sort(real)[-3:].mean(), rel=0.5)
     assert abs(np.corrcoef(own, real)[0, 1]) < 0.5
-    assert not np.allclose(drawn, draw_motion(source, 200, T_R, 2))
-    np.testing.assert_array_equal(drawn, draw_motion(source, 200, T_R, 1))
+    assert not np.allclose(drawn, motion_like(source, T_R, 2))
+    np.testing.assert_array_equal(drawn, motion_like(source, T_R, 1))
 
 
-@pytest.mark.parametrize("source", [None, np.zeros((50, 6))], ids=["none", "constant"])
-def test_motion_without_a_source_is_small_and_smooth(source: np.ndarray | None) -> None:
-    for seed in range(5):
-        motion = draw_motion(source, 300, T_R, seed)
-        displacement = framewise_displacement(motion)[1:]
-        assert 0.02 < displacement.mean() < 0.3
-        assert displacement.max() < 1.0
-        assert (np.ptp(motion, axis=0) > 0).all()
-
-
-def test_a_longer_run_than_the_source() -> None:
-    assert draw_motion(spiky()[:30], 100, T_R, 0).shape == (100, 6)
+def test_whose_motion_a_run_has(tmp_path: Path) -> None:
+    """A source that moves like no other: only runs with their own carrier have any of it."""
+    table = tmp_path / "confounds.tsv"
+    source = 50 * spiky()
+    pd.DataFrame(source, columns=list(MOTION)).to_csv(table, sep="\t", index=False)
+    run = make_run(n_volumes=len(source), confounds=table)
+    size = {
+        own: np.nanmean(framewise_displacement(motion_of(run, MotionPrior(), (1, 2), own=own)))
+        for own in (True, False)
+    }
+    assert size[True] == pytest.approx(np.nanmean(framewise_displacement(source)), rel=0.1)
+    assert size[False] < size[True] / 20
+    constant = np.zeros((len(source), 6))
+    pd.DataFrame(constant, columns=list(MOTION)).to_csv(table, sep="\t", index=False)
+    assert (np.ptp(motion_of(run, MotionPrior(), (1, 2), own=True), axis=0) > 0).all()
 
 
 # nilearn
@@ -169,7 +174,7 @@ def beside(tmp_path: Path) -> Path:
     for tissue, where in TISSUES.items():
         name = f"sub-01_space-MNI152NLin2009cAsym_label-{tissue}_probseg.nii.gz"
         write_nifti(source / "anat" / name, where.astype("f4"), run.affine)
-    content, sidecar = confounds_of(run, volumes(), MASK, 0)
+    content, sidecar = confounds_of(run, volumes(), MASK, MotionPrior().draw(N, 0, 0), own=True)
     folder = tmp_path / "sub-01" / "func"
     folder.mkdir(parents=True)
     stem = folder / "sub-01_task-motor"
@@ -196,3 +201,17 @@ def test_nilearn_finds_the_components(beside: Path, compcor: str) -> None:
         str(beside), strategy=("high_pass", "compcor"), compcor=compcor, n_compcor="all"
     )
     assert any("comp_cor" in name for name in table)
+
+
+def test_nobodys_tissues_are_the_templates(beside: Path, tmp_path: Path) -> None:
+    """The table is the same where the participant's maps are not there, and another with them."""
+    source = beside.parents[2] / "source" / "sub-01" / "func" / "sub-01_task-motor_bold.nii.gz"
+    run = make_run(bold=source, space="MNI152NLin2009cAsym", shape=SHAPE)
+    elsewhere = replace(run, bold=tmp_path / "none" / "sub-01" / "func" / source.name)
+    motion = MotionPrior().draw(N, 0, 0)
+    of_nobody, own, without_maps = (
+        confounds_of(run, volumes(), MASK, motion, own=own)
+        for run, own in ((run, False), (run, True), (elsewhere, False))
+    )
+    assert of_nobody == without_maps
+    assert of_nobody != own

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from support.tiny_model import HIGH_PASS, SHAPE, affine_of, ball, make_bold
+from support.tiny_model import HIGH_PASS, SHAPE, affine_of, ball, make_run
 
-from fmrisynth.preprocess.carrier import split
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.training.carriers import fit_carriers
 
@@ -31,8 +30,8 @@ def logs_of(count, seed=0):
     return np.array(out) + MEAN
 
 
-def fit(logs):
-    runs = [
+def runs_of(logs):
+    return [
         SimpleNamespace(
             run=SimpleNamespace(participant=f"{i:02d}"),
             mean=(1 + one[0]) * INSIDE,
@@ -41,7 +40,14 @@ def fit(logs):
         )
         for i, one in enumerate(logs)
     ]
+
+
+def prior_of(runs):
     return fit_carriers(SimpleNamespace(runs=runs, grid=GRID))
+
+
+def fit(logs):
+    return prior_of(runs_of(logs))
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +62,12 @@ def prior(learned):
 
 @pytest.fixture(scope="module")
 def like():
-    """The carrier of a run that has another image."""
-    return split(make_bold(N_VOLUMES), HIGH_PASS)[0]
+    """A run, whose grid and length drawn carriers get."""
+    return make_run(n_volumes=N_VOLUMES)
 
 
 def draw(prior, like, participant, run=0):
-    return prior.draw(GRID, like, N_VOLUMES, HIGH_PASS, participant, run)
+    return prior.draw(GRID, like, HIGH_PASS, participant, run)
 
 
 def drawn_logs(prior, like, count):
@@ -124,14 +130,25 @@ def test_the_same_participant_has_one_image_and_every_run_its_drift(prior, like)
     assert np.median(sd[INSIDE]) == pytest.approx(2.0, rel=0.25)
 
 
-def test_a_carrier_has_nothing_of_the_run_whose_grid_it_gets(prior, like):
-    shifted = split(make_bold(N_VOLUMES, seed=3), HIGH_PASS)[0]
-    assert not np.array_equal(shifted.mean, like.mean)
-    assert np.array_equal(draw(prior, like, 1).mean, draw(prior, shifted, 1).mean)
+def test_the_mean_participant(prior, like):
     typical = prior.typical(GRID, like)
     assert np.array_equal(typical.mask, INSIDE)
     assert np.median(typical.mean[INSIDE]) == pytest.approx(1000, rel=1e-3)
     assert not len(typical.drift)
+
+
+def test_noise_outside_of_a_participants_brain_is_not_taken_for_silence(like):
+    """Brains end at different places: at their edges, drawn noise is as loud as real noise is."""
+    logs = logs_of(12)
+    logs[:, 1] = 0.1 * logs[:, 1]
+    runs = runs_of(logs)
+    for i, run in enumerate(runs):
+        if i % 2:
+            run.noise_sd[: SHAPE[0] // 2] = 0
+    drawn = np.array([draw(prior_of(runs), like, p).noise_sd[INSIDE] for p in range(20)])
+    real = np.concatenate([run.noise_sd[run.noise_sd > 0] for run in runs])
+    assert 0.5 * real.min() < drawn.min()
+    assert drawn.max() < 2 * real.max()
 
 
 def test_few_participants_are_not_learned_from():
