@@ -1,7 +1,12 @@
 # make demo       from nothing to a report on simulated data, in ./demo
 # make test       the test suite; make test-fast leaves out what is slow
-# make lint       style, types and import contracts
-# make reference  options and settings in README.md, docs and Boutiques, from the code
+# make test-lowest   the test suite with the lowest versions that pyproject.toml allows
+# make coverage   the test suite, and the share of the code that it runs, which has a floor
+# make lint       style, types, spelling and import contracts
+# make docs       the documentation as a site, in build/site; warnings are errors
+# make reference  pages of docs/reference and the Boutiques descriptor, from the code
+# make image      the Docker image
+# make release    distributions of a version in dist/, checked and installed once
 # make bench      speed and memory beside MONAI and fmrisim, ablations, in some hours on 2 cores
 
 PYTHON ?= python3
@@ -32,7 +37,7 @@ endef
 comma := ,
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint reference bench clean
+.PHONY: help demo test test-fast test-lowest coverage lint docs reference image release bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -49,6 +54,10 @@ $(VENV)/app.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
 
 $(VENV)/test.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
 	$(call install,.[test])
+	touch $@ $(VENV)/app.stamp
+
+$(VENV)/docs.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
+	$(call install,.[docs])
 	touch $@ $(VENV)/app.stamp
 
 $(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml README.md $(SOURCES)
@@ -74,14 +83,35 @@ test: $(VENV)/test.stamp
 test-fast: $(VENV)/test.stamp
 	$(BIN)/pytest $(PYTEST_ARGS) -m "not slow"
 
+# the lowest versions that pyproject.toml allows, chosen by uv
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet uv
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest/bin/python \
+		--resolution lowest-direct ".[test]"
+	$(VENV)-lowest/bin/pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/test.stamp
+	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-report=term-missing:skip-covered
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 	$(BIN)/lint-imports
+
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 reference: $(VENV)/test.stamp
 	$(BIN)/python -m fmrisynth.cli.reference .
+
+image:
+	docker build -t fmrisynth .
+
+release: $(VENV)/test.stamp
+	PYTHON=$(BIN)/python .ci/release
 
 $(BENCH)/%/dataset_description.json: | $(VENV)/bench.stamp
 	mkdir -p $(BENCH)
@@ -100,4 +130,4 @@ bench: $(VENV)/bench.stamp $(BENCH)/gaussian/dataset_description.json \
 	$(BIN)/python benchmarks/ablation.py $(BENCH)/full $(BENCH)/ablation $(COARSE) $(ABLATION_ARGS)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(BENCH) build *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest $(DEMO) $(BENCH) build dist *.egg-info .coverage*

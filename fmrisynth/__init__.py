@@ -1,6 +1,6 @@
 """Learn task fMRI from a BIDS dataset and write synthetic runs as BIDS derivatives.
 
-The names below are the public interface; docs/api.md shows them in use. Each is
+The names below are the public interface; docs/reference/api.md shows them in use. Each is
 imported on its first use, so that ``import fmrisynth`` is light and torch is
 loaded only where it is needed.
 """

@@ -46,8 +46,8 @@ def test_importing_is_light(use, heavy):
 
 
 def examples() -> str:
-    """Collect the Python code of docs/api.md, each block on the lines that it has there."""
-    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    """Collect the Python code of docs/reference/api.md, each block on its lines."""
+    text = (REPOSITORY / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     code = [""] * len(text.splitlines())
     for block in re.finditer(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
         first = text[: block.start(1)].count("\n")
@@ -63,7 +63,7 @@ def test_the_documented_examples_run(tmp_path, monkeypatch):
     make_bids(tmp_path / "others", n_volumes=24, seed=1)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    exec(compile(examples(), "docs/api.md", "exec"), namespace)
+    exec(compile(examples(), "docs/reference/api.md", "exec"), namespace)
     assert {run.participant for run in namespace["motor"].runs} == {"01", "02"}
     held_out = namespace["held_out"]
     assert [run.label for run in namespace["synthetic"]] == [run.label for run in held_out]

@@ -3,7 +3,6 @@
 import importlib
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import fmrisynth
-from fmrisynth.cli.main import command
 
 PACKAGE = Path(fmrisynth.__file__).parent
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -118,14 +116,3 @@ def test_modules_are_short():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}
-
-
-@in_repository
-def test_options_in_the_readme_exist():
-    """No option of the command line is promised that is not there."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    known = {name for p in command.params for name in p.opts} | {"--help", "-h", "--version"}
-    lines = [line for line in text.splitlines() if re.match(r"\s*(\$ )?fmrisynth ", line)]
-    for line in lines:
-        for name in re.findall(r"(?<!\S)--[a-z][a-z-_]*", line):
-            assert name in known, line

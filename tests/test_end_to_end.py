@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from support.validator import validator_issues
 
 import fmrisynth
 from fmrisynth.bids.validation import find_validator
+from fmrisynth.cli.outputs import OUTPUT_FILES
 
 pytestmark = pytest.mark.slow
 
@@ -204,6 +206,13 @@ def test_nothing_unfinished_is_left(study):
     assert not (out / "work").exists()
     assert not [p for p in out.rglob("*") if "~" in p.name or p.name.endswith((".tmp", ".part"))]
     assert not [p for p in out.iterdir() if p.name.endswith(".writing")]
+
+
+def test_every_file_of_an_output_is_documented(study):
+    _, out, _, _ = study
+    for path in out.rglob("*"):
+        name = path.relative_to(out).as_posix()
+        assert path.is_dir() or any(fnmatch(name, pattern) for pattern in OUTPUT_FILES), name
 
 
 def test_the_input_was_not_touched(study):

@@ -14,13 +14,19 @@ from packaging.version import Version
 
 from fmrisynth import __version__, errors
 from fmrisynth.cli import signals as interruption
+from fmrisynth.cli.exit_codes import EXIT_CODES
 from fmrisynth.cli.main import command
 from fmrisynth.config.codec import override
-from fmrisynth.config.presets import PRESETS
+from fmrisynth.config.presets import PRESETS, PURPOSES
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+SETTINGS_PAGE = "docs/how_to/settings.md"
 OPTIONS = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-TARGETS = ("demo", "test", "test-fast", "lint", "reference", "clean")
+TARGETS = (
+    *("demo", "test", "test-fast", "coverage", "lint", "reference", "docs"),
+    *("image", "release", "clean"),
+)
 
 
 def read(name: str) -> str:
@@ -44,46 +50,80 @@ def normalised(name: str) -> str:
 
 
 def requirements() -> list[Requirement]:
-    """What the package and its tests need, with what the extras they name need."""
+    """What package, tests and documentation need, with what the extras they name need."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [Requirement(text) for text in [*project["dependencies"], *extras["test"]]]
+    texts = [*project["dependencies"], *extras["test"], *extras["docs"]]
+    wanted = [Requirement(text) for text in texts]
     own = {extra for r in wanted if r.name == project["name"] for extra in r.extras}
     wanted += [Requirement(text) for extra in own for text in extras[extra]]
     return [requirement for requirement in wanted if requirement.name != project["name"]]
 
 
-@pytest.mark.parametrize(
-    "spelling", sorted({name for option in OPTIONS for name in (*option.opts, "--help")})
-)
-def test_readme_documents_every_option(spelling: str) -> None:
-    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
-    assert re.search(rf"`{re.escape(spelling)}[ `]", table)
+@pytest.mark.parametrize("spelling", sorted({name for option in OPTIONS for name in option.opts}))
+def test_every_option_is_documented(spelling: str) -> None:
+    assert re.search(rf"`{re.escape(spelling)}[ `]", read("docs/reference/options.md"))
 
 
-def test_readme_names_no_option_that_is_not_there() -> None:
-    table = read("README.md").split("### Options")[1].split("### Exit codes")[0]
+def test_documentation_names_no_option_that_is_not_there() -> None:
     known = {name for option in OPTIONS for name in option.opts} | {"--help", "-h"}
+    table = read("docs/reference/options.md")
     assert set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", table)) <= known
+    calls = [
+        line
+        for path in PAGES
+        for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+        if re.match(r"\s*fmrisynth (?!\w+\.sif)\S+ \S+ (participant|group)", line)
+    ]
+    assert len(calls) > 15
+    for call in calls:
+        assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", call.partition(" #")[0])) <= known, call
 
 
-def test_settings_in_the_readme_exist() -> None:
-    settings = re.findall(r"`--set ([a-z_.]+)=([^`\s]+)`", read("README.md"))
+def test_settings_in_the_documentation_exist() -> None:
+    settings = re.findall(r"`--set ([a-z_.]+)=([^`\s]+)`", read(SETTINGS_PAGE))
     assert len(settings) >= 10
     for name, value in settings:
         # not a change that only looks like one: every example differs from the preset
         assert override(PRESETS["demo"], {name: value}) != PRESETS["demo"], name
 
 
-def test_readme_has_every_exit_code() -> None:
-    table = read("README.md").split("### Exit codes")[1].split("###")[0]
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.MULTILINE)}
+def test_every_exit_code_is_documented() -> None:
     raised = {getattr(errors, name).exit_code for name in errors.__all__}
-    assert raised | {0, 17, 64, 130, interruption.EXIT_CODE} == documented
+    assert raised | {0, 17, 64, 130, interruption.EXIT_CODE} == set(EXIT_CODES)
 
 
-def test_readme_tree_shows_every_part_of_the_package() -> None:
-    tree = read("README.md").split("## The code")[1].split("## Development")[0]
+def test_every_preset_has_a_purpose() -> None:
+    assert {name.partition("-")[0] for name in PRESETS} == set(PURPOSES)
+
+
+def test_readme_is_one_that_is_read() -> None:
+    assert len(read("README.md").splitlines()) <= 180
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"])
+def test_links_of_pages_outside_the_site_lead_somewhere(name: str) -> None:
+    """`make docs` checks those of the site."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", read(name)):
+        path, _, anchor = link.partition("#")
+        if re.match(r"\w+:", link):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.M)
+            slugs = {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor in slugs, link
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "images").iterdir()), ids=lambda p: p.name)
+def test_pictures_are_small_and_shown(path: Path) -> None:
+    assert path.stat().st_size < 200_000
+    assert any(f"images/{path.name}" in page.read_text(encoding="utf-8") for page in PAGES)
+
+
+def test_architecture_shows_every_part_of_the_package() -> None:
+    tree = read("docs/development/architecture.md").split("## Floors")[0]
     parts = {
         f"{path.name}/" if path.is_dir() else path.name
         for path in (ROOT / "fmrisynth").iterdir()

@@ -80,7 +80,7 @@ def write_parcel_series(
 
     Parameters
     ----------
-    out, run, sample, n_samples
+    out, run
         As in `write_effect_maps`.
     series : ndarray of shape (L, T)
         Percent signal change.
@@ -88,6 +88,8 @@ def write_parcel_series(
         Names of the L parcels.
     atlas : str
         Name of the atlas.
+    sample, n_samples
+        As in `write_effect_maps`.
 
     Raises
     ------

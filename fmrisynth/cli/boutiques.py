@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from fmrisynth import __version__, errors
+from fmrisynth import __version__
+from fmrisynth.cli.exit_codes import EXIT_CODES
 from fmrisynth.cli.options import AppOption, shown_options
-from fmrisynth.cli.signals import EXIT_CODE
 from fmrisynth.workflow.settings import LEVELS
 
 __all__ = ["describe_command"]
@@ -53,12 +53,6 @@ OUTPUTS: list[dict[str, Any]] = [
         "description": "Self-contained page, written by the group level.",
     },
 ]
-OTHER_CODES = {
-    1: "Something else stopped the run.",
-    17: "The analysis level is unknown.",
-    130: "The run was interrupted from the keyboard.",
-    EXIT_CODE: "The run was ended by SIGTERM.",
-}
 
 
 def describe_command(command: click.Command) -> dict[str, Any]:
@@ -114,11 +108,9 @@ def _kind(option: AppOption) -> dict[str, Any]:
 
 
 def _error_codes() -> list[dict[str, Any]]:
-    """Return the exit codes with their meaning, which the classes of errors hold."""
-    meanings = dict(OTHER_CODES)
-    for name in errors.__all__:
-        error = getattr(errors, name)
-        if error is not errors.FmrisynthError:
-            told = meanings.get(error.exit_code, "")
-            meanings[error.exit_code] = f"{told} {error.__doc__}".strip()
-    return [{"code": code, "description": meanings[code]} for code in sorted(meanings)]
+    """Return the exit codes that are no success, with their meaning as plain text."""
+    plain = {code: text.replace("`", "") for code, text in EXIT_CODES.items() if code != 0}
+    return [
+        {"code": code, "description": f"{text[0].upper()}{text[1:]}."}
+        for code, text in plain.items()
+    ]

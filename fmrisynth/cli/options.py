@@ -160,7 +160,7 @@ def _options_of_the_call() -> list[click.Option]:
             ["--config-file"],
             group=CALL,
             text="TOML file of options by their names here; the command line wins over it. See "
-            "*[Configuration file](#configuration-file)*.",
+            "[configuration file](../how_to/own_data.md#configuration-file).",
             metavar="FILE",
             type=click.Path(path_type=Path),
             is_eager=True,

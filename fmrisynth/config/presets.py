@@ -22,6 +22,7 @@ from fmrisynth.errors import UsageError
 __all__ = [
     "PAPER_METHOD",
     "PRESETS",
+    "PURPOSES",
     "SIZES",
     "SYSTEMS",
     "preset_notice",
@@ -195,6 +196,22 @@ PRESETS: dict[str, ModelConfig] = {
     "pinaya": override(SCALED["scaled-237m"], SYSTEMS["pinaya"]),
 }
 """Configurations by the names that ``--preset`` takes."""
+
+PURPOSES = {
+    "demo": "two CPU cores and minutes",
+    "small": "the form of `demo`, for hours on a workstation",
+    "scaled": "this project's method at a size and with the training length of the paper; for a "
+    "large GPU and days",
+    "paper": "the paper's method at the same size: whole volumes, white noise, ε-prediction, its "
+    "schedule, a class per task, no response model",
+    "dit": "a plain Transformer on patches without cross-attention (Peebles & Xie), trained as "
+    "the paper's method",
+    "khader": "VQ-GAN and convolutional U-Net with the cosine schedule (Khader et al.), trained "
+    "as the paper's method",
+    "pinaya": "KL autoencoder and MONAI's U-Net with cross-attention (Pinaya et al.; needs the "
+    "extra `monai`), trained as the paper's method",
+}
+"""What the presets are for, by the first word of their names, in Markdown."""
 
 FORMER_NAMES = {f"published-{name}": f"paper-{name}" for name in SIZES}  # of version 0.1
 

@@ -35,6 +35,8 @@ def write_participant_report(
 ) -> None:
     """Write the page of one participant.
 
+    A run that cannot be read is left out, and the page says why.
+
     Parameters
     ----------
     real : sequence of Run
@@ -51,8 +53,6 @@ def write_participant_report(
         Settings of the first-level model; those of `evaluate`, whose results are read again.
     context : mapping, optional
         ``dataset`` and ``role`` (str), ``notices`` (sequence of str).
-
-    A run that cannot be read is left out, and the page says why.
     """
     context = context or {}
     first = (real or synthetic)[0]

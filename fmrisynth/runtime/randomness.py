@@ -20,7 +20,7 @@ def keyed_seed(seed: int, *key: object) -> int:
     ----------
     seed : int
         The user's seed.
-    key : object
+    *key : object
         What the random numbers are for; its ``repr`` counts, so use text and numbers.
 
     Returns
@@ -37,7 +37,7 @@ def keyed_generator(seed: int, *key: object) -> np.random.Generator:
 
     Parameters
     ----------
-    seed, key
+    seed, *key
         As for `keyed_seed`.
 
     Returns

@@ -46,7 +46,7 @@ class Settings:
 
     Help, tables of the documentation, keys of the configuration file and Boutiques descriptor
     are made from the fields and from these descriptions, in Markdown, of which ``--help`` shows
-    the first sentence.
+    the first sentence. Links are relative to docs/reference.
 
     Attributes
     ----------
@@ -72,14 +72,14 @@ class Settings:
         Folder that keeps an index of the datasets for faster calls. The next call then finds the
         runs in seconds; the index is rebuilt when runs were added or removed.
     skip_validation : bool
-        Do not validate `BIDS_DIR`. See *[Validation](#validation)*.
+        Do not validate `BIDS_DIR`. See [validation](../how_to/own_data.md#validation).
     model_dir : pathlib.Path or None
         Trained model to use. Give the same one to the group level.
     preset : str
-        Size and method of the model. See the table of presets below.
+        Size and method of the model. See [presets](presets.md).
     assignments : mapping of str to str
         Change one setting of the preset; may be repeated. An example is `--set
-        denoiser.noise=white`; [docs/settings.md](docs/settings.md) lists all settings.
+        denoiser.noise=white`; all are listed among the [settings](settings.md).
     max_steps : int or None
         Steps of each of the two trainings. They are the autoencoder's and the diffusion model's;
         with `--max-time`, at most that many steps are taken.
@@ -92,9 +92,9 @@ class Settings:
         `run-((r−1)·N+k)`.
     individuals : {"own", "drawn", "group"} or None
         Whose responses the runs have. `own`: those of their participant, as far as
-        the participant's other runs tell them, and never from the run that is imitated; people
-        are then recognisable. What the other runs leave open is drawn, as everything is of a
-        participant with a single run. `drawn`: nobody's, with the variance of real
+        the participant's other runs tell them, and never from the run that is imitated;
+        participants are then recognisable. What the other runs leave open is drawn, as everything
+        is of a participant with a single run. `drawn`: nobody's, with the variance of real
         participants. `group`: everybody alike, which is the default of a model that knows no
         individual differences.
     new_participants : int or None
@@ -114,11 +114,12 @@ class Settings:
         and it must fit the shortest of the task's runs.
     layout : {"derivatives", "fmriprep", "raw"}
         Write BIDS derivatives, fMRIPrep's names, or raw BIDS as fMRIPrep's input. See
-        *[Output](#output)*.
+        [outputs](outputs.md).
     work_dir : pathlib.Path or None
         Folder of caches and unfinished trainings, which is kept.
     implant : pathlib.Path or None
-        JSON or TOML file of effects to add to the synthetic runs. See *[Known effects](#output)*.
+        JSON or TOML file of effects to add to the synthetic runs. See [known
+        effects](../how_to/known_effects.md).
     also : tuple of str
         Simpler outputs as well: parcels' `timeseries`, `maps` of the responses.
     skip_bad_runs : bool
@@ -145,7 +146,7 @@ class Settings:
         Judge the runs of another program in place of this output's. Each image is named like the
         real one that it imitates (`sub-01/func/sub-01_task-x_bold.nii.gz`); no model is needed.
         Participants without synthetic runs are taken for those that the program learned from.
-        See *[The report](#the-report)*.
+        See [comparing generators](../how_to/compare.md#runs-of-another-program).
     sham : bool
         Show what is found where nothing happened, as a row `sham`. It is the real held-out runs
         with events that are moved and permuted at random: its effects are the level of false

@@ -11,12 +11,15 @@ from click.testing import CliRunner
 
 from fmrisynth import __version__, errors
 from fmrisynth.cli.boutiques import describe_command
+from fmrisynth.cli.exit_codes import EXIT_CODES
 from fmrisynth.cli.main import command
 from fmrisynth.cli.options import AppOption, shown_options
-from fmrisynth.cli.reference import END, START, reference_files
+from fmrisynth.cli.outputs import OUTPUT_FILES
+from fmrisynth.cli.reference import reference_files
 from fmrisynth.config.codec import override
 from fmrisynth.config.documentation import describe_fields, describe_settings
 from fmrisynth.config.presets import PRESETS
+from fmrisynth.evaluation.metrics.registry import all_metrics
 from fmrisynth.workflow.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,18 +34,18 @@ def help_at(width):
 
 def test_the_files_of_the_reference_are_those_that_the_code_writes():
     """Else: make reference."""
-    assert START in (REPOSITORY / "README.md").read_text(encoding="utf-8")
     for path, content in reference_files(REPOSITORY).items():
         assert path.read_text(encoding="utf-8") == content, f"{path.name}: run make reference"
 
 
-def test_only_what_stands_between_the_marks_is_rewritten(tmp_path):
-    (tmp_path / "README.md").write_text(f"before\n{START}\nformerly\\1\n{END}\nafter\n")
-    content = reference_files(tmp_path)[tmp_path / "README.md"]
-    assert content.startswith(f"before\n{START}\n")
-    assert content.endswith(f"\n{END}\nafter\n")
-    assert "formerly" not in content
-    assert all(f"`{option.flag}" in content for option in OPTIONS)
+def test_every_setting_option_preset_metric_and_exit_code_is_in_the_reference():
+    pages = {path.stem: content for path, content in reference_files(Path()).items()}
+    assert all(f"`{option.flag}" in pages["options"] for option in OPTIONS)
+    assert all(f"| `{name}` |" in pages["presets"] for name in PRESETS)
+    assert all(f"| `{s.name}` |" in pages["settings"] for s in describe_settings(PRESETS["demo"]))
+    assert all(f"| `{metric.name}` |" in pages["metrics"] for metric in all_metrics())
+    assert all(f"| {code} |" in pages["exit_codes"] for code in EXIT_CODES)
+    assert all(f"| `{pattern}` |" in pages["outputs"] for pattern in OUTPUT_FILES)
 
 
 def test_help_fits_two_screens():

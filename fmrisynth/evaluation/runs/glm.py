@@ -23,7 +23,7 @@ _LEAST_OWN_SHARE = 1e-3
 class GlmSettings:
     """Settings of the first-level model.
 
-    Parameters
+    Attributes
     ----------
     hrf_model : str
         Haemodynamic response of nilearn (``"glover"``, ``"spm"``, …).
