@@ -16,6 +16,7 @@ from fmrisynth.bids.sidecars import Sidecars
 from fmrisynth.errors import DataError
 
 __all__ = [
+    "CARRIER_KEY",
     "NEW",
     "NOISE_LEVEL_KEY",
     "OWN_RUN",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 PROVENANCE_KEY = "FmrisynthProvenance"
+CARRIER_KEY = "Carrier"
+"""Field of the provenance: whose mean image, drift and mask a run has."""
 ROLE_KEY = "ParticipantRole"
 """Field of the provenance: role of the participant in the training of the model."""
 NEW = "new"

@@ -24,7 +24,13 @@ from fmrisynth.workflow.dataset import (
     runs_to_write,
     select_runs,
 )
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
+from fmrisynth.workflow.generators import (
+    MODEL_NAME,
+    find_compared,
+    find_judged,
+    find_own_runs,
+    judged_apart,
+)
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import SHAM
@@ -141,9 +147,9 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
         held_out = participants_of([run for runs in judged.values() for run in runs])
     else:
         info = _read_info(settings)
-        judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
+        judged = judged_apart(MODEL_NAME, find_own_runs(settings.output_dir, problems))
         held_out = sorted({r.participant for r in real} - set(info.split.training))
-    synthetic = next(iter(judged.values()))
+    synthetic = [run for runs in judged.values() for run in runs]
     compared = find_compared(
         settings.compare, held_out, (*judged, *settings.baselines, SHAM), problems
     )

@@ -18,9 +18,9 @@ from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.sources import (
     MOST_SAMPLES,
     assign_roles,
-    limit_samples,
     match_runs,
     runs_for_training,
+    runs_to_compare,
 )
 from fmrisynth.evaluation.measures.identification import identification_matrix
 from fmrisynth.evaluation.measures.individuals import participant_matrices
@@ -66,8 +66,9 @@ def evaluate(
     real_training : sequence of Run
         Real runs of the participants the generators have learned from.
     generators : mapping
-        Name → synthetic runs; those of held-out participants are compared.
-        The first generator is the one under test.
+        Name → synthetic runs; those of held-out participants are compared, or those
+        of new participants, who stand beside no real one, with all of them. The first
+        generator is the one under test.
     work_dir : str or Path
         Directory for the cache of first-level results.
     nprocs : int
@@ -102,10 +103,7 @@ def evaluate(
     notices: list[str] = []
     reference, training = assign_roles(real_held_out, real_training, generators, seed, notices)
     participants = {run.participant for run in reference}
-    chosen = {
-        name: limit_samples([run for run in runs if run.participant in participants])
-        for name, runs in generators.items()
-    }
+    chosen = {name: runs_to_compare(runs, participants) for name, runs in generators.items()}
     for name, runs in chosen.items():
         if not runs:
             raise UsageError(

@@ -14,6 +14,7 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import write_synthetic_run
 from fmrisynth.bids.effect_maps import write_effect_maps, write_parcel_series
 from fmrisynth.bids.events import read_events
+from fmrisynth.bids.synthetic_sidecars import CARRIER_KEY
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.grids import Rois
 from fmrisynth.model.denoiser.conditioning import Vocabulary
@@ -119,7 +120,7 @@ class Companions:
             mask,
             provenance=provenance,
             sources=sources,
-            confounds=confounds_of(run, data, mask, motion, own=provenance["Carrier"] == "own"),
+            confounds=confounds_of(run, data, mask, motion, own=provenance[CARRIER_KEY] == "own"),
             sample=sample,
             n_samples=n_samples,
         )

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished
 from fmrisynth.bids.events import read_events
-from fmrisynth.bids.synthetic_sidecars import NEW, NOISE_LEVEL_KEY, OWN_RUN, ROLE_KEY
+from fmrisynth.bids.synthetic_sidecars import CARRIER_KEY, NEW, NOISE_LEVEL_KEY, OWN_RUN, ROLE_KEY
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
@@ -231,7 +231,7 @@ def _jobs(plan: SynthesisPlan, model: Model, runs: Sequence[Run], chosen: str) -
                 "Sample": sample,
                 "Sampling": to_json(plan.sampling),
                 "Individuals": individuals,
-                "Carrier": plan.carrier,
+                CARRIER_KEY: plan.carrier,
                 NOISE_LEVEL_KEY: _noise_level(str(plan.carrier), run.participant in alone),
                 **plan.companions.provenance,
             }

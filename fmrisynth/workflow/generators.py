@@ -12,7 +12,7 @@ from fmrisynth.bids.synthetic_sidecars import PROVENANCE_KEY
 from fmrisynth.errors import NoInputError, NoMatchError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 
-__all__ = ["MODEL_NAME", "find_compared", "find_judged", "find_own_runs"]
+__all__ = ["MODEL_NAME", "find_compared", "find_judged", "find_own_runs", "judged_apart"]
 
 MODEL_NAME = "fmrisynth"
 
@@ -40,6 +40,29 @@ def find_own_runs(out: Path, problems: dict[Path, str]) -> tuple[Run, ...]:
             f"first, with the same output directory.{damaged}"
         )
     return runs
+
+
+def judged_apart(name: str, runs: Sequence[Run]) -> dict[str, tuple[Run, ...]]:
+    """Part the runs of an output whose participants are the dataset's from those of new ones.
+
+    Parameters
+    ----------
+    name : str
+        Name of the generator.
+    runs : sequence of Run
+        Its synthetic runs.
+
+    Returns
+    -------
+    dict
+        The name → runs, and, where an output has both kinds, ``NAME, new participants`` → the
+        others.
+    """
+    of_dataset = tuple(run for run in runs if not run.new)
+    new = tuple(run for run in runs if run.new)
+    if not of_dataset or not new:
+        return {name: tuple(runs)}
+    return {name: of_dataset, f"{name}, new participants": new}
 
 
 def find_compared(
@@ -70,7 +93,7 @@ def find_compared(
     NoMatchError
         A directory holds no synthetic run.
     """
-    compared = {}
+    compared: dict[str, tuple[Run, ...]] = {}
     for name, directory in directories.items():
         _check_folder("--compare", name, directory, reserved)
         runs = find_synthetic_runs(directory, problems)
@@ -88,7 +111,7 @@ def find_compared(
                 "held out here, so that its figures would flatter it. Compare outputs of the same "
                 "split only (same dataset, --random-seed and held_out_share)."
             )
-        compared[name] = runs
+        compared |= judged_apart(name, runs)
     return compared
 
 

@@ -14,9 +14,11 @@ from tqdm import tqdm
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.sham import with_sham_events
+from fmrisynth.bids.synthetic_sidecars import NEW
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
+from fmrisynth.evaluation.cohort.sources import runs_to_compare
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_maps, write_metrics
 from fmrisynth.evaluation.result import Evaluation
@@ -30,7 +32,13 @@ from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
 from fmrisynth.workflow.dataset import find_dataset, participants_of, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
-from fmrisynth.workflow.generators import MODEL_NAME, find_compared, find_judged, find_own_runs
+from fmrisynth.workflow.generators import (
+    MODEL_NAME,
+    find_compared,
+    find_judged,
+    find_own_runs,
+    judged_apart,
+)
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import SHAM, STATISTICS_ONLY
@@ -49,7 +57,7 @@ class _Inputs:
     dataset : Dataset
         The dataset, of which some participants may have been asked for.
     real, synthetic : sequence of Run
-        Their runs, and the finished runs of the first generator.
+        Their runs, and the finished runs of the generators that are judged.
     info : ModelInfo or None
         Model that wrote the synthetic runs, with the split of the participants; None where
         another program wrote them.
@@ -119,8 +127,8 @@ def _find_inputs(settings: Settings) -> _Inputs:
         names = (*settings.baselines, *settings.compare, SHAM)
         judged = find_judged(settings.synthetic, real, names, problems)
     else:
-        judged = {MODEL_NAME: find_own_runs(settings.output_dir, problems)}
-    synthetic = next(iter(judged.values()))
+        judged = judged_apart(MODEL_NAME, find_own_runs(settings.output_dir, problems))
+    synthetic = [run for runs in judged.values() for run in runs]
     return _Inputs(dataset, real, synthetic, info, nprocs, problems, judged)
 
 
@@ -138,7 +146,9 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     scratch, imitated = settings.work_path / "group", held_out or training
     baselines: dict[str, tuple[Run, ...]] = {}
     if STATISTICS_ONLY in settings.baselines and inputs.info is not None:
-        runs = write_statistics_only(settings, inputs.dataset, imitated, scratch)
+        first = next(iter(inputs.judged.values()))
+        followed = runs_to_compare(first, set()) if all(run.new for run in first) else imitated
+        runs = write_statistics_only(settings, inputs.dataset, followed, scratch)
         baselines[STATISTICS_ONLY] = runs
     baselines |= write_baselines(
         [name for name in settings.baselines if name != STATISTICS_ONLY and training],
@@ -204,7 +214,7 @@ def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
             continue
         context = {
             "dataset": settings.bids_dir.resolve().name,
-            "role": inputs.role(participant),
+            "role": NEW if synthetic[0].new else inputs.role(participant),
         }
         try:
             write_participant_report(

@@ -2,7 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
+import torch
+from support.bids_tree import SPACE
+from support.tiny_model import SHAPE, make_model
 
 OPTION = ("--new-participants", 2)
 
@@ -52,3 +56,77 @@ def test_the_dry_run_names_runs_of_new_participants_and_reads_none_of_their_imag
         if label.startswith("sub-synth"):
             assert len(paths) == 1
             assert paths[0].endswith("_events.tsv")
+
+
+# Both levels
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model whose carriers are known."""
+    made = make_model(space=SPACE)
+    made.carriers.mean[0] = 1.0
+    made.carriers.drift_sd.fill_(1.0)
+    side = torch.linspace(-1, 1, SHAPE[0])[:, None, None].expand(SHAPE)
+    made.carriers.components[0, 0] = 0.3 * side
+    made.carriers.present.fill_(True)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    made.save(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_runs_of_both_kinds_lie_in_one_output_and_are_two_rows(call, bids_factory, model, tmp_path):
+    bids = bids_factory(
+        participants=("01", "02", "03", "04"), tasks=("motor",), runs=("1", "2"), n_volumes=32
+    )
+    out = tmp_path / "out"
+    words = (
+        bids,
+        out,
+        "participant",
+        "--model",
+        model,
+        "--skip-bids-validation",
+        "--device",
+        "cpu",
+    )
+    for more in (("--participant-label", "03", "04"), ("--new-participants", 3)):
+        code, _, err = call(*words, *more, "--individuals", "group")
+        assert code == 0, err
+    table = pd.read_csv(out / "participants.tsv", sep="\t", dtype=str)
+    roles = dict(zip(table["participant_id"], table["role"], strict=True))
+    assert roles == {
+        "sub-03": "held_out", "sub-04": "unseen",
+        **{f"sub-synth000{i}": "new" for i in (1, 2, 3)},
+    }  # fmt: skip
+    more = ("--model", model, "--skip-bids-validation", "--baselines", "none")
+    code, _, err = call(bids, out, "group", *more)
+    assert code == 0, err
+    metrics = pd.read_csv(out / "group" / "metrics.tsv", sep="\t", na_values=["n/a"])
+    rows = {name: set(part["metric"]) for name, part in metrics.groupby("generator")}
+    assert set(rows) == {"fmrisynth", "fmrisynth, new participants", "real"}
+    assert "individual_correlation" in rows["fmrisynth"] - rows["fmrisynth, new participants"]
+    assert {"corr", "carrier_auc", "temporal_sd_ratio"} <= rows["fmrisynth, new participants"]
+    pages = {path.name for path in out.glob("*.html")}
+    assert {"group.html", "sub-03.html", "sub-synth0001.html"} <= pages
+
+
+@pytest.mark.slow
+def test_new_participants_alone_are_the_generator_that_is_judged(
+    call, bids_factory, model, tmp_path
+):
+    bids = bids_factory(
+        participants=("01", "02", "03", "04"), tasks=("motor",), runs=("1", "2"), n_volumes=32
+    )
+    out = tmp_path / "out"
+    words = ("--model", model, "--skip-bids-validation", "--device", "cpu")
+    code, _, err = call(bids, out, "participant", *words, "--new-participants", 3)
+    assert code == 0, err
+    code, _, err = call(bids, out, "group", *words, "--baselines", "statistics-only")
+    assert code == 0, err
+    metrics = pd.read_csv(out / "group" / "metrics.tsv", sep="\t", na_values=["n/a"])
+    values = metrics.set_index(["metric", "generator"])["value"]
+    # the model without its network writes the same people
+    own, without = (values["carrier_distance", name] for name in ("fmrisynth", "statistics-only"))
+    assert own == pytest.approx(without, rel=0.05)

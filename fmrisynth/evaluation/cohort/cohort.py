@@ -95,12 +95,23 @@ class Cohort:
         """Effect maps of single runs on the supervoxels."""
         return supervoxel_samples(runs, self.conditions.trial_types, self.keys)
 
+    def unpaired(self, name: str) -> bool:
+        """Whether a generator's participants are new, so that none stands beside a real one."""
+        return not set(self.participants[name]) <= set(self.participants[REAL])
+
     def real_rows(self, name: str) -> list[int]:
-        """Rows of a generator's participants among the real ones."""
+        """Rows of the real participants whom a generator's are compared with.
+
+        They are the same participants, in the same order, or all of them where it has new ones.
+        """
+        if self.unpaired(name):
+            return list(range(len(self.tables[REAL].participants)))
         return [self.tables[REAL].participants.index(p) for p in self.tables[name].participants]
 
     def real_runs(self, name: str) -> list[RunRecord]:
-        """Real runs of the participants that a generator has runs of."""
+        """Real runs of the participants that a generator has runs of; all beside new ones."""
+        if self.unpaired(name):
+            return list(self.runs[REAL])
         return [r for r in self.runs[REAL] if r.run.participant in self.participants[name]]
 
 

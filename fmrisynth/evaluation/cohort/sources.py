@@ -14,6 +14,7 @@ from fmrisynth.evaluation.runs.records import RunRecord
 from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = [
+    "MOST_NEW",
     "MOST_SAMPLES",
     "ByParticipant",
     "Matched",
@@ -22,12 +23,16 @@ __all__ = [
     "match_runs",
     "original_of",
     "runs_for_training",
+    "runs_to_compare",
 ]
 
 ByParticipant = dict[str, list[RunRecord]]
 
 MOST_SAMPLES = 4
 """Samples of each run that are compared with each other."""
+
+MOST_NEW = 48
+"""New participants that are compared: more would add only time."""
 
 _LARGEST_TRAINING = 3
 """Training participants used, as a multiple of the held-out ones: more would add only time."""
@@ -145,6 +150,29 @@ def limit_samples(runs: Sequence[Run], most: int = MOST_SAMPLES) -> list[Run]:
     ]
 
 
+def runs_to_compare(runs: Sequence[Run], participants: set[str]) -> list[Run]:
+    """Choose a generator's runs of the real participants, else those of its new participants.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Synthetic runs.
+    participants : set of str
+        Real participants who are compared with.
+
+    Returns
+    -------
+    list of Run
+        The first samples of each; of more than `MOST_NEW` new participants the first.
+    """
+    own = [run for run in runs if run.participant in participants and not run.new]
+    if own:
+        return limit_samples(own)
+    new = [run for run in runs if run.new]
+    first = set(sorted({run.participant for run in new})[:MOST_NEW])
+    return limit_samples([run for run in new if run.participant in first])
+
+
 def runs_for_training(runs: Sequence[Run], training: Sequence[Run], most: int) -> list[Run]:
     """Choose a generator's runs for some of the training participants: the first of their samples.
 
@@ -167,7 +195,10 @@ def match_runs(
     training: Sequence[RunRecord],
     generators: Mapping[str, Sequence[RunRecord]],
 ) -> Matched:
-    """Sort records by source and participant, with as many runs of a task on each side."""
+    """Sort records by source and participant, with as many runs of a task on each side.
+
+    A new participant stands beside nobody, and keeps as many runs as a real one has at most.
+    """
     real = _by_participant(real_runs)
     allowed = {
         (participant, task): sum(r.run.task == task for r in runs)
@@ -185,14 +216,16 @@ def match_runs(
         groups = {
             participant: _samples_of(runs)
             for participant, runs in _by_participant(records).items()
-            if participant in real
+            if participant in real or runs[0].run.new
         }
         participants[name] = {
             participant: _first_runs(
                 [group[0] for group in groups[participant]],
-                {task: n for (who, task), n in allowed.items() if who == participant},
+                {task: n for (who, task), n in allowed.items() if who == participant}
+                if participant in real
+                else most,
             )
-            for participant in real
+            for participant in (*real, *(p for p in groups if p not in real))
             if participant in groups
         }
         samples[name] = {

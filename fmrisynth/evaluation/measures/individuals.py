@@ -68,7 +68,8 @@ def participant_matrices(
     group = group_mean(merge(source.whole(), membership))
     matrices = {}
     for name, table in tables.items():
-        if name in (real, training) or len(table.participants) < 2:
+        new = not set(table.participants) <= set(truth.participants)
+        if name in (real, training) or len(table.participants) < 2 or new:
             continue
         rows = [truth.participants.index(participant) for participant in table.participants]
         matrices[name] = participant_matrix(

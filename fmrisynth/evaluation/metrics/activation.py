@@ -175,8 +175,8 @@ def compare(comparison: Comparison) -> Estimates:
     group_synthetic, group_real = group_mean(synthetic), group_mean(real)
     values = measure_maps(group_synthetic, group_real, names)
     samples = [
-        measure_maps(group_mean(synthetic, counts), group_mean(real, counts), names)
-        for counts in bootstrap_counts(len(real), comparison.random("bootstrap"))
+        measure_maps(group_mean(synthetic, own), group_mean(real, others), names)
+        for own, others in zip(*comparison.draws("bootstrap"), strict=True)
     ]
     ceiling = comparison.once("ceiling", lambda: _ceiling(comparison))
     rng = comparison.random("floor")
@@ -283,7 +283,7 @@ def _estimates(
             continue
         drawn = np.array([sample[name] for sample in samples])
         bounds = _BOUNDS[name.partition("[")[0]]
-        limits = interval(value, drawn, len(comparison.rows), bounds)
+        limits = interval(value, drawn, comparison.n_participants, bounds)
         estimates[name] = Estimate(value, *limits, ceiling.get(name, NAN), floor.get(name, NAN))
     return estimates
 

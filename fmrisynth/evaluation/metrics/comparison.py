@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -12,6 +12,7 @@ from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.conditions import Level
 from fmrisynth.evaluation.cohort.maps import MapTable
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.measures.resampling import N_BOOTSTRAP, bootstrap_counts
 from fmrisynth.evaluation.metrics.measurements import Measurements
 from fmrisynth.evaluation.runs.records import RunRecord
 from fmrisynth.runtime.randomness import keyed_generator
@@ -66,8 +67,64 @@ class Comparison:
         """Real runs of training participants; may be empty."""
         return self.cohort.runs[TRAINING]
 
+    @property
+    def unpaired(self) -> bool:
+        """Whether the source's participants are new, and none stands beside a real one."""
+        return self.source != REAL and self.cohort.unpaired(self.source)
+
+    @property
+    def n_participants(self) -> int:
+        """Number of participants that intervals rest on: of the source, or fewer real ones."""
+        return min(len(self.cohort.participants[self.source]), len(self.rows))
+
+    def draws(self, purpose: str, n_samples: int = N_BOOTSTRAP) -> tuple[np.ndarray, np.ndarray]:
+        """Draw bootstrap samples of the source's and of the real participants, see `draws_of`."""
+        own = len(self.cohort.participants[self.source])
+        return self.draws_of(own, len(self.rows), purpose, n_samples)
+
+    def draws_of(
+        self, n_own: int, n_real: int, purpose: str, n_samples: int = N_BOOTSTRAP
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw bootstrap samples of participants of the source and of real ones, as counts.
+
+        Returns
+        -------
+        own, real : ndarray of int of shape (n_samples, P) and (n_samples, Q)
+            One and the same, unless the source's participants are new: then two
+            independent ones. Without rows where one side has a single participant.
+        """
+        real = bootstrap_counts(n_real, self.random(purpose), n_samples)
+        if not self.unpaired:
+            return real, real
+        own = bootstrap_counts(n_own, self.random(f"{purpose}, new participants"), n_samples)
+        number = min(len(own), len(real))
+        return own[:number], real[:number]
+
+    def shared_rows(
+        self, own: Mapping[str, T], real: Mapping[str, T]
+    ) -> tuple[list[T], list[T]] | None:
+        """Take what is compared of each participant: of the same ones, or of all beside new ones.
+
+        Parameters
+        ----------
+        own, real : mapping
+            Participant → anything, of the source and of real data.
+
+        Returns
+        -------
+        tuple of list, or None
+            Those of the source and the real ones; None where there is nothing to compare.
+        """
+        if self.unpaired:
+            return (list(own.values()), list(real.values())) if own and real else None
+        names = [name for name in real if name in own]
+        return ([own[n] for n in names], [real[n] for n in names]) if names else None
+
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return maps of the source and of the same real participants, each (P, C, N)."""
+        """Return maps of the source, (P, C, N), and of the real participants, (Q, C, N).
+
+        They are the same participants, or all real ones beside new ones.
+        """
         tables = self.cohort.tables
         synthetic = tables[self.source].whole()
         real = self.cohort.real_beside[self.source].whole()
@@ -88,7 +145,7 @@ class Comparison:
 
     @property
     def rows(self) -> list[int]:
-        """Rows of the source's participants among the real held-out ones."""
+        """Rows of the real held-out participants whom the source's are compared with."""
         return self.cohort.real_rows(self.source)
 
     def random(self, purpose: str) -> np.random.Generator:

@@ -178,17 +178,11 @@ def compare_real(comparison: Comparison) -> Estimates:
 
 def _compare(comparison: Comparison, synthetic: Networks, real: Networks) -> Estimates:
     training = comparison.measurements.networks.get(TRAINING)
-    rows, real_rows = _by_participant(synthetic), _by_participant(real)
-    shared = [name for name in real_rows if name in rows]
-    if not shared:
+    rows = comparison.shared_rows(_by_participant(synthetic), _by_participant(real))
+    if rows is None:
         return {}
-    estimates = {
-        "fc_correlation": _agreement_estimate(
-            comparison,
-            np.array([rows[name].mean(axis=0) for name in shared]),
-            np.array([real_rows[name].mean(axis=0) for name in shared]),
-        )
-    }
+    own, others = (np.array([edges.mean(axis=0) for edges in side]) for side in rows)
+    estimates = {"fc_correlation": _agreement_estimate(comparison, own, others)}
     estimates |= _spread(synthetic, real, training, comparison.random("spread"))
     estimates |= _fingerprint(synthetic, real, comparison.random("fingerprint"))
     return estimates | _dimension(synthetic, real, training, comparison.random("dimension"))
@@ -199,14 +193,15 @@ def _agreement_estimate(
 ) -> Estimate:
     """Compare the mean connectivity of participants (P, E)."""
     value = _agreement(synthetic.mean(axis=0), real.mean(axis=0))
-    counts = bootstrap_counts(len(real), comparison.random("bootstrap"))
-    samples = np.array([_agreement(c @ synthetic, c @ real) for c in counts])
+    counts = comparison.draws_of(len(synthetic), len(real), "bootstrap")
+    samples = np.array([_agreement(a @ synthetic, b @ real) for a, b in zip(*counts, strict=True)])
     ceiling = comparison.once("ceiling", lambda: _ceiling(comparison, real))
     mean, rng = synthetic.mean(axis=0), comparison.random("floor")
     floors = [
         _agreement(_shuffled_parcels(mean, rng), real.mean(axis=0)) for _ in range(_N_SHUFFLES)
     ]
-    limits = interval(value, samples, len(real), (-1.0, 1.0))
+    n_participants = min(len(synthetic), len(real))
+    limits = interval(value, samples, n_participants, (-1.0, 1.0))
     return Estimate(value, *limits, ceiling, finite_mean(floors))
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from fmrisynth.evaluation.cohort.supervoxels import residual_series, supervoxel_effects
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    bootstrap_counts,
     finite_mean,
     interval,
 )
@@ -125,25 +124,31 @@ def compare(comparison: Comparison) -> Estimates:
     estimates = {}
     for name, groups in (("runs", retests(comparison.runs)), ("samples", samples)):
         synthetic = _per_participant(groups, keys)
-        participants = [participant for participant in real if participant in synthetic]
-        if not participants:
+        rows = comparison.shared_rows(synthetic, real)
+        if rows is None:
             continue
-        values = np.array([synthetic[participant] for participant in participants])
-        real_values = np.array([real[participant] for participant in participants])
-        counts = bootstrap_counts(len(participants), comparison.random(f"bootstrap of {name}"))
-        ratio = _ratio(values[:, 0], real_values[:, 0])
-        spread = np.array([_ratio(n * values[:, 0], n * real_values[:, 0]) for n in counts])
+        values, real_values = (np.array(row) for row in rows)
+        n_participants = min(map(len, rows))
+        drawn = comparison.draws_of(len(values), len(real_values), f"bootstrap of {name}")
+        ratio_of = _ratio_of_means if comparison.unpaired else _ratio
+        ratio = ratio_of(values[:, 0], real_values[:, 0])
+        spread = np.array(
+            [
+                ratio_of(own * values[:, 0], others * real_values[:, 0])
+                for own, others in zip(*drawn, strict=True)
+            ]
+        )
         others = np.array(list(training.values())).reshape(-1, 2)
         ceiling = _ratio(
             np.full(len(others), finite_mean(others[:, 0])),
             np.full(len(others), finite_mean(real_values[:, 0])),
         )
-        limits = interval(ratio, spread, len(participants), (0.0, np.inf))
+        limits = interval(ratio, spread, n_participants, (0.0, np.inf))
         estimates[f"diversity_{name}_ratio"] = Estimate(ratio, *limits, ceiling, 0.0)
         if name == "samples":
             value = finite_mean(values[:, 1])
-            spread = counts @ values[:, 1] / len(participants)
-            limits = interval(value, spread, len(participants), (-1.0, 1.0))
+            spread = drawn[0] @ values[:, 1] / len(values)
+            limits = interval(value, spread, n_participants, (-1.0, 1.0))
             estimates["sample_correlation"] = Estimate(
                 value, *limits, finite_mean(real_values[:, 1]), 1.0
             )
@@ -193,6 +198,12 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> float:
     both = np.isfinite(above) & np.isfinite(below)
     total = below[both].sum()
     return float(above[both].sum() / total) if total > 0 else NAN
+
+
+def _ratio_of_means(above: np.ndarray, below: np.ndarray) -> float:
+    """Divide the means of different participants."""
+    unit = finite_mean(below)
+    return finite_mean(above) / unit if unit > 0 else NAN
 
 
 FAMILY = Family(

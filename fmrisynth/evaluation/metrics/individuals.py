@@ -65,7 +65,7 @@ METRICS = (
         rule=Rule(
             "at least 0.85 of what the participants' other runs allow, both above the floor",
             share_of_retest(0.85),
-            TWO_RUNS,
+            f"{TWO_RUNS}, who are no new ones",
         ),
         use=INDIVIDUALS,
     ),
@@ -129,14 +129,20 @@ def compare(comparison: Comparison) -> Estimates:
     if not comparison.cohort.conditions.names:  # runs at rest have no maps of conditions
         return {}
     synthetic, real, training = comparison.supervoxel_tables()
-    participants = [p for p in synthetic.halved if p in real.halved]
-    split = len(participants) > 1
-    if split:  # who has lost too many runs is left out
-        synthetic, real = synthetic.of(participants), real.of(participants)
-    rows = np.array([real.participants.index(name) for name in synthetic.participants])
-    if len(rows) < 2:
+    if comparison.unpaired:
+        split = min(len(synthetic.halved), len(real.halved)) > 1
+        if split:
+            synthetic, real = synthetic.of(synthetic.halved), real.of(real.halved)
+        rows = np.arange(len(real.participants))
+    else:
+        participants = [p for p in synthetic.halved if p in real.halved]
+        split = len(participants) > 1
+        if split:  # who has lost too many runs is left out
+            synthetic, real = synthetic.of(participants), real.of(participants)
+        rows = np.array([real.participants.index(name) for name in synthetic.participants])
+    if min(len(rows), len(synthetic.participants)) < 2:
         return {}
-    estimates = _identity(comparison, synthetic.participants)
+    estimates = {} if comparison.unpaired else _identity(comparison, synthetic.participants)
     # At the level of trial types, which are more: the error is over conditions.
     each = np.eye(comparison.cohort.conditions.membership.shape[1])
     others = training if training is not None and len(training.participants) > 1 else None
@@ -144,14 +150,14 @@ def compare(comparison: Comparison) -> Estimates:
     if by_type is not None:
         reference = _halves(others, each) if others is not None and others.has_halves else None
         estimates["diversity_participants_ratio"] = _true_ratio(
-            _halves(synthetic, each), by_type, reference, comparison.random("bootstrap of variance")
+            comparison, _halves(synthetic, each), by_type, reference
         )
     estimates["map_variance_ratio"] = _total_ratio(
+        comparison,
         merge(synthetic.whole(), each),
         merge(real.whole()[rows], each),
         merge(others.whole(), each) if others is not None else None,
         by_type,
-        comparison.random("bootstrap of total variance"),
     )
     return estimates
 
@@ -300,51 +306,56 @@ def _differ(real: Halves, training: Halves | None) -> bool:
 
 
 def _total_ratio(
+    comparison: Comparison,
     synthetic: np.ndarray,
     real: np.ndarray,
     training: np.ndarray | None,
     halves: Halves | None,
-    rng: np.random.Generator,
 ) -> Estimate:
     """Synthetic over real variance of the participants' maps, noise included."""
     total = between_variance(real, real)[0]
     if not total > 0:
         return Estimate(NAN)
     value = between_variance(synthetic, synthetic)[0] / total
-    samples = []
-    for counts in bootstrap_counts(len(real), rng, _N_BOOTSTRAP):
-        rows = np.repeat(np.arange(len(real)), counts)
-        below = between_variance(real[rows], real[rows])[0]
-        if (counts > 0).sum() > 1 and below > 0:
-            samples.append(between_variance(synthetic[rows], synthetic[rows])[0] / below)
+    samples = _ratios(
+        comparison, (synthetic, synthetic), (real, real), "bootstrap of total variance"
+    )
     ceiling = between_variance(training, training)[0] / total if training is not None else NAN
     # The noise alone: what a generator has that gives all participants the same response.
     true = between_variance(*halves)[0] if halves is not None else NAN
     floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
-    return Estimate(value, *interval(value, np.array(samples), len(real)), ceiling, floor)
+    n_participants = min(len(synthetic), len(real))
+    return Estimate(value, *interval(value, samples, n_participants), ceiling, floor)
+
+
+def _ratios(comparison: Comparison, above: Halves, below: Halves, purpose: str) -> np.ndarray:
+    """Divide variances between participants in bootstrap samples."""
+    counts = comparison.draws_of(len(above[0]), len(below[0]), purpose, _N_BOOTSTRAP)
+    samples = []
+    for drawn in zip(*counts, strict=True):
+        own, others = (np.repeat(np.arange(len(number)), number) for number in drawn)
+        unit = between_variance(below[0][others], below[1][others])[0]
+        if min((number > 0).sum() for number in drawn) > 1 and unit > 0:
+            samples.append(between_variance(above[0][own], above[1][own])[0] / unit)
+    return np.array(samples)
 
 
 def _true_ratio(
-    synthetic: Halves, real: Halves, training: Halves | None, rng: np.random.Generator
+    comparison: Comparison, synthetic: Halves, real: Halves, training: Halves | None
 ) -> Estimate:
     """Synthetic over real variance between participants, with its interval and ceiling.
 
     NaN where the real participants themselves do not differ beyond noise:
     there is nothing to reach then. The floor is no difference at all.
     """
-    n = len(real[0])
     true, _ = between_variance(*real)
     if not true > 0 or not _differ(real, training):
         return Estimate(NAN)
     value = between_variance(*synthetic)[0] / true
-    samples = []
-    for counts in bootstrap_counts(n, rng, _N_BOOTSTRAP):
-        rows = np.repeat(np.arange(n), counts)
-        below = between_variance(real[0][rows], real[1][rows])[0]
-        if (counts > 0).sum() > 1 and below > 0:
-            samples.append(between_variance(synthetic[0][rows], synthetic[1][rows])[0] / below)
+    samples = _ratios(comparison, synthetic, real, "bootstrap of variance")
     ceiling = between_variance(*training)[0] / true if training is not None else NAN
-    return Estimate(value, *interval(value, np.array(samples), n), ceiling, 0.0)
+    n_participants = min(len(synthetic[0]), len(real[0]))
+    return Estimate(value, *interval(value, samples, n_participants), ceiling, 0.0)
 
 
 FAMILY = Family(

@@ -12,7 +12,6 @@ import numpy as np
 from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    bootstrap_counts,
     finite_mean,
     interval,
     matched_draws,
@@ -178,7 +177,7 @@ def _compare(
 ) -> Estimates:
     """Go through the conditions one by one; every one sees the same draws of participants."""
     n_conditions = len(comparison.level.names)
-    counts = bootstrap_counts(len(real(0)), comparison.random("bootstrap"), _N_BOOTSTRAP)
+    own_counts, counts = comparison.draws("bootstrap", _N_BOOTSTRAP)
     ceilings = comparison.once("ceiling", lambda: _ceilings(comparison, real, training))
     active: dict[str, list[tuple[Voxels, Voxels]]] = {name: [] for name in _THRESHOLDS}
     samples: dict[str, list[list[float]]] = {name: [] for name in _THRESHOLDS}
@@ -186,7 +185,12 @@ def _compare(
         maps, real_maps = synthetic(c), real(c)
         for name, find in _THRESHOLDS.items():
             active[name].append((find(maps, None), find(real_maps, None)))
-            samples[name].append([dice(find(maps, n), find(real_maps, n)) for n in counts])
+            samples[name].append(
+                [
+                    dice(find(maps, own), find(real_maps, others))
+                    for own, others in zip(own_counts, counts, strict=True)
+                ]
+            )
     estimates = {}
     for name, pairs in active.items():
         value = finite_mean([dice(*pair) for pair in pairs])
@@ -199,7 +203,7 @@ def _compare(
             ]
         )
         each = [finite_mean(column) for column in zip(*samples[name], strict=True)]
-        limits = interval(value, np.array(each), counts.shape[1], (0.0, 1.0))
+        limits = interval(value, np.array(each), comparison.n_participants, (0.0, 1.0))
         estimates[name] = Estimate(value, *limits, ceilings[name], floor)
     return estimates
 

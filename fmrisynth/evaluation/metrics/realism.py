@@ -15,7 +15,6 @@ from fmrisynth.evaluation.measures.correlation import map_correlation
 from fmrisynth.evaluation.measures.features import dynamic_connectivity, modulation
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
-    bootstrap_counts,
     finite_mean,
     interval,
     matched_draws,
@@ -161,7 +160,8 @@ def _compare(
     training = comparison.training_runs
     measures = RunMeasures(_NAMES, partial(_measure_run, comparison), _FLOORS, _NAMES)
     rng = comparison.random("bootstrap")
-    estimates = compare_runs(measures, synthetic, real, training, rng)
+    paired = not comparison.unpaired
+    estimates = compare_runs(measures, synthetic, real, training, rng, paired=paired)
     return estimates | _spectra(comparison, synthetic, real) | _modulations(
         comparison, synthetic, real
     )  # fmt: skip
@@ -183,21 +183,23 @@ def _spectra(
 ) -> Estimates:
     """Compare mean spectra of participants; the ceiling is that of as many training ones."""
     sides = [_mean_by_participant(runs) for runs in (synthetic, real)]
-    names = [name for name in sides[1] if name in sides[0]]
-    if not names:
+    rows = comparison.shared_rows(*sides)
+    if rows is None:
         return {}
-    own, other = (np.array([side[name] for name in names]) for side in sides)
+    own, other = (np.array(row) for row in rows)
     training = np.array(list(_mean_by_participant(comparison.training_runs).values()))
     value = _distance(own.mean(axis=0), other.mean(axis=0))
-    counts = bootstrap_counts(len(names), comparison.random("bootstrap of spectra"))
-    samples = np.array([_distance(c @ own / c.sum(), c @ other / c.sum()) for c in counts])
+    counts = comparison.draws_of(len(own), len(other), "bootstrap of spectra")
+    samples = np.array(
+        [_distance(a @ own / a.sum(), b @ other / b.sum()) for a, b in zip(*counts, strict=True)]
+    )
     draws = matched_draws(len(other), len(training), comparison.shared_random("spectra"), _N_DRAWS)
     ceiling = finite_mean(
         [_distance(training[b].mean(axis=0), other[a].mean(axis=0)) for a, b in draws]
     )
     white = np.full(own.shape[1], 1.0 / own.shape[1])
     floor = _distance(white, other.mean(axis=0))
-    limits = interval(value, samples, len(names), (0.0, 1.0))
+    limits = interval(value, samples, min(len(own), len(other)), (0.0, 1.0))
     return {"power_distance": Estimate(value, *limits, ceiling, floor)}
 
 
@@ -219,30 +221,29 @@ def _modulations(
     """Compare how variance and coupling of parcels change with the trial types."""
     if not len(comparison.measurements.compact):
         return {}
-    own, other = _by_participant(comparison, synthetic), _by_participant(comparison, real)
-    names = [name for name in other if name in own]
-    if not names:
+    rows = comparison.shared_rows(
+        _by_participant(comparison, synthetic), _by_participant(comparison, real)
+    )
+    if rows is None:
         return {}
     training = list(_by_participant(comparison, comparison.training_runs).values())
-    first, second = (np.array([side[name] for name in names]) for side in (own, other))
+    first, second = (np.array(row) for row in rows)
     n = first.shape[-1]
     pairs = np.triu_indices(n, 1)
     kinds = {"event_variance": (np.arange(n), np.arange(n)), "coupling_correlation": pairs}
-    counts = bootstrap_counts(
-        len(names), comparison.random("bootstrap of modulation"), _N_BOOTSTRAP
-    )
+    counts = comparison.draws_of(len(first), len(second), "bootstrap of modulation", _N_BOOTSTRAP)
     rng = comparison.shared_random("modulation")
-    draws = matched_draws(len(names), len(training), rng, _N_DRAWS)
+    draws = matched_draws(len(second), len(training), rng, _N_DRAWS)
     orders = [comparison.random(f"floor {k}").permutation(n) for k in range(_N_DRAWS)]
     estimates = {}
     for name, (i, j) in kinds.items():
         a, b = first[..., i, j], second[..., i, j]  # P K D
         value = _agreement(a, b)
-        samples = np.array([_agreement(a, b, c) for c in counts])
+        samples = np.array([_agreement(a, b, drawn) for drawn in zip(*counts, strict=True)])
         others = np.array([maps[..., i, j] for maps in training])
         ceiling = finite_mean([_agreement(others[t], b[r]) for r, t in draws])
         floor = finite_mean([_agreement(first[..., o[i], o[j]], b) for o in orders])
-        limits = interval(value, samples, len(names), (-1.0, 1.0))
+        limits = interval(value, samples, min(len(a), len(b)), (-1.0, 1.0))
         estimates[name] = Estimate(value, *limits, ceiling, floor)
     return estimates
 
@@ -270,11 +271,15 @@ def _by_participant(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[s
     }
 
 
-def _agreement(first: np.ndarray, second: np.ndarray, counts: np.ndarray | None = None) -> float:
+def _agreement(
+    first: np.ndarray,
+    second: np.ndarray,
+    counts: tuple[np.ndarray, np.ndarray] | None = None,
+) -> float:
     """Correlate the means over participants (P, K, D), and average over trial types."""
-    weights = np.ones(len(first)) if counts is None else counts
     means = []
-    for maps in (first, second):
+    drawn = counts or (np.ones(len(first)), np.ones(len(second)))
+    for maps, weights in zip((first, second), drawn, strict=True):
         there = np.isfinite(maps[..., :1]) * weights[:, None, None]
         total = (np.nan_to_num(maps) * weights[:, None, None]).sum(axis=0)
         number = there.sum(axis=0)

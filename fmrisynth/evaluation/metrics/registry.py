@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from fmrisynth.evaluation.metrics import (
     activation,
+    carriers,
     connectivity,
     copying,
     decoding,
@@ -45,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     connectivity.FAMILY,
     variance.FAMILY,
     copying.FAMILY,
+    carriers.FAMILY,
     decoding.FAMILY,
 )
 """All families, in the order of the tables."""

@@ -53,6 +53,8 @@ def compare_runs(
     real: Sequence[RunRecord],
     training: Sequence[RunRecord],
     rng: np.random.Generator,
+    *,
+    paired: bool = True,
 ) -> Estimates:
     """Measure runs, and divide by the measures of the real runs.
 
@@ -62,11 +64,13 @@ def compare_runs(
         What is measured.
     synthetic, real : sequence of RunRecord
         Runs of the same participants. Only participants and tasks that both
-        have are compared.
+        have are compared; of different participants, tasks that both have.
     training : sequence of RunRecord
         Real runs of training participants, for the ceiling.
     rng : numpy.random.Generator
         Random numbers of the bootstrap.
+    paired : bool
+        Whether the participants are the same.
 
     Returns
     -------
@@ -75,51 +79,58 @@ def compare_runs(
         where they are asked for.
     """
     cells, real_cells = _cells(synthetic, measures), _cells(real, measures)
-    shared = [cell for cell in real_cells if cell in cells]
+    own, shared = _shared(cells, real_cells, paired)
     if not shared:
         return {}
-    participants = list(dict.fromkeys(participant for participant, _ in shared))
-    values = _by_participant(cells, shared, participants)
-    real_values = _by_participant(real_cells, shared, participants)
+    values, participants = _by_participant(cells, own), _participants(own)
+    real_values, real_participants = _by_participant(real_cells, shared), _participants(shared)
+    n_participants = min(len(participants), len(real_participants))
     tasks = {task for _, task in shared}
     others = {cell: row for cell, row in _cells(training, measures).items() if cell[1] in tasks}
     reference = _by_task_mean(others, tasks, len(measures.names))
-    counts = bootstrap_counts(len(participants), rng)
+    counts = real_counts = bootstrap_counts(len(real_participants), rng)
+    if not paired:
+        counts = bootstrap_counts(len(participants), rng)
+        number = min(len(counts), len(real_counts))
+        counts, real_counts = counts[:number], real_counts[:number]
     estimates = {}
     for f, name in enumerate(measures.names):
         value = finite_mean(values[:, f])
         samples = np.array([_weighted_mean(values[:, f], c) for c in counts])
         floor = measures.floors.get(name, NAN)
-        limits = interval(value, samples, len(participants))
+        limits = interval(value, samples, n_participants)
         estimates[name] = Estimate(value, *limits, float(reference[f]), floor)
         if name in measures.ratios:
             base = finite_mean(real_values[:, f])
-            drawn = np.array([_weighted_mean(real_values[:, f], c) for c in counts])
+            drawn = np.array([_weighted_mean(real_values[:, f], c) for c in real_counts])
             ratio = float(_over(value, base))
-            limits = interval(ratio, _over(samples, drawn), len(participants))
+            limits = interval(ratio, _over(samples, drawn), n_participants)
             ceiling, worst = _over(reference[f], base), _over(floor, base)
             estimates[f"{name}_ratio"] = Estimate(ratio, *limits, float(ceiling), float(worst))
-        if name in measures.spreads and len(participants) > 2:
-            names = list(dict.fromkeys(participant for participant, _ in others))
-            rows = _by_participant(others, list(others), names)[:, f] if names else np.zeros(0)
+        if name in measures.spreads and n_participants > 2:
+            rows = _by_participant(others, list(others))[:, f] if others else np.zeros(0)
             estimates[f"{name}_spread_ratio"] = _spread(
-                values[:, f], real_values[:, f], rows, counts
+                values[:, f], real_values[:, f], rows, (counts, real_counts)
             )
     return estimates
 
 
 def _spread(
-    values: np.ndarray, real: np.ndarray, training: np.ndarray, counts: np.ndarray
+    values: np.ndarray,
+    real: np.ndarray,
+    training: np.ndarray,
+    counts: tuple[np.ndarray, np.ndarray],
 ) -> Estimate:
     """Divide the standard deviations over participants, synthetic / real; the floor is 0."""
     ratio = float(_over(values.std(), real.std()))
     samples = [
-        float(_over(np.repeat(values, c).std(), np.repeat(real, c).std()))
-        for c in counts
-        if (c > 0).sum() > 2
+        float(_over(np.repeat(values, own).std(), np.repeat(real, others).std()))
+        for own, others in zip(*counts, strict=True)
+        if (own > 0).sum() > 2 and (others > 0).sum() > 2
     ]
     ceiling = float(_over(training.std(), real.std())) if len(training) > 2 else NAN
-    limits = interval(ratio, np.array(samples), len(values), (0.0, np.inf))
+    n_participants = min(len(values), len(real))
+    limits = interval(ratio, np.array(samples), n_participants, (0.0, np.inf))
     return Estimate(ratio, *limits, ceiling, 0.0)
 
 
@@ -139,14 +150,28 @@ def _cells(
     return {cell: np.mean(values, axis=0) for cell, values in gathered.items()}
 
 
-def _by_participant(
-    cells: Cells, shared: Sequence[tuple[str, str]], participants: Sequence[str]
-) -> np.ndarray:
+def _shared(
+    cells: Cells, real_cells: Cells, paired: bool
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Choose the participants and tasks that are compared, of either side."""
+    if paired:
+        shared = [cell for cell in real_cells if cell in cells]
+        return shared, shared
+    tasks = {task for _, task in cells} & {task for _, task in real_cells}
+    own, real = ([c for c in side if c[1] in tasks] for side in (cells, real_cells))
+    return own, real
+
+
+def _participants(shared: Sequence[tuple[str, str]]) -> list[str]:
+    return list(dict.fromkeys(participant for participant, _ in shared))
+
+
+def _by_participant(cells: Cells, shared: Sequence[tuple[str, str]]) -> np.ndarray:
     """Mean over the shared tasks of each participant: (P, F)."""
     return np.array(
         [
             np.mean([cells[c] for c in shared if c[0] == participant], axis=0)
-            for participant in participants
+            for participant in _participants(shared)
         ]
     )
 

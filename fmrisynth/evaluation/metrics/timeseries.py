@@ -153,6 +153,7 @@ def compare(comparison: Comparison) -> Estimates:
         comparison.real_runs,
         comparison.training_runs,
         comparison.random("bootstrap"),
+        paired=not comparison.unpaired,
     )
     given = given_level(comparison.runs)
     return {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
-from fmrisynth.evaluation.measures.classifier import ALL, Told, tell_apart
+from fmrisynth.evaluation.measures.classifier import ALL, FeatureTable, Told, tell_apart
 from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
@@ -42,6 +42,8 @@ METRICS = (
 def compare(comparison: Comparison) -> Estimates:
     """Tell a generator's runs from the real ones of the same participants.
 
+    New participants are paired with real ones at random, several times.
+
     Parameters
     ----------
     comparison : Comparison
@@ -59,9 +61,12 @@ def compare(comparison: Comparison) -> Estimates:
     if comparison.source not in tables or REAL not in tables:
         return {}
     real, synthetic = tables[REAL], tables[comparison.source]
-    names = sorted(set(real.participants) & set(synthetic.participants))
-    rng = comparison.random("permutations")
-    found = tell_apart(real, synthetic, [(name, name) for name in names], rng)
+    if comparison.unpaired:
+        found = _tell_groups_apart(real, synthetic, comparison.random("pairs"))
+    else:
+        names = sorted(set(real.participants) & set(synthetic.participants))
+        rng = comparison.random("permutations")
+        found = tell_apart(real, synthetic, [(name, name) for name in names], rng)
     control = comparison.once("control", lambda: _control(comparison))
     return _estimates(comparison, found, control)
 
@@ -84,18 +89,24 @@ def compare_real(comparison: Comparison) -> Estimates:
 
 
 def _control(comparison: Comparison) -> dict[str, Told]:
-    """Tell pairs of real participants apart, who are paired anew several times."""
+    """Tell real held-out from real training participants."""
     tables = comparison.measurements.features
     if REAL not in tables or TRAINING not in tables:
         return {}
-    real, training = (sorted(set(tables[name].participants)) for name in (REAL, TRAINING))
-    size = min(len(real), len(training))
-    rng = comparison.shared_random("pairs")
+    return _tell_groups_apart(tables[REAL], tables[TRAINING], comparison.shared_random("pairs"))
+
+
+def _tell_groups_apart(
+    first: FeatureTable, second: FeatureTable, rng: np.random.Generator
+) -> dict[str, Told]:
+    """Tell pairs of different participants apart, who are paired anew several times."""
+    groups = [sorted(set(table.participants)) for table in (first, second)]
+    size = min(map(len, groups))
     draws = []
     for _ in range(_N_DRAWS):
-        first, second = (rng.permutation(names)[:size] for names in (real, training))
-        pairs = [(str(a), str(b)) for a, b in zip(first, second, strict=True)]
-        draws.append(tell_apart(tables[REAL], tables[TRAINING], pairs, rng, whole=True))
+        one, other = (rng.permutation(names)[:size] for names in groups)
+        pairs = [(str(a), str(b)) for a, b in zip(one, other, strict=True)]
+        draws.append(tell_apart(first, second, pairs, rng, whole=True))
     return {
         kind: Told(
             np.mean([draw[kind].auc for draw in draws], axis=0),
