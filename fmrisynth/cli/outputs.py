@@ -27,7 +27,7 @@ OUTPUT_FILES: Mapping[str, str] = {
     "README.md": "what the dataset is and is not",
     "CHANGES": "BIDS's list of changes",
     ".bidsignore": "what a validator is to pass over",
-    "participants.tsv": "role of each participant: `training`, `held_out` or `unseen`",
+    "participants.tsv": "role of each participant: `training`, `held_out`, `unseen` or `new`",
     "participants.json": "description of the columns",
     "sub-*/*func/*": "the runs, one by one: see the table above",
     "sub-*/*func/*_stat-effect_statmap.*": "with `--also maps`: response that the model gave to a "

@@ -169,8 +169,8 @@ def test_no_training_participant_reaches_a_figure_of_a_generator(cohort, evaluat
     # The regions of time courses, the parcels and the map taken out of individuals are chosen on
     # training data; every other value must not know of them.
     of_training = (
-        "peak undershoot course fc_ individual decoding copied nearest membership sample_similarity "
-        "carrier"
+        "peak undershoot course fc_ individual decoding copied nearest membership carrier "
+        "sample_similarity"
     )
     for name, figure in other.estimates["fresh real"].items():
         if not name.startswith(tuple(of_training.split())):
