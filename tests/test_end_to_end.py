@@ -220,6 +220,15 @@ def test_the_input_was_not_touched(study):
     assert listing(phantom) == before
 
 
+def test_a_log_has_no_bars_and_ends_with_what_comes_next(study):
+    phantom, out, (first, second), _ = study
+    for done in (first, second):
+        assert "it/s]" not in done.stderr
+        assert "run/s]" not in done.stderr
+    assert first.stderr.splitlines()[-1].strip() == f"fmrisynth {phantom} {out} group"
+    assert str(out / "group.html") in second.stderr.splitlines()[-1]
+
+
 def test_messages_appear_once(study):
     _, _, (first, second), _ = study
     for done in (first, second):

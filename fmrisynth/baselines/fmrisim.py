@@ -33,13 +33,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fmrisynth.baselines.group_response import GroupResponse, fit_group_response
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import Carrier, drift_basis, merge, remove_drift, split
+from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = [
@@ -115,7 +115,7 @@ def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
     order = sorted(range(len(runs)), key=keys.__getitem__)
     chosen = sorted(_spread_over_tasks(runs, order)[:NOISE_RUNS])
     noises = []
-    for index in tqdm(chosen, desc="Noise (fmrisim)", unit="run"):
+    for index in track(chosen, desc="Noise (fmrisim)", unit="run"):
         noise = estimate_noise(runs[index], response, keys[index])
         if all(np.isfinite(np.ravel(value)).all() for value in noise.parameters.values()):
             noises.append(noise)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fmrisynth.baselines.group_response import (
     GroupResponse,
@@ -34,6 +33,7 @@ from fmrisynth.preprocess.carrier import (
     split,
 )
 from fmrisynth.preprocess.grid import resample
+from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = ["GroupGlm", "fit_group_glm", "simulate"]
@@ -81,7 +81,7 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
     noise = StationaryNoise(1, torch.from_numpy(response.grid.mask)).fit(
         (
             _noise_field(run, response)
-            for run in tqdm(runs, desc="Noise", unit="run")
+            for run in track(runs, desc="Noise", unit="run")
             if run.label in chosen
         ),
         removed_basis(typical.n_volumes, typical.t_r, high_pass),

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
@@ -16,6 +15,7 @@ from fmrisynth.errors import DataError
 from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import Grid, choose_grid, resample
+from fmrisynth.runtime.progress import track
 
 __all__ = ["GroupResponse", "fit_group_response", "residual_series"]
 
@@ -86,7 +86,7 @@ def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
     grid = choose_grid(masks, None, MULTIPLE)
     sums: dict[tuple[str, str], np.ndarray] = {}
     counts: dict[tuple[str, str], int] = defaultdict(int)
-    for run in tqdm(runs, desc="Group GLM", unit="run"):
+    for run in track(runs, desc="Group GLM", unit="run"):
         series = residual_series(run, grid, high_pass)
         names, regressors = _design(run, high_pass)
         effects = np.linalg.pinv(regressors.reshape(len(series), -1), rcond=1e-4) @ series

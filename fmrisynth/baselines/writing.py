@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
 from fmrisynth.preprocess.carrier import Carrier
+from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
 
 __all__ = ["Simulate", "write_simulated_runs"]
@@ -57,7 +57,7 @@ def write_simulated_runs(
         simulate = fit()
         with ThreadPoolExecutor(1) as writer:  # deflate releases the GIL
             pending: list[Future[Path]] = []
-            for run in tqdm(missing, desc=f"Simulating ({name})", unit="run"):
+            for run in track(missing, desc=f"Simulating ({name})", unit="run"):
                 data, carrier = simulate(run, keyed_seed(seed, name, run.label))
                 pending.append(
                     writer.submit(

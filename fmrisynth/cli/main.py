@@ -23,6 +23,7 @@ from fmrisynth.cli.options import app_options
 from fmrisynth.cli.parsing import BidsAppCommand
 from fmrisynth.cli.signals import ending_on_sigterm
 from fmrisynth.errors import FmrisynthError, InputOutputError, UsageError
+from fmrisynth.workflow.ending import next_steps
 from fmrisynth.workflow.settings import LEVELS, Settings
 
 __all__ = ["command", "main"]
@@ -78,6 +79,7 @@ def command(
     started = time.monotonic()
     _run(settings, analysis_level)
     log.info("%s level done in %.0f s", analysis_level, time.monotonic() - started)
+    log.info("%s", next_steps(settings, analysis_level))
 
 
 def _check(settings: Settings, level: str) -> None:

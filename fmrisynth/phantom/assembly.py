@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from fmrisynth.errors import FmrisynthError, InputOutputError, OutputError, UsageError
+from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["complete_or_absent", "run_in_order"]
@@ -53,8 +52,8 @@ def run_in_order(
         raise UsageError(f"nprocs is {nprocs}; expected 1 or more.")
     results: dict[int, Result] = {}
     calls = _calls(function, arguments, nprocs)
-    for index, result in tqdm(
-        calls, total=len(arguments), desc="Participants", disable=not progress
+    for index, result in track(
+        calls, total=len(arguments), desc="Participants", unit="participant", disable=not progress
     ):
         results[index] = result
     return [results[index] for index in range(len(arguments))]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
-from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import is_finished
@@ -26,6 +25,7 @@ from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.splits import Split
+from fmrisynth.runtime.progress import track
 from fmrisynth.synthesis.carriers import choose_carrier, nobodys_carrier, noise_sd_of
 from fmrisynth.synthesis.companions import Companions, evoked_by_model
 from fmrisynth.synthesis.individuals import choose_individuals, deviation_of, noise_of
@@ -153,7 +153,7 @@ def write_synthetic_runs(
     with (
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
-        tqdm(total=len(jobs), desc="Synthesis", unit="run") as bar,
+        track(total=len(jobs), desc="Synthesis", unit="run") as bar,
     ):
         reading = {p: _read_ahead(reader, source, siblings[p]) for p in list(groups)[:1]}
         pending: list[Future[Any]] = []

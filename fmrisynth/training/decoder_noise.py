@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.codec import decode_run
@@ -18,6 +17,7 @@ from fmrisynth.model.noise.autocovariance import undo_highpass
 from fmrisynth.model.noise_level import NoiseLevel
 from fmrisynth.preprocess.carrier import least_squares
 from fmrisynth.preprocess.smoothness import neighbours
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
 
 __all__ = ["ReconstructionSums", "fit_decoder_noise"]
@@ -67,7 +67,7 @@ def fit_decoder_noise(
     pairs = [neighbours(mask, axis) for axis in range(3)]
     shared = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
     sums = ReconstructionSums(len(data.vocabulary.trial_types))
-    for i in tqdm(sample_runs(len(data.runs), seed), desc="Decoder noise", unit="run"):
+    for i in track(sample_runs(len(data.runs), seed), desc="Decoder noise", unit="run"):
         frames = np.asarray(data.runs[i].frames, np.float32)[:, mask]  # T V, %
         raw = torch.from_numpy(np.asarray(latents[i], np.float32))
         with fabric.autocast():

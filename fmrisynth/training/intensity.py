@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.noise.protocol import NoiseModel
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["fit_intensity", "log_energy"]
@@ -49,7 +49,7 @@ def fit_intensity(
     mask = runs.mask
     courses = [
         log_energy(runs.noise(index), mask)
-        for index in tqdm(range(len(runs)), desc="Intensities", unit="run")
+        for index in track(range(len(runs)), desc="Intensities", unit="run")
     ]
     generator = torch.Generator().manual_seed(seed)
     lengths = [len(course) for course in courses]

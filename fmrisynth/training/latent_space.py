@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData
 
 __all__ = ["fit_latent_space"]
@@ -38,7 +38,7 @@ def fit_latent_space(
     shape = latents[0].shape[1:]
     total, squares, count, freedom = np.zeros(shape), np.zeros(shape), 0, 0
     runs = zip(latents, levels, data.conditions, strict=True)
-    for raw, level, condition in tqdm(runs, desc="Latent space", total=len(latents), unit="run"):
+    for raw, level, condition in track(runs, desc="Latent space", total=len(latents), unit="run"):
         z = np.asarray(raw, np.float32)
         total, count = total + z.sum(0, dtype=np.float64), count + len(z)
         flat = z.reshape(len(z), -1)

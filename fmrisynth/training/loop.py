@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fmrisynth.errors import FmrisynthError
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.log import CURVES_NAME, LOG_NAME, TrainingLog, draw_curves
 from fmrisynth.training.state import read_training_state, write_training_state
 
@@ -211,7 +211,7 @@ def run_learner(
         if fabric.is_global_zero:
             write_training_state(state_path, content)
 
-    bar = tqdm(
+    bar = track(
         total=budget.max_steps,
         initial=step,
         desc=title,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fmrisynth.model.noise.factory import make_noise
 from fmrisynth.model.noise.protocol import NoiseModel
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import STATISTICS_RUNS, TrainingData, sample_runs
 from fmrisynth.training.windows import LatentRuns
 
@@ -45,7 +45,7 @@ def fit_noise(
     """
 
     def fields(chosen: Sequence[int], title: str) -> Iterator[Tensor]:
-        for i in tqdm(chosen, desc=title, unit="run"):
+        for i in track(chosen, desc=title, unit="run"):
             yield runs.noise(i).to(device)
 
     noise = make_noise(data.config, data.latent_mask).to(device)

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
@@ -29,6 +28,7 @@ from fmrisynth.preprocess.cache import Frames, RunData, prepare_runs, run_key
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
 from fmrisynth.preprocess.splits import Split, choose_split
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.plan import TrainingPlan
 
 __all__ = [
@@ -169,7 +169,7 @@ def sample_runs(count: int, seed: int, most: int = STATISTICS_RUNS) -> list[int]
 
 def progress_bar(title: str, total: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """Return a function that wraps an iterable of runs in a named progress bar."""
-    return lambda items: tqdm(items, desc=title, total=total, unit="run")
+    return lambda items: track(items, desc=title, total=total, unit="run")
 
 
 def read_events_of(runs: Sequence[Run]) -> dict[Path, pd.DataFrame]:
@@ -190,7 +190,7 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     """Choose the model grid from a spread of the training runs' masks."""
     chosen = runs[:: max(1, len(runs) // GRID_MASKS)]
     masks = []
-    for run in tqdm(chosen, desc="Brain masks", unit="run"):
+    for run in track(chosen, desc="Brain masks", unit="run"):
         try:
             masks.append((load_mask(run), run.affine))
         except DataError as error:

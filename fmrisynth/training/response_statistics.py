@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from fmrisynth.model.individual_differences import split_halves
 from fmrisynth.model.noise.autocovariance import shrink_autocovariance
 from fmrisynth.model.run_statistics import whiten
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.whitening import Whitening
 from fmrisynth.training.windows import LatentRuns
@@ -99,7 +99,7 @@ def collect_statistics(
     size = runs.n_values
     products = open_memmap(path, "w+", np.float32, (len(labels), 2, n_regressors, size))
     parts = _halves(data)
-    for index in tqdm(range(len(runs)), desc="Responses", unit="run"):
+    for index in track(range(len(runs)), desc="Responses", unit="run"):
         who = labels.index(data.participants[index])
         x, z = whiten(lags, runs.regressors(index), runs.standardised(index))
         power = float(runs.levels[index][runs.mask].square().mean())

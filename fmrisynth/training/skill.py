@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 from torch import Tensor
-from tqdm import tqdm
 
 from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import GATE_BANDS, Denoiser
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.model.skill import Skill
+from fmrisynth.runtime.progress import track
 from fmrisynth.training.loop import step_generator
 from fmrisynth.training.windows import LatentRuns, Windows
 
@@ -192,7 +192,7 @@ def measure_skill(
     for index, label in enumerate(windows.runs.participants):
         index_of[label].append(index)
     losses = np.zeros((len(windows.participants), len(ANGLES), 5))
-    for number, label in enumerate(tqdm(windows.participants, desc=title, unit="participant")):
+    for number, label in enumerate(track(windows.participants, desc=title, unit="participant")):
         count = 0
         for latents, noise, condition, places in windows.batches(number):
             mine = index_of[label]

@@ -9,8 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from fmrisynth import __version__
 from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.sham import with_sham_events
@@ -29,6 +27,7 @@ from fmrisynth.model.model import ModelInfo, read_info
 from fmrisynth.model.skill import SKILL_NAME, read_skill
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
+from fmrisynth.runtime.progress import track
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
 from fmrisynth.workflow.dataset import find_dataset, participants_of, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
@@ -204,7 +203,7 @@ def _write_group_page(evaluation: Evaluation, inputs: _Inputs, settings: Setting
 def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
     """Write sub-XX.html for each participant that has synthetic runs."""
     labels = participants_of(inputs.synthetic)
-    for participant in tqdm(labels, desc="Participant pages", unit="page"):
+    for participant in track(labels, desc="Participant pages", unit="page"):
         target = settings.output_dir / f"sub-{participant}.html"
         real, synthetic = (
             [r for r in runs if r.participant == participant and r.bold not in inputs.problems]

@@ -62,7 +62,6 @@ def run_participant(settings: Settings) -> None:
     fabric = make_fabric(settings.device, settings.precision, settings.seed)
     model = learn_or_load(dataset.runs, settings, nprocs, fabric)
     if settings.train_only:
-        log.info("the model is in %s", settings.model_path)
         if fabric.is_global_zero:
             remove_work_files(settings)
         return

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import voxel_sizes
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.events import read_events
@@ -31,6 +30,7 @@ from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
 from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
 from fmrisynth.runtime.files import make_folder, write_arrays
+from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.workers import worker_pool
 
 __all__ = ["RunRecord", "summarise_usable_runs"]
@@ -151,9 +151,7 @@ def summarise_usable_runs(
         work_dir=work_dir,
         rois=Rois.of(atlas) if atlas is not None else None,
     )
-    bar = partial(
-        tqdm, total=len(runs), desc="first level", unit="run", mininterval=1.0, disable=not progress
-    )
+    bar = partial(track, total=len(runs), desc="First level", disable=not progress)
     if nprocs <= 1 or len(runs) < 2:
         results = list(bar(map(task, runs)))
     else:
