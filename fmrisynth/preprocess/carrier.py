@@ -86,8 +86,13 @@ def drift_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
     return np.linalg.qr(drifts - drifts.mean(0))[0]
 
 
-def removed_basis(n_volumes: int, t_r: float, high_pass: float) -> np.ndarray:
-    """Compute the basis (T, 1 + K) of all that `split` removes: the constant and the drift."""
+def removed_basis(n_volumes: int, t_r: float, high_pass: float | None) -> np.ndarray:
+    """Compute the basis (T, 1 + K) of all that `split` removes: the constant and the drift.
+
+    Whole volumes keep theirs: without a highest drift frequency the basis is empty, (T, 0).
+    """
+    if high_pass is None:
+        return np.zeros((n_volumes, 0))
     constant = np.full((n_volumes, 1), n_volumes**-0.5)
     return np.concatenate([constant, drift_basis(n_volumes, t_r, high_pass)], axis=1)
 

@@ -7,6 +7,7 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,11 @@ def deviation_of(
 
 
 def noise_of(
-    run: Path, chosen: str, statistics: Mapping[Path, RunStatistics], noise: NoiseModel
+    run: Path,
+    chosen: str,
+    statistics: Mapping[Path, RunStatistics],
+    noise: NoiseModel,
+    removed: np.ndarray,
 ) -> NoiseModel:
     """Infer the noise of a participant from other runs than the one that is imitated.
 
@@ -104,9 +109,10 @@ def noise_of(
         As for `deviation_of`.
     noise : NoiseModel
         Of the group, which also draws the networks of participants who are nobody.
+    removed : ndarray of shape (N, K)
+        Orthonormal: mean and drift, which runs are without.
     """
     if chosen != "own":
         return noise
-    return noise.infer(
-        [s.noise for path, s in statistics.items() if path != run and s.noise is not None]
-    )
+    others = [s.noise for path, s in statistics.items() if path != run and s.noise is not None]
+    return noise.infer(others, removed)

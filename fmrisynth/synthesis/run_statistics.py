@@ -35,6 +35,8 @@ __all__ = ["RunStatistics", "SiblingReader"]
 
 log = logging.getLogger(__name__)
 
+OF_NOISE = ("courses", "remainder", "remainder_lags")  # tensors of a `RunNoise`, in its order
+
 
 @dataclass(frozen=True)
 class RunStatistics:
@@ -55,8 +57,8 @@ class RunStatistics:
         """Write the file of a cache."""
         arrays = {"moments": self.response.moments, "scores": self.response.scores}
         if self.noise is not None:
-            arrays |= {"courses": self.noise.courses, "remainder": self.noise.remainder}
-            arrays["voxel_lag1"] = torch.tensor(self.noise.voxel_lag1)
+            arrays |= {name: getattr(self.noise, name) for name in OF_NOISE}
+            arrays |= {"voxel_lag1": torch.tensor(self.noise.voxel_lag1)}
         write_arrays(path, {n: a.cpu().numpy() for n, a in arrays.items()}, durable=False)
 
     @classmethod
@@ -69,9 +71,9 @@ class RunStatistics:
         except (OSError, ValueError, KeyError, EOFError):
             return None
         noise = None
-        if {"courses", "remainder", "voxel_lag1"} <= arrays.keys():
-            lag1 = float(arrays["voxel_lag1"])
-            noise = RunNoise(arrays["courses"], arrays["remainder"], lag1)
+        if arrays.keys() >= {"voxel_lag1", *OF_NOISE}:
+            courses, remainder, lags = (arrays[name] for name in OF_NOISE)
+            noise = RunNoise(courses, remainder, lags, float(arrays["voxel_lag1"]))
         return cls(response, noise)
 
 

@@ -23,7 +23,7 @@ from fmrisynth.config.model import SamplingConfig
 from fmrisynth.errors import DataError, ModelError
 from fmrisynth.model.individuals import IndividualInference
 from fmrisynth.model.model import Model
-from fmrisynth.preprocess.carrier import Carrier
+from fmrisynth.preprocess.carrier import Carrier, removed_basis
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.runtime.progress import track
 from fmrisynth.synthesis.carriers import choose_carrier, nobodys_carrier, noise_sd_of
@@ -285,6 +285,8 @@ def _synthesise(
     deviation = deviation_of(
         run.bold, job.individuals, known.statistics, inference, participant + 1
     )
+    high_pass = model.info.config.preprocess.removed_high_pass
+    removed = removed_basis(run.n_volumes, run.t_r, high_pass)
     data = synthesiser.synthesise(
         run,
         carrier,
@@ -293,7 +295,7 @@ def _synthesise(
         seeds[1],
         participant,
         deviation,
-        noise_of(run.bold, job.individuals, known.statistics, model.noise),
+        noise_of(run.bold, job.individuals, known.statistics, model.noise, removed),
     )
     maps = response_maps(synthesiser, run, carrier, deviation) if plan.companions.maps else {}
     return _Synthetic(data, carrier.mask, maps, motion_of(run, model.motion, seeds, own=is_own))

@@ -23,7 +23,6 @@ from fmrisynth.config.model import ModelConfig, PreprocessConfig
 from fmrisynth.errors import DataError
 from fmrisynth.model.autoencoder.vqgan import latent_mask
 from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
-from fmrisynth.model.noise.autocovariance import NO_DRIFT
 from fmrisynth.preprocess.cache import Frames, RunData, prepare_runs, run_key
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
@@ -103,14 +102,9 @@ class TrainingData:
 
     @cached_property
     def removed_basis(self) -> np.ndarray:
-        """Mean and drift that were removed from a run of median length, (N, K) orthonormal.
-
-        Whole volumes keep theirs: the basis is empty.
-        """
-        high_pass = self.config.preprocess.removed_high_pass
-        if high_pass is None:
-            return NO_DRIFT
+        """Mean and drift that were removed from a run of median length, (N, K) orthonormal."""
         median = sorted(self.runs, key=lambda d: len(d.frames))[len(self.runs) // 2]
+        high_pass = self.config.preprocess.removed_high_pass
         return removed_basis(len(median.frames), median.run.t_r, high_pass)
 
 

@@ -9,13 +9,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.linalg import solve_toeplitz, toeplitz
 from torch import Tensor
 
 __all__ = [
     "NO_DRIFT",
     "autoregression",
     "correlate_in_time",
+    "divided_by",
     "extended_autocovariance",
     "factors_in_time",
     "fit_autocovariance",
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MINIMUM_EIGENVALUE = 1e-3  # of the autocovariance, relative to the variance
-FILTER_ITERATIONS = 20
+FILTER_ITERATIONS = 20  # few: of what the removal took nearly all of, little is known
 NO_DRIFT = np.zeros((0, 0))  # basis of the removed regressors where none are removed
 
 
@@ -66,12 +66,9 @@ def correlate_in_time(autocovariance: Tensor, white: Tensor) -> Tensor:
     """
     rows = autocovariance.double().cpu().numpy()
     order = rows.shape[1] - 1
-    index = np.abs(np.subtract.outer(np.arange(order + 1), np.arange(order + 1)))
-    covariance = (rows / rows[:, :1])[:, index]  # K L L
-    factor = np.linalg.cholesky(covariance) * np.sqrt(rows[:, :1, None])
-    coefficients = np.linalg.solve(covariance[:, :-1, :-1], covariance[:, :-1, -1:])[
-        ..., 0
-    ]  # K L-1, of the earliest frame first
+    unit = rows / rows[:, :1]
+    factor = np.linalg.cholesky(_toeplitz(unit)) * np.sqrt(rows[:, :1, None])
+    coefficients = autoregression(unit)[:, ::-1]  # K L-1, of the earliest frame first
     noise = white.double().cpu().numpy()
     start = min(order, noise.shape[1])
     noise[:, :start] = np.einsum("kij,kj->ki", factor[:, :start, :start], noise[:, :start])
@@ -83,26 +80,30 @@ def correlate_in_time(autocovariance: Tensor, white: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)  # every training window asks for the same
 def _factors(rows: bytes, shape: tuple[int, int], length: int) -> Tensor:
+    lags = np.frombuffer(rows).reshape(shape)
     factors = [
-        np.linalg.cholesky(toeplitz(extended_autocovariance(row / row[0], length))) * row[0] ** 0.5
-        for row in np.frombuffer(rows).reshape(shape)
+        np.linalg.cholesky(_toeplitz(extended)) * variance**0.5
+        for extended, variance in zip(
+            extended_autocovariance(lags / lags[:, :1], length), lags[:, 0], strict=True
+        )
     ]
     return torch.from_numpy(np.stack(factors)).float()
 
 
 def autoregression(lags: np.ndarray) -> np.ndarray:
-    """Solve the Yule–Walker equations for autocovariances (L,); coefficients (L − 1,)."""
-    return solve_toeplitz(lags[:-1], lags[1:])
+    """Solve the Yule–Walker equations for autocovariances (..., L); coefficients (..., L − 1)."""
+    return np.linalg.solve(_toeplitz(lags[..., :-1]), lags[..., 1:, None])[..., 0]
 
 
 def extended_autocovariance(lags: np.ndarray, length: int) -> np.ndarray:
-    """Extend an autocovariance (L,) by its autoregression to lags 0 to length − 1."""
-    order = len(lags) - 1
-    coefficients = autoregression(lags)
-    out = list(lags[:length])
-    while len(out) < length:
-        out.append(float(np.dot(coefficients, out[-1 : -order - 1 : -1])))
-    return np.asarray(out)
+    """Extend autocovariances (..., L) by their autoregression to lags 0 to length − 1."""
+    order = lags.shape[-1] - 1
+    latest_last = autoregression(lags)[..., ::-1]
+    out = np.empty((*lags.shape[:-1], max(length, order + 1)))
+    out[..., : order + 1] = lags
+    for lag in range(order + 1, length):
+        out[..., lag] = np.einsum("...j,...j->...", latest_last, out[..., lag - order : lag])
+    return out[..., :length]
 
 
 def undo_highpass(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -113,35 +114,57 @@ def undo_highpass(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    lags : ndarray of shape (L,)
+    lags : ndarray of shape (..., L)
         Autocovariance observed after the removal.
     basis : ndarray of shape (N, K)
         Orthonormal regressors that were removed from runs of N frames.
 
     Returns
     -------
-    ndarray of shape (L,)
+    ndarray of shape (..., L)
         Its variance is larger than the observed one.
     """
-    length, order = len(basis), len(lags) - 1
+    length, order = len(basis), lags.shape[-1] - 1
     if not basis.size or length <= order:
         return lags
-    remover = np.eye(length) - basis @ basis.T
+    seen = _seen_after_removal(basis, order + 1)
     estimate = lags.copy()
     for _ in range(FILTER_ITERATIONS):
-        covariance = toeplitz(extended_autocovariance(shrink_autocovariance(estimate), length))
-        implied = remover @ covariance @ remover
-        means = [np.trace(implied, offset) / (length - offset) for offset in range(order + 1)]
-        estimate = estimate + (lags - np.array(means))
+        whole = extended_autocovariance(shrink_autocovariance(estimate), length)
+        estimate = estimate + (lags - whole @ seen.T)
     return shrink_autocovariance(estimate)
 
 
+def _seen_after_removal(basis: np.ndarray, n_lags: int) -> np.ndarray:
+    """Compute what a sample of N frames shows of each lag once regressors are removed.
+
+    Returns
+    -------
+    ndarray of shape (n_lags, N)
+        Weight of the process's autocovariance at every lag in the sample's at the first ones:
+        with R the removal and T(j) ones at lag ±j, the trace at offset k of R T(j) R over N − k.
+    """
+    length = len(basis)
+    remover = np.eye(length) - basis @ basis.T
+    weights = np.zeros((n_lags, length))
+    for k in range(n_lags):
+        pairs = remover[: length - k].T @ remover[k:]  # of frames of the process
+        for j in range(length):
+            both = np.trace(pairs, j) + (np.trace(pairs, -j) if j else 0.0)
+            weights[k, j] = both / (length - k)
+    return weights
+
+
 def shrink_autocovariance(lags: np.ndarray) -> np.ndarray:
-    """Shrink an autocovariance towards white noise until it is positive definite."""
+    """Shrink autocovariances (..., L) towards white noise until they are positive definite."""
     out = lags.copy()
-    while np.linalg.eigvalsh(toeplitz(out))[0] < MINIMUM_EIGENVALUE * out[0]:
-        out[1:] *= 0.98
-    return out
+    rows = out.reshape(-1, lags.shape[-1])
+    while True:
+        smallest = np.linalg.eigvalsh(_toeplitz(rows))[:, 0]
+        indefinite = smallest < MINIMUM_EIGENVALUE * rows[:, 0]
+        if not indefinite.any():
+            return rows.reshape(lags.shape)
+        rows[indefinite, 1:] *= 0.98
 
 
 def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
@@ -164,6 +187,20 @@ def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
     """
     scaled = (lags / lags[:, :1].clamp(min=1e-12)).double().cpu().numpy()
     scaled[:, 0] = 1.0
-    return torch.from_numpy(
-        np.stack([undo_highpass(shrink_autocovariance(row), basis) for row in scaled])
-    )
+    return torch.from_numpy(undo_highpass(shrink_autocovariance(scaled), basis))
+
+
+def divided_by(rows: Tensor, agreement: Tensor) -> Tensor:
+    """Divide autocovariances (..., L) by the autocorrelation of what multiplies their process.
+
+    Positive definite, with the same variance.
+    """
+    scale = rows[..., :1].clamp(min=1e-8)
+    divided = (rows / scale / agreement[: rows.shape[-1]].to(rows)).double().cpu().numpy()
+    return torch.from_numpy(shrink_autocovariance(divided)).to(rows) * scale
+
+
+def _toeplitz(lags: np.ndarray) -> np.ndarray:
+    """Arrange lags (..., L) as symmetric Toeplitz matrices (..., L, L)."""
+    index = np.arange(lags.shape[-1])
+    return lags[..., np.abs(index[:, None] - index)]

@@ -1,4 +1,4 @@
-"""Find the principal axes of runs, and how much of their variance other runs have there.
+"""Find the principal axes of runs, and those that a run had no part in.
 
 Legend: N frames, D features, K axes.
 """
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["principal_axes", "unseen_share"]
+__all__ = ["principal_axes", "unseen_axes"]
 
+FOLDS = 4  # of participants, whose runs see axes of the others
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
 
 
@@ -30,27 +31,28 @@ def principal_axes(rows: Tensor, count: int) -> Tensor:
     return padded
 
 
-def unseen_share(runs: Sequence[Tensor], courses: Sequence[Tensor]) -> Tensor:
-    """Estimate the modes' variance in runs that they were not fitted to, over that seen, (K,).
+def unseen_axes(runs: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Compute the principal axes of all runs but those of a run's fold, for each run.
+
+    What is fitted to a run has more of the run's variance, and slower courses, than it has in
+    others: what axes explain, and what they leave, is to be read from runs that they never saw.
 
     Parameters
     ----------
     runs : sequence of Tensor of shape (N, D)
-        Ordered by participant, which the halves are to share as little as possible.
-    courses : sequence of Tensor of shape (N, K)
-        Of the modes that were fitted to these runs.
+        Ordered by participant, which folds are to share as little as possible.
+    count : int
+        Axes K.
+
+    Returns
+    -------
+    list of Tensor of shape (D, K)
+        Orthonormal; of a single run, its own.
     """
-    count, half = courses[0].shape[1], len(runs) // 2
-    seen = torch.cat(list(courses)).square().mean(0).clamp(min=1e-8)
-    if not half:
-        return torch.ones(count)
-    halves = torch.cat(list(runs[:half])), torch.cat(list(runs[half:]))
-    unseen = torch.zeros(count)
-    for fitted, other in (halves, halves[::-1]):
-        axes = principal_axes(fitted, count)
-        unseen += (other @ axes).square().sum(0).cpu() / sum(len(h) for h in halves)
-    # axes beyond what half of the runs can hold are as overfitted as the last ones
-    known = unseen > 0
-    share = torch.where(known, unseen / seen.cpu(), 1).clamp(max=1)
-    last = int(known.nonzero().max()) if known.any() else 0
-    return torch.where(known, share, share[last]).to(seen)
+    folds = min(FOLDS, len(runs))
+    fold_of = [index * folds // len(runs) for index in range(len(runs))]
+    axes = []
+    for fold in range(folds):
+        others = [run for run, own in zip(runs, fold_of, strict=True) if own != fold]
+        axes.append(principal_axes(torch.cat(others or list(runs)), count))
+    return [axes[fold] for fold in fold_of]

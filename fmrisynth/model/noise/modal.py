@@ -3,8 +3,9 @@
 Stationary noise (`fmrisynth.model.noise.stationary`) has one covariance for each offset
 between two voxels, wherever they lie; it holds no networks of distant regions that
 fluctuate together. The modes are spatial patterns, each with its own variance and
-autocovariance in time. The variance of the runs that a pattern was fitted to is too large for
-others. Patterns of one half of the runs and their variance in the other half tell by how much.
+autocovariance in time. A pattern explains more of the runs that it was fitted to than of others,
+and their slow courses above all. What the modes explain and what they leave is therefore read
+from runs that had no part in their patterns.
 
 Participants differ in how their modes fluctuate together. Each synthetic participant has
 networks of its own, the same in all of its runs: with W the covariance of the modes'
@@ -38,11 +39,17 @@ from fmrisynth.model.individual_differences import (
 from fmrisynth.model.noise.autocovariance import (
     NO_DRIFT,
     correlate_in_time,
+    divided_by,
     fit_autocovariance,
-    shrink_autocovariance,
 )
-from fmrisynth.model.noise.axes import principal_axes, unseen_share
-from fmrisynth.model.noise.participants import lagged_covariance, mean_remainder, signal_per_frame
+from fmrisynth.model.noise.axes import principal_axes, unseen_axes
+from fmrisynth.model.noise.participants import (
+    autocorrelation,
+    lagged_covariance,
+    mean_lags,
+    mean_remainder,
+    signal_per_frame,
+)
 from fmrisynth.model.noise.protocol import NoiseModel, RunNoise, remove_mean_and_drift
 from fmrisynth.model.noise.stationary import StationaryNoise
 
@@ -130,17 +137,16 @@ class ModalNoise(NoiseModel):
         """Estimate modes, variances, autocovariances and remainder; see `NoiseModel.fit`."""
         runs = [field[..., self.mask].flatten(1).float() for field in fields]  # N C·P
         axes = principal_axes(torch.cat(runs), len(self.modes))  # C·P K
-        courses = [run @ axes for run in runs]  # N K
         self.modes.copy_(axes.T.reshape(self.modes.shape))
-        honest = unseen_share(runs, courses)[:, None]
-        self.autocovariance.copy_(honest * _autocovariances(courses, self.order, removed))
-        self.window_autocovariance.copy_(
-            honest * _autocovariances(courses, self.window_autocovariance.shape[1] - 1, NO_DRIFT)
-        )
+        unseen = unseen_axes(runs, len(self.modes))
+        courses = _unseen_courses(runs, unseen, axes)  # N K
+        self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
+        frames = self.window_autocovariance.shape[1]
+        self.window_autocovariance.copy_(_autocovariances(courses, frames - 1, NO_DRIFT))
         power = self.window_autocovariance[:, 0]
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         chosen = range(0, len(runs), -(-len(runs) // REMAINDER_RUNS))
-        rest = [runs[i] - courses[i] @ axes.T for i in chosen]
+        rest = [runs[i] - courses[i] @ unseen[i].T for i in chosen]
         deviation = torch.cat(rest).square().mean(0).sqrt().clamp(min=1e-6)
         self.remainder.fit(
             (self._field((run / deviation).unflatten(1, self.remainder_sd.shape)) for run in rest),
@@ -197,11 +203,12 @@ class ModalNoise(NoiseModel):
         flat = noise[..., self.mask].flatten(1).float()
         axes = self.modes.flatten(1)  # K C·P
         courses = flat @ axes.T
-        rest = (flat - courses @ axes).square().mean(0).view_as(self.remainder_sd)
-        return RunNoise(courses.half(), rest.half())
+        rest = flat - courses @ axes
+        power = rest.square().mean(0).view_as(self.remainder_sd)
+        return RunNoise(courses.half(), power.half(), autocorrelation(rest, self.order + 1))
 
     @torch.no_grad()
-    def infer(self, runs: Sequence[RunNoise]) -> ModalNoise:
+    def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> ModalNoise:
         """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
 
         Covariances at every lag are averaged, weighted by how much these runs know. The modes
@@ -227,10 +234,13 @@ class ModalNoise(NoiseModel):
             frames=n_lags,
             high_pass=self.high_pass,
         ).to(self.mask.device)
-        own.remainder = self.remainder
         own.modes.copy_(torch.einsum("ik,icp->kcp", axes, self.modes))
         own.window_autocovariance.copy_(rows)
-        own.autocovariance.copy_(self._before_filter(rows))
+        scale = rows[:, :1].clamp(min=1e-8)
+        before = fit_autocovariance(rows, removed).to(rows) * scale
+        own.autocovariance.copy_(divided_by(before, self.agreement))
+        rest = fit_autocovariance(mean_lags(runs)[None], removed)[0] / self.agreement.cpu()
+        own.remainder = self.remainder.with_lags(rest, known_rest)
         expected = (1 - torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])).clamp(
             min=MINIMUM_REMAINDER
         )
@@ -248,25 +258,7 @@ class ModalNoise(NoiseModel):
         """Prepare for intensities; see `NoiseModel`."""
         self.agreement.copy_(agreement[: len(self.agreement)])
         for rows in (self.autocovariance, self.remainder.autocovariance):
-            scale = rows[..., :1].clamp(min=1e-8)
-            divided = (rows / scale / self.agreement).double().cpu().flatten(0, -2).numpy()
-            shrunk = np.stack([shrink_autocovariance(row) for row in divided])
-            rows.copy_(torch.from_numpy(shrunk).view_as(rows).to(rows) * scale)
-
-    def _before_filter(self, rows: Tensor) -> Tensor:
-        """Correct autocovariances (K, L) for drift and intensities, as the group's were.
-
-        Each takes the correction of the mode of the group whose course is most like its own.
-        """
-        n_lags = rows.shape[1]
-        scale = rows[:, :1].clamp(min=1e-8)
-        seen = self.window_autocovariance[:, :n_lags]
-        unit = seen[:, :1].clamp(min=1e-8)
-        seen, true = seen / unit, self.autocovariance[:, :n_lags] / unit
-        nearest = torch.cdist(rows / scale, seen).argmin(1)
-        corrected = (rows / scale + (true - seen)[nearest]).double().cpu().numpy()
-        shrunk = np.stack([shrink_autocovariance(row) for row in corrected])
-        return torch.from_numpy(shrunk).to(rows) * scale
+            rows.copy_(divided_by(rows, self.agreement))
 
     def _stretch(self) -> None:
         """Scale the differences up to the variance that the minimum eigenvalue of W removes."""
@@ -324,6 +316,22 @@ class ModalNoise(NoiseModel):
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
+
+
+def _unseen_courses(runs: Sequence[Tensor], unseen: Sequence[Tensor], axes: Tensor) -> list[Tensor]:
+    """Project runs (N, D) on axes (D, K) that they had no part in; (N, K) each.
+
+    Axes beyond what the other runs can hold are as overfitted as the last that these hold.
+    """
+    courses = [run @ other for run, other in zip(runs, unseen, strict=True)]
+    power = torch.cat(courses).square().mean(0)
+    held = int((power > 0).sum())
+    if 0 < held < len(power):
+        fitted = [run @ axes for run in runs]
+        share = power[held - 1] / torch.cat(fitted)[:, held - 1].square().mean().clamp(min=1e-8)
+        for course, own in zip(courses, fitted, strict=True):
+            course[:, held:] = own[:, held:] * share.clamp(max=1).sqrt()
+    return courses
 
 
 def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:

@@ -13,7 +13,29 @@ from torch import Tensor
 from fmrisynth.model.individual_differences import MINIMUM_PARTICIPANTS, split_halves
 from fmrisynth.model.noise.protocol import RunNoise
 
-__all__ = ["lagged_covariance", "mean_remainder", "signal_per_frame"]
+__all__ = [
+    "autocorrelation",
+    "lagged_covariance",
+    "mean_lags",
+    "mean_remainder",
+    "signal_per_frame",
+]
+
+
+def autocorrelation(rest: Tensor, n_lags: int) -> Tensor:
+    """Compute the autocorrelation of values (N, D), pooled, (n_lags,) float32 on the CPU."""
+    length = len(rest)
+    lags = torch.zeros(n_lags, dtype=torch.float64)
+    for lag in range(min(n_lags, length)):
+        both = (rest[lag:] * rest[: length - lag]).sum(dtype=torch.float64)
+        lags[lag] = both.cpu() / (length - lag)
+    return (lags / lags[0].clamp(min=1e-12)).float()
+
+
+def mean_lags(runs: Sequence[RunNoise]) -> Tensor:
+    """Average the autocorrelation of what the modes leave over the frames of runs, (L,)."""
+    frames = torch.tensor([float(len(run.courses)) for run in runs])
+    return frames @ torch.stack([run.remainder_lags for run in runs]) / frames.sum()
 
 
 def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:

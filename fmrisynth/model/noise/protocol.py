@@ -30,12 +30,15 @@ class RunNoise:
         Of K spatial patterns of a noise model, float16.
     remainder : Tensor of shape (C, P)
         Mean square of what the patterns leave, inside the brain, float16.
+    remainder_lags : Tensor of shape (L,)
+        Autocorrelation of what the patterns leave, over all values, float32.
     voxel_lag1 : float or None
         Mean lag-1 autocorrelation of the run's voxels; None where it is not known.
     """
 
     courses: Tensor
     remainder: Tensor
+    remainder_lags: Tensor
     voxel_lag1: float | None = None
 
 
@@ -106,13 +109,15 @@ class NoiseModel(nn.Module, ABC):
         """
         return None
 
-    def infer(self, runs: Sequence[RunNoise]) -> NoiseModel:
+    def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> NoiseModel:
         """Infer the noise of one participant, whose variance need not be one.
 
         Parameters
         ----------
         runs : sequence of RunNoise
             From `statistics`. A model without individual differences ignores them.
+        removed : ndarray of shape (N, K)
+            As for `fit`: mean and drift, which the runs are without.
 
         Returns
         -------

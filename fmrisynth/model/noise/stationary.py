@@ -24,6 +24,7 @@ Legend: N frames, C channels, X Y Z box, P Q R padded box, F spatial frequencies
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -31,7 +32,12 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from fmrisynth.model.noise.autocovariance import NO_DRIFT, factors_in_time, fit_autocovariance
+from fmrisynth.model.noise.autocovariance import (
+    NO_DRIFT,
+    divided_by,
+    factors_in_time,
+    fit_autocovariance,
+)
 from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
 
 __all__ = ["StationaryNoise"]
@@ -115,6 +121,29 @@ class StationaryNoise(NoiseModel):
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
+    def with_lags(self, lags: Tensor, known: float) -> StationaryNoise:
+        """Copy the noise with another autocovariance, all else shared.
+
+        Bands, channels and voxels keep their differences.
+
+        Parameters
+        ----------
+        lags : Tensor of shape (L,)
+            Autocovariance over all values, in runs whose variance without drift is one.
+        known : float
+            Share of the way towards it, 0 to 1.
+        """
+        other = copy(self)
+        other._buffers = dict(self._buffers)
+        rows = self.autocovariance
+        weight = self._power_by_band()[..., None]
+        mean = (weight * rows).sum((0, 1)) / weight.sum()
+        size = min(len(lags), len(mean))
+        moved = rows.clone()
+        moved[..., :size] += known * (lags[:size] - mean[:size]).to(rows)
+        other._buffers["autocovariance"] = divided_by(moved, torch.ones(moved.shape[-1]))
+        return other
+
     def sample_run(
         self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
     ) -> Tensor:
@@ -149,11 +178,14 @@ class StationaryNoise(NoiseModel):
 
     def _average_lags(self, autocovariance: Tensor) -> Tensor:
         """Average the correlation at lags 0, 1, 2 over bands and channels, weighted by power."""
-        power = self.transfer.square().sum((0, -1)).flatten(0, 2)  # F C
-        bands = len(autocovariance)
-        weight = torch.stack([power[self._band_of == b].sum(0) for b in range(bands)])
-        lags = (weight[..., None] * autocovariance[..., :3]).sum((0, 1))
+        lags = (self._power_by_band()[..., None] * autocovariance[..., :3]).sum((0, 1))
         return lags / lags[0]
+
+    def _power_by_band(self) -> Tensor:
+        """Sum the power of each band and channel, (bands, C)."""
+        power = self.transfer.square().sum((0, -1)).flatten(0, 2)  # F C
+        bands = len(self.autocovariance)
+        return torch.stack([power[self._band_of == b].sum(0) for b in range(bands)])
 
     def _local_filter(self, lag1: Tensor) -> Tensor:
         """Solve for b in y(t) = x(t) + b · x(t − 1) such that each voxel has its lag-1 correlation.

@@ -99,6 +99,32 @@ def test_modes_of_noise_alone_take_nothing_that_is_not_there():
     assert float(noise.autocovariance[:, 0].mean()) == pytest.approx(1, abs=0.1)
 
 
+def test_what_overfitted_modes_leave_is_as_slow_as_in_other_runs():
+    """Modes that take the slow part of their own runs do not take it from what they never saw."""
+    generator = torch.Generator().manual_seed(1)
+
+    def slow_and_white():
+        slow = torch.randn(FRAMES, 1, *MASK.shape, generator=generator)
+        for t in range(1, FRAMES):
+            slow[t] = 0.9 * slow[t - 1] + (1 - 0.9**2) ** 0.5 * slow[t]
+        white = torch.randn(FRAMES, 1, *MASK.shape, generator=generator)
+        return (slow + white) / 2**0.5 * MASK
+
+    runs = [slow_and_white() for _ in range(8)]
+    noise = fitted(runs, 40)
+    other = [slow_and_white() for _ in range(8)]
+
+    def left(some):
+        axes = noise.modes.flatten(1)
+        rest = [f[..., MASK].flatten(1) for f in some]
+        rest = [r - r @ axes.T @ axes for r in rest]
+        both = sum(float((r[1:] * r[:-1]).sum()) for r in rest)
+        return both / sum(float(r.square().sum()) for r in rest)
+
+    assert left(draws(noise, 8)) == pytest.approx(left(other), abs=0.06)
+    assert left(runs) < left(other) - 0.1
+
+
 def test_one_short_run_is_enough(fields):
     noise = fitted([fields[0][:20]], 64, NOTHING[:20])
     assert torch.isfinite(draws(noise, 2)).all()

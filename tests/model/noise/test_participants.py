@@ -8,6 +8,7 @@ from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.participants import lagged_covariance, signal_per_frame
 from fmrisynth.model.noise.protocol import RunNoise
 from fmrisynth.model.noise.stationary import StationaryNoise
+from fmrisynth.preprocess.carrier import removed_basis
 from tests.model.noise.test_modal import (
     FRAMES,
     MASK,
@@ -18,7 +19,7 @@ from tests.model.noise.test_modal import (
     participant_fields,
 )
 
-RUNS = 8
+RUNS, HIGH_PASS = 8, 1 / 40
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,9 @@ def test_networks_are_those_of_the_participant_and_of_nobody_else(participants, 
     centre = torch.stack([edges(f) for f in fields[: 10 * RUNS]]).mean(0)
     first, second = fields[10 * RUNS : 11 * RUNS], fields[11 * RUNS :]
     known, left_out = first[: RUNS // 2], first[RUNS // 2 :]
-    own = draw(group.infer([group.statistics(f) for f in known]), RUNS)
+    own = draw(group.infer([group.statistics(f) for f in known], NOTHING), RUNS)
     assert similarity(own, left_out, centre) > 0.8 * similarity(known, left_out, centre)
-    other = draw(group.infer([group.statistics(f) for f in second]), RUNS)
+    other = draw(group.infer([group.statistics(f) for f in second], NOTHING), RUNS)
     assert abs(similarity(other, left_out, centre)) < 0.4
 
 
@@ -59,7 +60,7 @@ def test_few_frames_say_less_than_many(participants, group):
     centre = torch.stack([edges(f) for f in draw(group, 20)]).mean(0)
 
     def distance(count):
-        own = group.infer([group.statistics(f) for f in fields[:count]])
+        own = group.infer([group.statistics(f) for f in fields[:count]], NOTHING)
         return float((torch.stack([edges(f) for f in draw(own, 20)]).mean(0) - centre).norm())
 
     assert 0 < distance(1) < distance(RUNS)
@@ -67,13 +68,46 @@ def test_few_frames_say_less_than_many(participants, group):
 
 def test_without_runs_or_differences_the_noise_is_the_groups(participants, group):
     fields, _ = participants
-    assert group.infer([]) is group
+    assert group.infer([], NOTHING) is group
     alone = ModalNoise(1, MASK, len(REGIONS)).fit(fields[:4], NOTHING)
     assert not alone.signal_per_frame.any()
-    assert alone.infer([alone.statistics(fields[0])]) is alone
+    assert alone.infer([alone.statistics(fields[0])], NOTHING) is alone
     stationary = StationaryNoise(1, MASK)
     assert stationary.statistics(fields[0]) is None
-    assert stationary.infer([]) is stationary
+    assert stationary.infer([], NOTHING) is stationary
+
+
+def memory(fields):
+    """Lag-1 autocorrelation over all voxels and runs."""
+    values = torch.stack([f[:, 0, MASK] for f in fields])
+    return float((values[:, 1:] * values[:, :-1]).mean() / values.square().mean())
+
+
+def test_slow_noise_is_slow_beyond_the_modes_too():
+    """What the modes leave has the participant's memory, drift removed or not."""
+    generator = torch.Generator().manual_seed(4)
+    removed = removed_basis(FRAMES, 2.0, HIGH_PASS)
+    basis = torch.from_numpy(removed).float()
+
+    def field(lag1):
+        noise = torch.randn(FRAMES, 1, *MASK.shape, generator=generator) * MASK
+        for t in range(1, FRAMES):
+            noise[t] = lag1 * noise[t - 1] + (1 - lag1**2) ** 0.5 * noise[t]
+        flat = noise.flatten(1)
+        return (flat - basis @ (basis.T @ flat)).view_as(noise)
+
+    # the participants' variance differs too, as without it nothing is taken from them
+    kinds = [(0.1, 0.7), (0.6, 1.2), (0.3, 1.0), (0.5, 0.8), (0.2, 1.3), (0.4, 1.0)]
+    fields = [sd * field(lag1) for lag1, sd in kinds for _ in range(6)]
+    labels = [str(i) for i in range(len(kinds)) for _ in range(6)]
+    group = ModalNoise(1, MASK, 2, high_pass=HIGH_PASS).fit(fields, removed)
+    group.fit_individual_differences(fields, labels)
+    assert memory(draw(group, 12)) == pytest.approx(memory(fields), abs=0.04)
+    for number in (0, 1):
+        shown = fields[6 * number : 6 * number + 6]
+        own = group.infer([group.statistics(f) for f in shown[:5]], removed)
+        assert memory(draw(own, 12)) == pytest.approx(memory(shown), abs=0.05)
+    assert memory(draw(group, 12)) == pytest.approx(memory(fields), abs=0.04)  # is left as it was
 
 
 def test_loud_places_are_loud():
@@ -91,7 +125,7 @@ def test_loud_places_are_loud():
     fields = [f / scale * MASK for f in fields]
     labels = [str(i) for i in range(len(louds)) for _ in range(4)]
     noise = fitted(fields, 2, participants=labels)
-    own = noise.infer([noise.statistics(f) for f in fields[:4]])
+    own = noise.infer([noise.statistics(f) for f in fields[:4]], NOTHING)
     seen = torch.cat(draw(own, 8)).square().mean((0, 1))
     expected = torch.cat(fields[:4]).square().mean((0, 1))
     assert float(seen[:4][MASK[:4]].mean()) == pytest.approx(
@@ -112,7 +146,8 @@ def test_the_signal_is_the_ratio_of_difference_to_chance():
             [
                 RunNoise(
                     torch.randn(50, size, generator=generator) * sd,
-                    (torch.randn(50, 1, 40, generator=generator).square().mean(0)),
+                    torch.randn(50, 1, 40, generator=generator).square().mean(0),
+                    torch.ones(1),
                 )
                 for _ in range(4)
             ]
