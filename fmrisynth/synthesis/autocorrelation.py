@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import toeplitz
+from scipy.linalg import orth, toeplitz
 
 from fmrisynth.preprocess.carrier import least_squares
 
@@ -80,11 +80,13 @@ def decoder_lag1(
     if share < 1e-3:
         return 0.0
     missing = wanted - float(np.mean(lagged / total))
-    return _before_filter(missing / share / max(agreement, 0.1), removed)
+    # evoked responses take slow noise with them where memory is measured
+    taken = orth(np.concatenate([removed, regressors - removed @ (removed.T @ regressors)], 1))
+    return _before_filter(missing / share / max(agreement, 0.1), taken)
 
 
 def _before_filter(lag1: float, removed: np.ndarray) -> float:
-    """Find the autoregression that has a lag-1 autocorrelation once mean and drift are removed."""
+    """Find the autoregression that has a lag-1 autocorrelation once regressors are removed."""
     candidates = np.linspace(*LIMITS, CANDIDATES)
     lags = np.arange(len(removed))
     seen = []

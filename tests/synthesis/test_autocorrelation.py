@@ -42,6 +42,19 @@ def test_responses_are_no_memory():
     assert voxel_lag1(series + 3 * filtered(course), NOTHING) > plain + 0.3
 
 
+def test_responses_take_slow_noise_with_them_where_memory_is_measured():
+    """A short run with many slow regressors: white noise seems to be quicker than white."""
+    blocks = np.repeat(np.random.default_rng(2).standard_normal((N // 20, 12)), 20, axis=0)
+    evoked = filtered(blocks)
+    decoded = filtered(0.3 * autoregressive(0.5, seed=0))
+    removed = removed_basis(N, T_R, HIGH_PASS)
+    lag1 = decoder_lag1(0.3, decoded, np.ones(VOXELS), evoked, removed)
+    total = decoded + filtered(autoregressive(lag1, seed=1))
+    assert voxel_lag1(total, evoked) == pytest.approx(0.3, abs=0.03)
+    unaware = decoder_lag1(0.3, decoded, np.ones(VOXELS), NOTHING, removed)
+    assert lag1 > unaware + 0.04
+
+
 def test_without_room_nothing_is_chosen():
     decoded = filtered(autoregressive(0.5, seed=0))
     removed = removed_basis(N, T_R, HIGH_PASS)
