@@ -33,7 +33,8 @@ class PreprocessConfig:
     Attributes
     ----------
     voxel_size : float or None
-        Edge of the model grid's voxels (mm); None keeps the voxels of the runs.
+        Edge of the model grid's voxels (mm); None keeps the voxels of the runs. The grid is
+        never finer than the finest run.
     high_pass : float
         Cut-off of the high-pass filter (Hz): slower fluctuations are drift.
     normalisation : str

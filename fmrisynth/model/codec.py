@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
+from fmrisynth.preprocess.grid import continue_outside
 
 __all__ = ["decode_run", "encode_run"]
 
@@ -20,7 +21,9 @@ VOLUMES_AT_ONCE = 16
 
 
 @torch.inference_mode()
-def encode_run(autoencoder: VQGAN, frames: np.ndarray, scale: float) -> np.ndarray:
+def encode_run(
+    autoencoder: VQGAN, frames: np.ndarray, scale: float, mask: np.ndarray
+) -> np.ndarray:
     """Encode the volumes of a run to raw latents.
 
     Parameters
@@ -31,6 +34,8 @@ def encode_run(autoencoder: VQGAN, frames: np.ndarray, scale: float) -> np.ndarr
         Residual volumes in %, or whole volumes; may be memory-mapped.
     scale : float
         Global divisor of the volumes.
+    mask : ndarray of shape (X, Y, Z), bool
+        The brain, beyond which the volumes are continued.
 
     Returns
     -------
@@ -41,7 +46,8 @@ def encode_run(autoencoder: VQGAN, frames: np.ndarray, scale: float) -> np.ndarr
     pieces = []
     for start in range(0, len(frames), VOLUMES_AT_ONCE):
         piece = np.asarray(frames[start : start + VOLUMES_AT_ONCE], np.float32)
-        x = torch.from_numpy(piece)[:, None] / scale
+        continued = continue_outside(piece, mask, autoencoder.config.factor)
+        x = torch.from_numpy(continued)[:, None] / scale
         pieces.append(autoencoder.encode(x.to(device)).float().cpu())
     return torch.cat(pieces).numpy()
 

@@ -17,7 +17,7 @@ from fmrisynth.config.model import PreprocessConfig
 from fmrisynth.errors import DataError
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.preprocess.design import own_regressors
-from fmrisynth.preprocess.grid import Grid, resample
+from fmrisynth.preprocess.grid import Grid, continue_outside, resample
 from fmrisynth.runtime.files import atomic_path
 from fmrisynth.runtime.workers import worker_pool
 
@@ -182,7 +182,7 @@ def prepare_runs(
 
 
 class Frames:
-    """All volumes of a set of runs as one long sequence, scaled to unit variance.
+    """All volumes of a set of runs as one long sequence, continued beyond the brain's edge.
 
     Parameters
     ----------
@@ -190,13 +190,17 @@ class Frames:
         The runs.
     scale : float
         Divisor of all volumes; see `global_scale`.
+    mask : ndarray of shape (X, Y, Z), bool
+        The brain.
+    edge : int
+        Edge of the autoencoder's blocks, voxels.
     """
 
-    def __init__(self, runs: Sequence[RunData], scale: float) -> None:
+    def __init__(self, runs: Sequence[RunData], scale: float, mask: np.ndarray, edge: int) -> None:
         self._runs = list(runs)
         self._lengths = np.array([len(run.frames) for run in runs])
         self._ends = np.cumsum(self._lengths)
-        self.scale = scale
+        self.scale, self.mask, self.edge = scale, mask, edge
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -206,7 +210,7 @@ class Frames:
         which = np.searchsorted(self._ends, indices, side="right")
         inside = indices - (self._ends[which] - self._lengths[which])
         volumes = [self._runs[w].frames[i] for w, i in zip(which, inside, strict=True)]
-        return np.stack(volumes).astype(np.float32) / self.scale
+        return continue_outside(np.stack(volumes), self.mask, self.edge) / self.scale
 
     @staticmethod
     def global_scale(runs: Sequence[RunData], mask: np.ndarray, seed: int = 0) -> float:

@@ -13,7 +13,7 @@ from nilearn.image.resampling import BoundingBoxError
 
 from fmrisynth.errors import DataError
 
-__all__ = ["Grid", "choose_grid", "resample"]
+__all__ = ["Grid", "choose_grid", "continue_outside", "resample"]
 
 LATTICE_TOLERANCE = 1e-3  # voxels
 
@@ -90,7 +90,8 @@ def choose_grid(
     masks : sequence of (mask, affine)
         Distinct brain masks of shape (X, Y, Z), bool, and their affines (4, 4).
     voxel_size : float or None
-        Edge of a voxel (mm); None keeps the first run's own voxels.
+        Edge of a voxel (mm), that of the finest run where this is larger; None keeps the
+        first run's own voxels.
     multiple : int
         The shape becomes a multiple of this, as the network's strides require.
     margin : int
@@ -106,6 +107,9 @@ def choose_grid(
     first = masks[0][1]
     lattice = first.copy()
     own = np.linalg.norm(first[:3, :3], axis=0)
+    if voxel_size is not None:  # nothing is gained by voxels finer than the data's
+        finest = min(abs(np.linalg.det(affine[:3, :3])) for _, affine in masks) ** (1 / 3)
+        voxel_size = max(voxel_size, finest)
     if voxel_size is not None and not np.allclose(own, voxel_size, rtol=0.05):
         lattice[:3, :3] = first[:3, :3] / own * voxel_size
         # keep the outer corner of the first voxel where it is
@@ -123,6 +127,42 @@ def choose_grid(
         axis=0,
     )
     return Grid(shape, affine, votes >= share)
+
+
+def continue_outside(volumes: np.ndarray, mask: np.ndarray, edge: int) -> np.ndarray:
+    """Give voxels outside of the brain the mean of the brain's voxels in their block.
+
+    An autoencoder of blocks takes zeros beyond the brain's edge for signal, and gives back as
+    much of a block's mean as there is brain in it.
+
+    Parameters
+    ----------
+    volumes : ndarray of shape (T, X, Y, Z)
+        Any values outside of the brain, which are not looked at.
+    mask : ndarray of shape (X, Y, Z), bool
+        The brain.
+    edge : int
+        Edge of a block, voxels, which the shape is a multiple of.
+
+    Returns
+    -------
+    ndarray of shape (T, X, Y, Z)
+        float32; zero in blocks without brain.
+    """
+    inside = mask.astype(np.float32)
+    count = _block_sums(inside[None], edge)
+    mean = _block_sums(np.where(mask, volumes, 0).astype(np.float32), edge)
+    mean /= np.maximum(count, 1)
+    for axis in (1, 2, 3):
+        mean = mean.repeat(edge, axis)
+    return np.where(mask, volumes, mean).astype(np.float32)
+
+
+def _block_sums(volumes: np.ndarray, edge: int) -> np.ndarray:
+    """Add up blocks of voxels, (T, X, Y, Z) → (T, X / edge, Y / edge, Z / edge)."""
+    for axis in (1, 2, 3):
+        volumes = np.add.reduceat(volumes, np.arange(0, volumes.shape[axis], edge), axis)
+    return volumes
 
 
 def _lattice_offset(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:

@@ -152,7 +152,7 @@ class SiblingReader:
             return moved
 
         frames = np.moveaxis(on_grid(residual), 3, 0)
-        raw = torch.from_numpy(encode_run(model.autoencoder, frames, model.info.scale))
+        raw = torch.from_numpy(encode_run(model.autoencoder, frames, model.info.scale, grid.mask))
         mask = model.latent_space.mask
         latents = model.latent_space.standardise(raw.to(mask.device))
         level = model.noise_level.of_latents(on_grid(carrier.noise_sd))

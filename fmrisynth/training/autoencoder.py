@@ -37,7 +37,7 @@ CANDIDATES = 64  # latent vectors of each volume that dead codes may be put on
 
 
 class Volumes(Protocol):
-    """Give residual volumes on the model grid, zero outside of the brain."""
+    """Give residual volumes on the model grid, continued beyond the brain's edge."""
 
     def __len__(self) -> int:
         """Count the volumes."""
@@ -73,7 +73,8 @@ def fit_autoencoder(
     VQGAN
         With averaged weights, on the device.
     """
-    volumes = Frames([*data.runs], data.scale)
+    factor = plan.config.autoencoder.factor
+    volumes = Frames([*data.runs], data.scale, data.grid.mask, factor)
     if not plan.config.autoencoder.convolutional:
         return _fit_linear(plan.config.autoencoder, volumes, data)
     learner = AutoencoderLearner(

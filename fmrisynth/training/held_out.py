@@ -77,7 +77,7 @@ def measure_held_out(
 
     def encode(index: int) -> np.ndarray:
         with fabric.autocast():
-            return encode_run(model.autoencoder, data[index].frames, info.scale)
+            return encode_run(model.autoencoder, data[index].frames, info.scale, model.grid.mask)
 
     latents = cached_latents(keys, encode, latents_dir)
     levels = [model.noise_level.of_latents(sd) for sd in _other_runs_sd(data)]

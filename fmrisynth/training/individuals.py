@@ -74,11 +74,11 @@ def map_gradients(
     zero = space.restore(torch.zeros_like(maps[:1]))
     rest = decode_run(autoencoder, zero, data.scale)
     volumes = (decode_run(autoencoder, space.restore(maps), data.scale) - rest) * inside
-    latent_rest = encode_run(autoencoder, rest, data.scale)
+    latent_rest = encode_run(autoencoder, rest, data.scale, inside)
     out = []
     for axis, edge in enumerate(edges, start=1):
         slope = (np.roll(volumes, -1, axis) - np.roll(volumes, 1, axis)) / (2 * edge) * inside
-        raw = encode_run(autoencoder, rest + slope, data.scale) - latent_rest
+        raw = encode_run(autoencoder, rest + slope, data.scale, inside) - latent_rest
         out.append(torch.from_numpy(raw) / space.scale * space.mask)
     return torch.stack(out)
 

@@ -46,7 +46,7 @@ def encode_latents(
 
     def encode(index: int) -> np.ndarray:
         with fabric.autocast():
-            return encode_run(autoencoder, data.runs[index].frames, data.scale)
+            return encode_run(autoencoder, data.runs[index].frames, data.scale, data.grid.mask)
 
     if fabric.world_size > 1:
         mine = range(fabric.global_rank, len(keys), fabric.world_size)

@@ -14,6 +14,9 @@ def autoencoder():
     return make_model().autoencoder
 
 
+BRAIN = np.ones(SHAPE, bool)
+
+
 def volumes(count):
     return np.random.default_rng(0).standard_normal((count, *SHAPE)).astype(np.float16)
 
@@ -21,16 +24,28 @@ def volumes(count):
 @pytest.mark.parametrize("count", [1, VOLUMES_AT_ONCE, 2 * VOLUMES_AT_ONCE + 3])
 def test_a_run_is_encoded_volume_by_volume(autoencoder, count):
     frames = volumes(count)
-    latents = encode_run(autoencoder, frames, 2.0)
+    latents = encode_run(autoencoder, frames, 2.0, BRAIN)
     assert latents.shape == (count, 1, *LATENT)
     for index in (0, count // 2, count - 1):
-        alone = encode_run(autoencoder, frames[index : index + 1], 2.0)
+        alone = encode_run(autoencoder, frames[index : index + 1], 2.0, BRAIN)
         np.testing.assert_allclose(latents[index], alone[0], rtol=1e-5, atol=1e-6)
 
 
 def test_decoding_inverts_encoding_in_the_unit_of_the_volumes(autoencoder):
     blocks = np.random.default_rng(1).standard_normal((20, *LATENT))
     frames = np.stack([upsampled(block) for block in blocks]).astype(np.float32)
-    latents = torch.from_numpy(encode_run(autoencoder, frames, 3.0))
+    latents = torch.from_numpy(encode_run(autoencoder, frames, 3.0, BRAIN))
     np.testing.assert_allclose(decode_run(autoencoder, latents, 3.0), frames, atol=1e-4)
     np.testing.assert_allclose(decode_run(autoencoder, latents, 6.0), 2 * frames, atol=1e-4)
+
+
+def test_the_brains_edge_is_decoded_with_the_amplitude_that_it_has(autoencoder):
+    """A block of which a quarter is brain keeps the mean of the quarter."""
+    brain = np.zeros(SHAPE, bool)
+    brain[4:9, 4:8, 4:8] = True  # the last plane alone of the second block along x
+    frames = np.where(brain, 2.5, 0.0)[None].astype(np.float32)
+    latents = torch.from_numpy(encode_run(autoencoder, frames, 1.0, brain))
+    decoded = decode_run(autoencoder, latents, 1.0)[0]
+    np.testing.assert_allclose(decoded[brain], 2.5, rtol=1e-4)
+    unmasked = np.where(brain, frames, 7.0)  # what lies outside is not looked at
+    np.testing.assert_array_equal(encode_run(autoencoder, unmasked, 1.0, brain), latents)

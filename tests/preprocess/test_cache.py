@@ -23,6 +23,9 @@ def stored(folder, frames):
     return RunData(None, path, frames[0], frames[0], frames[0])
 
 
+BRAIN = np.ones((2, 2, 2), bool)
+
+
 def constant_frames(folder, *lengths):
     """Runs whose volumes say which run and which frame they are."""
     runs = [
@@ -34,7 +37,7 @@ def constant_frames(folder, *lengths):
 
 def test_frames_are_found_across_runs(tmp_path):
     runs = constant_frames(tmp_path, 3, 5, 1, 4)
-    frames = Frames(runs, 2.0)
+    frames = Frames(runs, 2.0, BRAIN, 2)
     assert len(frames) == 13
     expected = [0, 1, 2, 100, 101, 102, 103, 104, 200, 300, 301, 302, 303]
     order = np.random.default_rng(0).permutation(13)
@@ -49,7 +52,7 @@ def test_no_run_is_kept_open(tmp_path):
     """Systems allow a process 1,024 open files; a study has more runs."""
     runs = constant_frames(tmp_path, *[3] * 60)
     before = len(os.listdir("/proc/self/fd"))
-    frames = Frames(runs, 1.0)
+    frames = Frames(runs, 1.0, BRAIN, 2)
     assert frames.frames(np.arange(180)).shape == (180, 2, 2, 2)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 

@@ -108,7 +108,7 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
         scale=2.0,
         removed_basis=NO_DRIFT,
     )
-    latents = [encode_run(model.autoencoder, frames, data.scale)]
+    latents = [encode_run(model.autoencoder, frames, data.scale, inside)]
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     noise = fit_decoder_noise(
         model.autoencoder, latents, data, model.noise_level, seed=0, fabric=fabric
