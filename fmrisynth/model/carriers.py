@@ -20,9 +20,10 @@ from fmrisynth.preprocess.carrier import Carrier, drift_basis
 from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 
-__all__ = ["COMPONENTS", "CarrierPrior"]
+__all__ = ["COMPONENTS", "MINIMUM_PARTICIPANTS", "CarrierPrior"]
 
 COMPONENTS = 12
+MINIMUM_PARTICIPANTS = 6  # a mean of fewer images would show the people in it
 DARKEST = 0.05  # of the median, below which a voxel is outside, as in a real run
 MOST_DEVIATION = 2.5  # standard deviations between participants
 MEDIAN = 1000.0  # of a drawn mean image: a scanner's units mean nothing

@@ -14,11 +14,12 @@ import numpy as np
 from fmrisynth.bids.dataset import Run
 from fmrisynth.config.model import CARRIERS
 from fmrisynth.errors import UsageError
+from fmrisynth.model.carriers import MINIMUM_PARTICIPANTS
 from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.preprocess.grid import resample
 
-__all__ = ["choose_carrier", "nobodys_carrier", "noise_sd_of"]
+__all__ = ["choose_carrier", "no_carriers", "nobodys_carrier", "noise_sd_of"]
 
 MOSTLY_BRAIN = 0.5  # share of brain in a resampled voxel, from which on its noise counts
 
@@ -51,13 +52,19 @@ def choose_carrier(wanted: str | None, model: Model, *, new: bool = False) -> st
         )
     chosen = wanted or ("drawn" if new else "own")
     if chosen != "own" and not bool(model.carriers.present):
-        instead = "Use" if new else "Use --carrier own, or"
-        raise UsageError(
-            f"--carrier {chosen}: this model has learned no carriers, since it was trained on "
-            f"{len(model.info.split.training)} participants: images of so few people would show "
-            f"them. {instead} a model of more participants."
-        )
+        raise no_carriers(chosen, len(model.info.split.training), new=new)
     return chosen
+
+
+def no_carriers(carrier: str, n_participants: int, *, new: bool) -> UsageError:
+    """Say that a model of so few participants makes no carriers."""
+    instead = "Use" if new else "Use --carrier own, or"
+    return UsageError(
+        f"{'--new-participants' if new else f'--carrier {carrier}'}: a model that is trained on "
+        f"{n_participants} participant{'s' if n_participants != 1 else ''} has learned no "
+        f"carriers, since images of so few people would show them. {instead} a model of "
+        f"{MINIMUM_PARTICIPANTS} or more training participants."
+    )
 
 
 def nobodys_carrier(run: Run, wanted: str, model: Model, seeds: tuple[int, int]) -> Carrier:

@@ -131,6 +131,8 @@ def write_synthetic_runs(
     new = any(run.new for run in runs)
     chosen = choose_individuals(plan.individuals, model, new=new)
     plan = replace(plan, carrier=choose_carrier(plan.carrier, model, new=new))
+    if chosen == "group" and plan.individuals is None:
+        log.info("the model knows no individual differences: all have the response of the group")
     # nothing is read of participants of whom nothing is to be in the runs
     reads = plan.carrier == "own" or chosen == "own"
     jobs = _jobs(plan, model, runs, chosen)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fmrisynth.model.carriers import COMPONENTS, CarrierPrior
+from fmrisynth.model.carriers import COMPONENTS, MINIMUM_PARTICIPANTS, CarrierPrior
 from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 from fmrisynth.training.prepare import TrainingData
 
 __all__ = ["fit_carriers"]
 
-MINIMUM_PARTICIPANTS = 6  # a mean of fewer images would show the people in it
 IMAGE_CEILING, NOISE_FLOOR = 3.0, 0.01  # of the median: vessels are no anatomy; and %
 
 log = logging.getLogger(__name__)

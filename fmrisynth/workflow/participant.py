@@ -19,8 +19,10 @@ from fmrisynth.bids.redesign import with_events
 from fmrisynth.bids.validation import validation
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.runs.atlas import load_atlas
+from fmrisynth.model.carriers import MINIMUM_PARTICIPANTS
 from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.synthesis.carriers import no_carriers
 from fmrisynth.synthesis.companions import MAPS, SERIES, Companions, evoked_by_model
 from fmrisynth.synthesis.implants import Implants, read_implants, unused_effects
 from fmrisynth.synthesis.runs import SynthesisPlan, role_of, write_synthetic_runs
@@ -29,6 +31,7 @@ from fmrisynth.workflow.dataset import (
     find_dataset,
     require_space,
     runs_to_write,
+    split_of,
 )
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.learning import learn_or_load
@@ -52,6 +55,7 @@ def run_participant(settings: Settings) -> None:
     with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
         dataset = find_dataset(settings)
         selected = runs_to_write(settings, dataset)
+        _check_carriers(settings, dataset)
         designed = with_events(selected, settings.events, dataset.root)
         companions = _companions(settings, designed)
     nprocs = fitting_processes(dataset.runs, settings.processes, settings.memory)
@@ -73,6 +77,16 @@ def run_participant(settings: Settings) -> None:
         _complete_output(settings, selected, model.info)
         remove_work_files(settings)
     report_failures(dict(dataset.skipped) | failed, settings, "written")
+
+
+def _check_carriers(settings: Settings, dataset: Dataset) -> None:
+    """Refuse carriers that are nobody's, before a model is trained that cannot draw any."""
+    new = settings.new_participants is not None
+    if not new and settings.carrier in (None, "own"):
+        return
+    n_training = len(split_of(settings, dataset).training)
+    if n_training < MINIMUM_PARTICIPANTS and not settings.model_path.exists():
+        raise no_carriers(str(settings.carrier), n_training, new=new)
 
 
 def _companions(settings: Settings, runs: Sequence[Run]) -> Companions:

@@ -241,5 +241,5 @@ def test_a_model_without_carriers_refuses_them():
     assert choose_carrier(None, make_model()) == "own"
     with pytest.raises(UsageError, match="expected own, drawn, group-mean"):
         choose_carrier("mine", make_model())
-    with pytest.raises(UsageError, match="participants: images of so few"):
+    with pytest.raises(UsageError, match="--new-participants: a model"):
         choose_carrier(None, make_model(), new=True)

@@ -44,6 +44,16 @@ def test_a_label_that_is_taken(call, bids_factory, tmp_path):
     assert "has a participant sub-synth0002 already" in err
 
 
+@pytest.mark.parametrize("words", [OPTION, ("--carrier", "drawn")], ids=str)
+def test_too_few_participants_are_known_before_the_training(call, tiny_bids, tmp_path, words):
+    out = tmp_path / "out"
+    code, _, err = call(tiny_bids, out, "participant", *words, "--skip-bids-validation")
+    assert code == 64
+    assert "trained on 2 participants has learned no carriers" in err
+    assert words[0] in err
+    assert not (out / "model").exists()
+
+
 def test_the_dry_run_names_runs_of_new_participants_and_reads_none_of_their_images(
     call, tiny_bids, tmp_path
 ):
