@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nilearn.glm.first_level import first_level_from_bids
 from support.bids_tree import SPACE
 from support.tiny_model import SHAPE, make_model
+from support.validator import validator_issues
 
 OPTION = ("--new-participants", 2)
 
@@ -123,16 +126,22 @@ def test_runs_of_both_kinds_lie_in_one_output_and_are_two_rows(call, bids_factor
 
 
 @pytest.mark.slow
-def test_new_participants_alone_are_the_generator_that_is_judged(
+@pytest.mark.validator
+def test_new_participants_alone_are_a_dataset_and_the_generator_that_is_judged(
     call, bids_factory, model, tmp_path
 ):
-    bids = bids_factory(
-        participants=("01", "02", "03", "04"), tasks=("motor",), runs=("1", "2"), n_volumes=32
-    )
+    bids = bids_factory(participants=("01", "02", "03", "04"), tasks=("motor",), n_volumes=32)
     out = tmp_path / "out"
     words = ("--model", model, "--skip-bids-validation", "--device", "cpu")
     code, _, err = call(bids, out, "participant", *words, "--new-participants", 3)
     assert code == 0, err
+    assert [i for i in validator_issues(out) if i["severity"] == "error"] == []
+    models, images, events, _ = first_level_from_bids(
+        out, "motor", space_label=SPACE, derivatives_folder=".", img_filters=[("desc", "synth")]
+    )
+    assert [model.subject_label for model in models] == [f"synth000{i}" for i in (1, 2, 3)]
+    fitted = models[0].fit(images[0], events[0]).compute_contrast("hand")
+    assert np.isfinite(fitted.get_fdata()).all()
     code, _, err = call(bids, out, "group", *words, "--baselines", "statistics-only")
     assert code == 0, err
     metrics = pd.read_csv(out / "group" / "metrics.tsv", sep="\t", na_values=["n/a"])
