@@ -81,9 +81,10 @@ METRICS = (
 class _Real:
     """Mean images of real participants and what distances there are between them.
 
-    `held_out` are the distances of held-out participants from the nearest training one, `others`
-    those of training participants from the nearest other one, `copies` those of one half of a
-    training participant's runs from the nearest other half.
+    `to_training` are the distances of held-out participants from the nearest training one,
+    `others` those of training participants from the nearest other one, `copies` those of one half
+    of a training participant's runs from the nearest other half, and `limit` is the distance up
+    to which two images are taken for one participant's.
     """
 
     held_out: MeanImages
@@ -189,12 +190,12 @@ def _estimates(
         tuple(np.repeat(part, c) for part, c in zip(distances, both, strict=True))
         for both in zip(*counts, strict=n > 1)
     ]
-    controls = {
+    measures = {
         "carrier_auc": (nearer, (0.0, 1.0)),
         "carrier_distance": (_ratio, (0.0, np.inf)),
     }
     estimates = {}
-    for name, (measure, bounds) in controls.items():
+    for name, (measure, bounds) in measures.items():
         value = measure(*distances)
         floor = measure(real.copies, real.reference)
         samples = np.array([measure(*pair) for pair in drawn])
