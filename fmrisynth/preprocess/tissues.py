@@ -46,7 +46,7 @@ def tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarray]:
         ``"CSF"`` and ``"WM"``; empty where nothing is known of the tissues.
     """
     own = _own_maps(run)
-    return _masks(own, run, mask) if own else template_tissue_masks(run, mask)
+    return _masks(own, mask) if own else template_tissue_masks(run, mask)
 
 
 def template_tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,23 +64,32 @@ def template_tissue_masks(run: BoldRun, mask: np.ndarray) -> dict[str, np.ndarra
     dict of str to ndarray of shape (X, Y, Z), bool
         As `tissue_masks`.
     """
-    return _masks(_template_maps_of(run, mask), run, mask)
+    if run.space is not None and not run.space.startswith("MNI"):
+        return {}
+    maps = dict(_template_on(np.asarray(run.affine, dtype=float).tobytes(), run.shape))
+    covered = maps.pop("brain") & mask
+    return _masks(maps, mask) if covered.sum() >= SHARED * mask.sum() else {}
 
 
-def _masks(
-    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], run: BoldRun, mask: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Choose the voxels by probability maps, each with its affine."""
-    masks = {}
-    for tissue, (data, affine) in maps.items():
-        coarse = np.linalg.norm(run.affine[:3, :3], axis=0) / np.linalg.norm(affine[:3, :3], axis=0)
-        # a voxel holds what is around its centre: interpolation alone would take the centre
-        smooth = ndimage.gaussian_filter(data.astype(np.float32), np.maximum(coarse - 1, 0) / 2)
-        probability = resample(smooth, affine, run.affine, run.shape)
-        masks[tissue] = _most_probable(np.where(mask, probability, 0), int(mask.sum()))
+def _masks(maps: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Choose the voxels by probability maps on the run's grid."""
+    masks = {
+        tissue: _most_probable(np.where(mask, probability, 0), int(mask.sum()))
+        for tissue, probability in maps.items()
+    }
     if len(masks) == 2:
         masks["CSF"] = masks["CSF"] & ~masks["WM"]
     return {tissue: chosen for tissue, chosen in masks.items() if chosen.any()}
+
+
+def _on_run(
+    data: np.ndarray, affine: np.ndarray, on: np.ndarray, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Bring a probability map onto a run's grid."""
+    coarse = np.linalg.norm(on[:3, :3], axis=0) / np.linalg.norm(affine[:3, :3], axis=0)
+    # a voxel holds what is around its centre: interpolation alone would take the centre
+    smooth = ndimage.gaussian_filter(data.astype(np.float32), np.maximum(coarse - 1, 0) / 2)
+    return resample(smooth, affine, on, shape)
 
 
 def _most_probable(probability: np.ndarray, n_brain: int) -> np.ndarray:
@@ -93,27 +102,25 @@ def _most_probable(probability: np.ndarray, n_brain: int) -> np.ndarray:
     return np.asarray(probability >= max(threshold, 0.05))
 
 
-def _own_maps(run: BoldRun) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the participant's probability maps; none of them where one cannot be read."""
+def _own_maps(run: BoldRun) -> dict[str, np.ndarray]:
+    """Read the participant's probability maps onto the run's grid; none where one is unreadable."""
     maps = {}
     for tissue, path in find_tissue_maps(run).items():
         try:
-            maps[tissue] = load_volume(path)
+            maps[tissue] = _on_run(*load_volume(path), run.affine, run.shape)
         except DataError as error:
             log.warning("%s: the tissues of the template are used: %s", run.label, error)
             return {}
     return maps
 
 
-def _template_maps_of(run: BoldRun, mask: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the template's maps, where the run's brain lies in the template's."""
-    if run.space is not None and not run.space.startswith("MNI"):
-        return {}
-    brain, affine = _template()["brain"]
-    on_run = resample(brain.astype(np.float32), affine, run.affine, run.shape, "nearest") > 0
-    if (on_run & mask).sum() < SHARED * mask.sum():
-        return {}
-    return {tissue: _template()[tissue] for tissue in ("CSF", "WM")}
+@lru_cache(maxsize=4)  # the runs of a dataset share few grids
+def _template_on(affine: bytes, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """Bring the template's maps onto a grid."""
+    on = np.frombuffer(affine).reshape(4, 4)
+    maps = {tissue: _on_run(*_template()[tissue], on, shape) for tissue in ("CSF", "WM")}
+    brain, own = _template()["brain"]
+    return maps | {"brain": resample(brain.astype(np.float32), own, on, shape, "nearest") > 0}
 
 
 @lru_cache(maxsize=1)

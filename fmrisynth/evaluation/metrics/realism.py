@@ -29,7 +29,7 @@ from fmrisynth.evaluation.metrics.rules import (
 )
 from fmrisynth.evaluation.metrics.run_measures import RunMeasures, compare_runs
 from fmrisynth.evaluation.metrics.uses import CONNECTIVITY, TIME_SERIES
-from fmrisynth.evaluation.runs.records import RunRecord
+from fmrisynth.evaluation.runs.records import TISSUES, RunRecord
 
 __all__ = ["FAMILY", "METRICS", "compare", "compare_real"]
 
@@ -114,6 +114,7 @@ METRICS = (
         floor="white noise",
         rule=Rule("at most 0.05 above its ceiling", little_above_ceiling(0.05), _SHARED_TASK),
         use=TIME_SERIES,
+        parts="Difference of the power spectra by tissue",
     ),
 )  # fmt: skip
 """What this family computes."""
@@ -181,13 +182,23 @@ def _measure_run(comparison: Comparison, record: RunRecord) -> np.ndarray:
 def _spectra(
     comparison: Comparison, synthetic: Sequence[RunRecord], real: Sequence[RunRecord]
 ) -> Estimates:
-    """Compare mean spectra of participants; the ceiling is that of as many training ones."""
-    sides = [_mean_by_participant(runs) for runs in (synthetic, real)]
-    rows = comparison.shared_rows(*sides)
-    if rows is None:
-        return {}
-    own, other = (np.array(row) for row in rows)
-    training = np.array(list(_mean_by_participant(comparison.training_runs).values()))
+    """Compare mean spectra of participants, of the whole brain and of each tissue."""
+    found = {}
+    for tissue in (None, *range(len(TISSUES))):
+        name = "power_distance" if tissue is None else f"power_distance[{TISSUES[tissue]}]"
+        sides = [_mean_spectra(runs, tissue) for runs in (synthetic, real)]
+        rows = comparison.shared_rows(*sides)
+        if rows is not None and all(np.isfinite(row).all() for row in rows):
+            training = np.array(list(_mean_spectra(comparison.training_runs, tissue).values()))
+            own, other = (np.array(row) for row in rows)
+            found[name] = _spectral_distance(comparison, own, other, training)
+    return found
+
+
+def _spectral_distance(
+    comparison: Comparison, own: np.ndarray, other: np.ndarray, training: np.ndarray
+) -> Estimate:
+    """Compare spectra (P, F); the ceiling is that of as many training participants."""
     value = _distance(own.mean(axis=0), other.mean(axis=0))
     counts = comparison.draws_of(len(own), len(other), "bootstrap of spectra")
     samples = np.array(
@@ -200,15 +211,16 @@ def _spectra(
     white = np.full(own.shape[1], 1.0 / own.shape[1])
     floor = _distance(white, other.mean(axis=0))
     limits = interval(value, samples, min(len(own), len(other)), (0.0, 1.0))
-    return {"power_distance": Estimate(value, *limits, ceiling, floor)}
+    return Estimate(value, *limits, ceiling, floor)
 
 
-def _mean_by_participant(runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(record.run.participant for record in runs)
-    return {
-        name: np.mean([r.spectrum for r in runs if r.run.participant == name], axis=0)
-        for name in names
-    }
+def _mean_spectra(runs: Sequence[RunRecord], tissue: int | None) -> dict[str, np.ndarray]:
+    """Average the spectra of the runs of each participant, of a tissue or of the whole brain."""
+    spectra: dict[str, list[np.ndarray]] = {}
+    for record in runs:
+        own = record.spectrum if tissue is None else record.tissue_spectra[tissue]
+        spectra.setdefault(record.run.participant, []).append(own)
+    return {name: np.mean(rows, axis=0) for name, rows in spectra.items()}
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -140,9 +140,11 @@ def power_spectrum(signal: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (24,)
         Mean power of equal slices of the band, summing to 1, so that runs of
-        any length and repetition time can be averaged.
+        any length and repetition time can be averaged; NaN without voxels.
     """
     z = _standardised(signal)
+    if not len(z):
+        return np.full(_SPECTRUM_BINS, np.nan)
     power = np.zeros(z.shape[1] // 2)
     for chunk in np.array_split(z, max(1, len(z) // 8192)):
         power += (np.abs(np.fft.rfft(chunk, axis=1)[:, 1 : len(power) + 1]) ** 2).sum(axis=0)

@@ -13,7 +13,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +29,17 @@ from fmrisynth.evaluation.runs import noise
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings, design_matrix, fit_run
 from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
+from fmrisynth.preprocess.tissues import template_tissue_masks
 from fmrisynth.runtime.files import make_folder, write_arrays
 from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.workers import worker_pool
 
-__all__ = ["RunRecord", "summarise_usable_runs"]
+__all__ = ["TISSUES", "RunRecord", "summarise_usable_runs"]
 
-_FORMAT = 5
+TISSUES = ("grey matter", "white matter", "cerebrospinal fluid")
+"""Of which spectra are kept; grey matter is all that is surely neither of the others."""
+
+_FORMAT = 6
 """Raised when what a record holds changes, so that older caches are not read."""
 
 
@@ -61,6 +65,9 @@ class RunRecord:
         Smoothness along each voxel axis, in mm.
     spectrum : ndarray of shape (24,)
         Share of the power along the band.
+    tissue_spectra : ndarray of shape (3, 24)
+        The same in the voxels of each of `TISSUES`, by the template; NaN where the run does not
+        lie in the template's space.
     dependent : tuple of str
         Trial types without an effect, since others add up to them.
     log_kurtosis, frame_peak, level_sd : float
@@ -80,6 +87,7 @@ class RunRecord:
     log_kurtosis: float = math.nan
     frame_peak: float = math.nan
     level_sd: float = math.nan
+    tissue_spectra: np.ndarray = field(default_factory=lambda: np.full((3, 24), math.nan))
 
     def array(self, name: str) -> np.ndarray:
         """Read one array of the record.
@@ -211,6 +219,7 @@ def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:
             log_kurtosis=float(stored["log_kurtosis"]),
             frame_peak=float(stored["frame_peak"]),
             level_sd=float(stored["level_sd"]),
+            tissue_spectra=stored["tissue_spectra"],
         )
 
 
@@ -284,7 +293,19 @@ def _measure(
         "autocorrelation": noise.autocorrelation(model.detrended),
         "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
         "spectrum": noise.power_spectrum(model.detrended),
+        "tissue_spectra": _tissue_spectra(run, inside, model.detrended),
         "log_kurtosis": np.array(noise.log_kurtosis(residual)),
         "frame_peak": np.array(noise.frame_peak(residual)),
         "level_sd": np.array(noise.level_sd(residual, run.t_r)),
     }
+
+
+def _tissue_spectra(run: Run, inside: np.ndarray, detrended: np.ndarray) -> np.ndarray:
+    """Compute the spectrum of each of `TISSUES` from the series (V, T) of voxels inside."""
+    masks = template_tissue_masks(run, inside)
+    if not masks:
+        return np.full((len(TISSUES), len(noise.power_spectrum(detrended[:0]))), math.nan)
+    nowhere = np.zeros_like(inside)
+    white, fluid = masks.get("WM", nowhere)[inside], masks.get("CSF", nowhere)[inside]
+    chosen = (~white & ~fluid, white, fluid)
+    return np.stack([noise.power_spectrum(detrended[voxels]) for voxels in chosen])
