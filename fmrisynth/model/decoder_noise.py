@@ -27,6 +27,8 @@ class DecoderNoise(nn.Module):
         Standard deviation of the means of large cubes before, over that after,
         decode(encode(x)); sampling multiplies the noise by it. The decoder noise,
         of short reach in space, has no such means.
+    burst_share : Tensor of shape ()
+        Log intensity of the error's frames over that of the latents' frames.
     neighbours : Tensor of shape (3,)
         Correlation of the error of adjacent voxels along each axis.
     """
@@ -36,6 +38,7 @@ class DecoderNoise(nn.Module):
     lag1: Tensor
     evoked_gain: Tensor
     coarse_gain: Tensor
+    burst_share: Tensor
     neighbours: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -45,4 +48,5 @@ class DecoderNoise(nn.Module):
         self.register_buffer("lag1", torch.zeros(()))
         self.register_buffer("evoked_gain", torch.ones(()))
         self.register_buffer("coarse_gain", torch.ones(()))
+        self.register_buffer("burst_share", torch.ones(()))
         self.register_buffer("neighbours", torch.zeros(3))

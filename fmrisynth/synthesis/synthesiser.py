@@ -301,6 +301,8 @@ class Synthesiser:
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
             lag1 = float(self.model.decoder_noise.lag1)
+            burst = intensity ** float(self.model.decoder_noise.burst_share)
+            burst /= burst.square().mean().sqrt()
             if voxel_lag1 is not None:
                 evoked = condition.design.evoked.reshape(len(series), -1)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
@@ -310,13 +312,13 @@ class Synthesiser:
                     deviation[brain],
                     evoked,
                     removed,
-                    float((intensity[1:] * intensity[:-1]).mean() / intensity.square().mean()),
+                    float((burst[1:] * burst[:-1]).mean()),
                 )
             noise = _autoregressive(series.shape, lag1, generator)
             edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
             if np.allclose(edges, own, rtol=SAME_EDGE):
                 add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
-            noise *= intensity.numpy()[:, None]
+            noise *= burst.numpy()[:, None]
             series = series + noise * deviation[brain] * np.float32(inflation**0.5)
         series = remove_drift(series, basis)
         residual = np.zeros((*shape, len(series)), np.float32)

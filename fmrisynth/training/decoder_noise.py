@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.codec import decode_run
@@ -20,7 +21,7 @@ from fmrisynth.preprocess.smoothness import neighbours
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
 
-__all__ = ["ReconstructionSums", "fit_decoder_noise"]
+__all__ = ["ReconstructionSums", "burst_share", "fit_decoder_noise"]
 
 GAIN_LIMITS = 0.25, 1.0  # of the evoked gain, whose estimate is noisy in small data sets
 RIDGE = 1e-3  # of the regressors' mean square
@@ -36,6 +37,7 @@ def fit_decoder_noise(
     latents: Sequence[np.ndarray],
     data: TrainingData,
     noise_level: NoiseLevel,
+    intensities: Sequence[Tensor] | None,
     seed: int,
     fabric: Fabric,
 ) -> DecoderNoise:
@@ -51,6 +53,8 @@ def fit_decoder_noise(
         The runs that the latents are of.
     noise_level : NoiseLevel
         Levels of the runs, which standard deviations are divided by.
+    intensities : sequence of Tensor of shape (N,) or None
+        Of the frames of each run's latents; None for intensities of 1.
     seed : int
         Seed of the choice of runs.
     fabric : lightning_fabric.Fabric
@@ -67,7 +71,9 @@ def fit_decoder_noise(
     pairs = [neighbours(mask, axis) for axis in range(3)]
     shared = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
     sums = ReconstructionSums(len(data.vocabulary.trial_types))
-    for i in track(sample_runs(len(data.runs), seed), desc="Decoder noise", unit="run"):
+    chosen = sample_runs(len(data.runs), seed)
+    energies = []  # of each frame's error
+    for i in track(chosen, desc="Decoder noise", unit="run"):
         frames = np.asarray(data.runs[i].frames, np.float32)[:, mask]  # T V, %
         raw = torch.from_numpy(np.asarray(latents[i], np.float32))
         with fabric.autocast():
@@ -76,6 +82,7 @@ def fit_decoder_noise(
         evoked = data.conditions[i].design.evoked
         sums.add(frames, decoded, evoked, level)
         error = (frames - decoded) / level
+        energies.append(0.5 * np.log(np.maximum(np.square(error).mean(1), 1e-12)))
         for axis, (one, other) in enumerate(pairs):
             power = np.square(error[:, one]).sum() + np.square(error[:, other]).sum()
             shared[axis] += (error[:, one] * error[:, other]).sum(), power / 2
@@ -86,6 +93,8 @@ def fit_decoder_noise(
     noise.error_sd[inside] = torch.from_numpy(np.sqrt(sums.error / sums.freedom)).float()
     noise.lag1.fill_(sums.lag1(data.removed_basis))
     noise.evoked_gain.fill_(sums.evoked_gain())
+    if intensities is not None:
+        noise.burst_share.fill_(burst_share([intensities[i].numpy() for i in chosen], energies))
     ratio = (coarse[0] / max(coarse[1], 1e-12)) ** 0.5
     noise.coarse_gain.fill_(float(np.clip(ratio, 1, LARGEST_COARSE_GAIN)))
     correlation = shared[:, 0] / np.maximum(shared[:, 1], 1e-12)
@@ -97,6 +106,32 @@ def fit_decoder_noise(
         float(noise.evoked_gain),
     )
     return noise
+
+
+def burst_share(intensities: Sequence[np.ndarray], energies: Sequence[np.ndarray]) -> float:
+    """Regress the log intensity of the error's frames on that of the latents' frames.
+
+    Noise of single voxels, the scanner's above all, takes little part in bursts of motion.
+
+    Parameters
+    ----------
+    intensities : sequence of ndarray of shape (N,)
+        Of the latents, one course for each run.
+    energies : sequence of ndarray of shape (N,)
+        Half the log of the mean square of each frame's error.
+
+    Returns
+    -------
+    float
+        0, an even level, to 1, bursts as large as the latents'.
+    """
+    both = power = 0.0
+    for intensity, energy in zip(intensities, energies, strict=True):
+        course = np.log(np.maximum(intensity, 1e-3))
+        course = course - course.mean()
+        both += float(course @ (energy - energy.mean()))
+        power += float(course @ course)
+    return float(np.clip(both / power, 0, 1)) if power > 0 else 0.0
 
 
 def _cubes(mask: np.ndarray, edge: int) -> csr_array:

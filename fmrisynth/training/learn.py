@@ -92,7 +92,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             noise.divide_lags(intensity.agreement(INTENSITY_LAGS))
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
-            autoencoder, latents, data, noise_level, plan.seed, fabric
+            autoencoder, latents, data, noise_level, latent_runs.intensities, plan.seed, fabric
         )
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):

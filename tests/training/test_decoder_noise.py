@@ -10,7 +10,12 @@ from support.tiny_model import SHAPE, ball, blocks, make_model, run_condition
 
 from fmrisynth.model.codec import encode_run
 from fmrisynth.model.noise.autocovariance import NO_DRIFT
-from fmrisynth.training.decoder_noise import ReconstructionSums, _cubes, fit_decoder_noise
+from fmrisynth.training.decoder_noise import (
+    ReconstructionSums,
+    _cubes,
+    burst_share,
+    fit_decoder_noise,
+)
 
 VOXELS = 400
 FREEDOM = 4  # HRF and derivative of the two trial types that occur
@@ -111,7 +116,7 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
     latents = [encode_run(model.autoencoder, frames, data.scale, inside)]
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     noise = fit_decoder_noise(
-        model.autoencoder, latents, data, model.noise_level, seed=0, fabric=fabric
+        model.autoencoder, latents, data, model.noise_level, None, seed=0, fabric=fabric
     )
     assert float(noise.evoked_gain) == pytest.approx(0.5, abs=1e-3)
     assert float(noise.coarse_gain) == pytest.approx(1, abs=1e-3)  # means of blocks are kept
@@ -134,3 +139,16 @@ def test_cubes_average_their_voxels_where_they_are_mostly_brain():
         inside = chosen & (places[:, 0] < 4)
         np.testing.assert_allclose(means[number], values[:, inside].mean(1), atol=1e-6)
     assert not means[2].any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_errors_share_of_bursts_is_that_of_their_logarithms(share):
+    rng = np.random.default_rng(1)
+    intensities, energies = [], []
+    for level in (1.0, 3.0):  # which is no burst
+        intensity = np.exp(0.4 * rng.standard_normal(200))
+        error = level * intensity[:, None] ** share * rng.standard_normal((200, 400))
+        intensities.append(intensity)
+        energies.append(0.5 * np.log(np.square(error).mean(1)))
+    assert burst_share(intensities, energies) == pytest.approx(share, abs=0.02)
+    assert burst_share([np.ones(200)], [np.zeros(200)]) == 0
