@@ -44,7 +44,9 @@ BLOCKS = VQGANConfig(
 DEMO = ModelConfig(
     autoencoder=BLOCKS,
     autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
-    denoiser=DenoiserConfig(backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2))),
+    denoiser=DenoiserConfig(
+        backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2)), noise_modes=512
+    ),
     diffusion_training=DiffusionTraining(batch_size=16),
     diffusion_steps=240,
 )
@@ -53,7 +55,9 @@ DEMO = ModelConfig(
 SMALL = ModelConfig(
     autoencoder=replace(BLOCKS, latent_channels=8),
     autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
-    denoiser=DenoiserConfig(backbone=BackboneConfig(widths=(128, 320), blocks=(1, 2))),
+    denoiser=DenoiserConfig(
+        backbone=BackboneConfig(widths=(128, 320), blocks=(1, 2)), noise_modes=512
+    ),
     diffusion_training=DiffusionTraining(learning_rate=5e-4, ema_decay=0.999),
     diffusion_steps=10_000,
     sampling=SamplingConfig(steps=25),

@@ -89,7 +89,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         if plan.config.noise_level:
             # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
-            noise.divide_lags(intensity.agreement(INTENSITY_LAGS))
+            noise.divide_lags(intensity.agreement(INTENSITY_LAGS), data.removed_basis)
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
             autoencoder, latents, data, noise_level, latent_runs.intensities, plan.seed, fabric

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 MINIMUM_EIGENVALUE = 1e-3  # of the autocovariance, relative to the variance
+RESCALED = (0.97, 1.03)  # to the variance that was observed; more is for runs too short to know
 FILTER_ITERATIONS = 20  # few: of what the removal took nearly all of, little is known
 NO_DRIFT = np.zeros((0, 0))  # basis of the removed regressors where none are removed
 
@@ -132,7 +133,9 @@ def undo_highpass(lags: np.ndarray, basis: np.ndarray) -> np.ndarray:
     for _ in range(FILTER_ITERATIONS):
         whole = extended_autocovariance(shrink_autocovariance(estimate), length)
         estimate = estimate + (lags - whole @ seen.T)
-    return shrink_autocovariance(estimate)
+    estimate = shrink_autocovariance(estimate)
+    kept = lags[..., 0] / _variance_left(estimate, basis)
+    return estimate * kept.clip(*RESCALED)[..., None]
 
 
 def _seen_after_removal(basis: np.ndarray, n_lags: int) -> np.ndarray:
@@ -157,14 +160,13 @@ def _seen_after_removal(basis: np.ndarray, n_lags: int) -> np.ndarray:
 
 def shrink_autocovariance(lags: np.ndarray) -> np.ndarray:
     """Shrink autocovariances (..., L) towards white noise until they are positive definite."""
-    out = lags.copy()
-    rows = out.reshape(-1, lags.shape[-1])
-    while True:
-        smallest = np.linalg.eigvalsh(_toeplitz(rows))[:, 0]
-        indefinite = smallest < MINIMUM_EIGENVALUE * rows[:, 0]
-        if not indefinite.any():
-            return rows.reshape(lags.shape)
-        rows[indefinite, 1:] *= 0.98
+    rows = lags.reshape(-1, lags.shape[-1]).copy()
+    left = np.arange(len(rows))
+    while len(left):
+        smallest = np.linalg.eigvalsh(_toeplitz(rows[left]))[:, 0]
+        left = left[smallest < MINIMUM_EIGENVALUE * rows[left, 0]]
+        rows[left, 1:] *= 0.98
+    return rows.reshape(lags.shape)
 
 
 def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
@@ -190,14 +192,37 @@ def fit_autocovariance(lags: Tensor, basis: np.ndarray) -> Tensor:
     return torch.from_numpy(undo_highpass(shrink_autocovariance(scaled), basis))
 
 
-def divided_by(rows: Tensor, agreement: Tensor) -> Tensor:
-    """Divide autocovariances (..., L) by the autocorrelation of what multiplies their process.
+def divided_by(rows: Tensor, agreement: Tensor, removed: np.ndarray) -> Tensor:
+    """Divide autocovariances by the autocorrelation of what multiplies their process.
 
-    Positive definite, with the same variance.
+    Parameters
+    ----------
+    rows : Tensor of shape (..., L)
+        Autocovariances.
+    agreement : Tensor of at least L values
+        1 at lag 0.
+    removed : ndarray of shape (N, K)
+        Orthonormal: mean and drift, which runs are without.
+
+    Returns
+    -------
+    Tensor of shape (..., L)
+        Positive definite; runs have the variance that they had, without mean and drift.
     """
-    scale = rows[..., :1].clamp(min=1e-8)
-    divided = (rows / scale / agreement[: rows.shape[-1]].to(rows)).double().cpu().numpy()
-    return torch.from_numpy(shrink_autocovariance(divided)).to(rows) * scale
+    lags = rows.double().cpu().numpy()
+    scale = np.maximum(lags[..., :1], 1e-12)
+    before = lags / scale
+    after = shrink_autocovariance(before / agreement[: lags.shape[-1]].double().cpu().numpy())
+    kept = _variance_left(before, removed) / _variance_left(after, removed)
+    return torch.from_numpy(after * scale * kept[..., None]).to(rows)
+
+
+def _variance_left(lags: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Compute the variance (...) that removal leaves of autocovariances (..., L)."""
+    length = len(removed)
+    if not removed.size or length < lags.shape[-1]:
+        return lags[..., 0]
+    return extended_autocovariance(lags, length) @ _seen_after_removal(removed, 1)[0]
 
 
 def _toeplitz(lags: np.ndarray) -> np.ndarray:

@@ -224,7 +224,7 @@ class ModalNoise(NoiseModel):
         lagged = known * lagged_covariance([run.courses for run in runs], n_lags).to(group)
         lagged += (1 - known) * torch.diag_embed(group.T)
         axes = torch.linalg.eigh(lagged[0])[1]
-        rows = ((lagged @ axes) * axes).sum(1).T.clamp(min=-1e9)  # K L
+        rows = ((lagged @ axes) * axes).sum(1).T  # K L
         own = ModalNoise(
             len(self.remainder_sd),
             self.mask,
@@ -238,8 +238,9 @@ class ModalNoise(NoiseModel):
         own.window_autocovariance.copy_(rows)
         scale = rows[:, :1].clamp(min=1e-8)
         before = fit_autocovariance(rows, removed).to(rows) * scale
-        own.autocovariance.copy_(divided_by(before, self.agreement))
-        rest = fit_autocovariance(mean_lags(runs)[None], removed)[0] / self.agreement.cpu()
+        own.autocovariance.copy_(divided_by(before, self.agreement, removed))
+        rest = fit_autocovariance(mean_lags(runs)[None], removed)
+        rest = divided_by(rest, self.agreement.cpu(), removed)[0]
         own.remainder = self.remainder.with_lags(rest, known_rest)
         expected = (1 - torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])).clamp(
             min=MINIMUM_REMAINDER
@@ -254,11 +255,11 @@ class ModalNoise(NoiseModel):
         return own
 
     @torch.no_grad()
-    def divide_lags(self, agreement: Tensor) -> None:
+    def divide_lags(self, agreement: Tensor, removed: np.ndarray) -> None:
         """Prepare for intensities; see `NoiseModel`."""
         self.agreement.copy_(agreement[: len(self.agreement)])
         for rows in (self.autocovariance, self.remainder.autocovariance):
-            rows.copy_(divided_by(rows, self.agreement))
+            rows.copy_(divided_by(rows, self.agreement, removed))
 
     def _stretch(self) -> None:
         """Scale the differences up to the variance that the minimum eigenvalue of W removes."""

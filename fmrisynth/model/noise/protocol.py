@@ -126,13 +126,15 @@ class NoiseModel(nn.Module, ABC):
         """
         return self
 
-    def divide_lags(self, agreement: Tensor) -> None:
+    def divide_lags(self, agreement: Tensor, removed: np.ndarray) -> None:
         """Prepare runs for being multiplied by intensities, which lowers their autocovariance.
 
         Parameters
         ----------
         agreement : Tensor of shape (L,)
             By how much, at each lag; see `fmrisynth.model.intensity.FrameIntensity.agreement`.
+        removed : ndarray of shape (N, K)
+            As for `fit`.
         """
 
     @abstractmethod

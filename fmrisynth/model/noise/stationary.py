@@ -141,7 +141,7 @@ class StationaryNoise(NoiseModel):
         size = min(len(lags), len(mean))
         moved = rows.clone()
         moved[..., :size] += known * (lags[:size] - mean[:size]).to(rows)
-        other._buffers["autocovariance"] = divided_by(moved, torch.ones(moved.shape[-1]))
+        other._buffers["autocovariance"] = divided_by(moved, torch.ones(moved.shape[-1]), NO_DRIFT)
         return other
 
     def sample_run(

@@ -184,6 +184,6 @@ def test_intensities_leave_the_autocorrelation_as_it_was(participants):
     noise = fitted(fields[:16], 4, participants=labels[:16])
     before = noise.autocovariance.clone()
     agreement = torch.tensor([1.0, 0.8, 0.75, *[0.7] * 13])
-    noise.divide_lags(agreement)
+    noise.divide_lags(agreement, NOTHING)
     torch.testing.assert_close(noise.autocovariance[:, 0], before[:, 0])
     torch.testing.assert_close(noise.autocovariance[:, 1] * 0.8, before[:, 1], atol=1e-3, rtol=1e-3)
