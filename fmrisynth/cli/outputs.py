@@ -44,7 +44,8 @@ OUTPUT_FILES: Mapping[str, str] = {
     "model/curves-*.png": "the same as pictures",
     "group/metrics.tsv": "metric, generator, value, ci_low, ci_high, ceiling, floor",
     "group/metrics.json": "what each metric, its ceiling and its floor mean",
-    "group/maps/*": "group maps and differences (percent signal change), second-level z-maps",
+    "group/maps/*": "group maps and differences (percent signal change), second-level z-maps, "
+    "maps of what a classifier tells synthetic runs by (Cohen's d)",
     "group/evaluation/*": "the comparison, which `--reports-only` reads",
     "group.html": "the report, one file that needs no network",
     "sub-*.html": "one participant's real runs beside the synthetic ones",

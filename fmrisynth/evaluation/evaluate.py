@@ -22,6 +22,7 @@ from fmrisynth.evaluation.cohort.sources import (
     runs_for_training,
     runs_to_compare,
 )
+from fmrisynth.evaluation.measures.feature_maps import feature_differences, voxel_parcels
 from fmrisynth.evaluation.measures.identification import identification_matrix
 from fmrisynth.evaluation.measures.individuals import participant_matrices
 from fmrisynth.evaluation.measures.rsa import dissimilarity
@@ -29,7 +30,7 @@ from fmrisynth.evaluation.measures.second_level import z_map
 from fmrisynth.evaluation.measures.timecourses import mean_image
 from fmrisynth.evaluation.metrics.compare import compare_source
 from fmrisynth.evaluation.metrics.comparison import Comparison
-from fmrisynth.evaluation.metrics.measurements import measure, without_halves
+from fmrisynth.evaluation.metrics.measurements import Measurements, measure, without_halves
 from fmrisynth.evaluation.result import Evaluation, Spectra
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings
@@ -288,6 +289,7 @@ def _compare(
         participant_maps=participant_matrices(
             cohort.supervoxel_tables, REAL, TRAINING, conditions.membership
         ),
+        feature_maps=_feature_maps(cohort, measurements),
         records={name: tuple(runs) for name, runs in cohort.runs.items()},
         settings=settings,
         skipped=dict(skipped),
@@ -307,6 +309,26 @@ def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
                     for c in range(len(level.names))
                 ]
             )
+    return maps
+
+
+def _feature_maps(cohort: Cohort, measurements: Measurements) -> dict[str, dict[str, np.ndarray]]:
+    """Map in what the runs of each source differ from the real held-out ones."""
+    tables, labels = measurements.features, measurements.compact
+    if REAL not in tables:
+        return {}
+    parcels = voxel_parcels(labels, cohort.keys, cohort.mask, cohort.grid)
+    maps = {}
+    for name in (*cohort.generators, TRAINING):
+        if name in tables:
+            real = tables[REAL]
+            if name != TRAINING and not cohort.unpaired(name):
+                real = real.keep(set(tables[name].participants))
+            differences = feature_differences(real, tables[name], int(labels.max()) + 1)
+            maps[name] = {
+                kind: np.where(parcels >= 0, values[parcels], np.nan)
+                for kind, values in differences.items()
+            }
     return maps
 
 

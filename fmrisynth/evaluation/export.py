@@ -77,7 +77,10 @@ def write_maps(evaluation: Evaluation, folder: Path) -> list[Path]:
         held-out participants and every generator, ``…_difference.nii.gz``
         (generator − real), ``…_z.nii.gz`` (second level over participants,
         where there are two or more), the same with ``contrast-<name>`` for the
-        user's contrasts, and ``mask.nii.gz``.
+        user's contrasts, ``source-<name>_feature-<kind>_cohend.nii.gz`` (by how many standard
+        deviations the features that a classifier is given differ from those of real runs in each
+        parcel; of the generators, and of real training participants as control), and
+        ``mask.nii.gz``.
 
     Returns
     -------
@@ -107,6 +110,10 @@ def write_maps(evaluation: Evaluation, folder: Path) -> list[Path]:
                     if ending != "z" or np.isfinite(values).any():
                         path = folder / f"{stem}_{ending}.nii.gz"
                         written.append(_write(path, _fill(values, mask), evaluation))
+    for source, by_kind in evaluation.feature_maps.items():
+        for label, values in zip(_labels(list(by_kind)), by_kind.values(), strict=True):
+            path = folder / f"source-{_label(source)}_feature-{label}_cohend.nii.gz"
+            written.append(_write(path, _fill(values, mask), evaluation))
     return written
 
 

@@ -87,6 +87,10 @@ class Evaluation:
     participant_maps : mapping
         Generator → partial correlation of each synthetic participant (rows)
         with each real one, and ``real`` → one half of the real runs with the other.
+    feature_maps : mapping
+        Generator, and `TRAINING` as control → kind of features of the classifier → ndarray of
+        shape (V,): by how many standard deviations its runs differ from the real held-out ones in
+        the parcel of each voxel, NaN outside of parcels. Empty with too few supervoxels.
     records : mapping
         Source → the runs that were compared.
     settings : mapping
@@ -116,6 +120,7 @@ class Evaluation:
     networks: Mapping[str, Networks]
     copying: Mapping[str, CopyAudit]
     participant_maps: Mapping[str, np.ndarray]
+    feature_maps: Mapping[str, Mapping[str, np.ndarray]]
     records: Mapping[str, tuple[RunRecord, ...]]
     settings: Mapping[str, object] = field(default_factory=dict)
     skipped: Mapping[Path, str] = field(default_factory=dict)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from fmrisynth.evaluation.cohort.roles import REAL
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.second_level import P_VALUE
 from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.reports.slices import draw_slices
 
-__all__ = ["contrasts", "maps", "trial_types", "z_maps"]
+__all__ = ["contrasts", "features", "maps", "trial_types", "z_maps"]
 
 Section = list[dict[str, Any]]
 
@@ -23,6 +23,12 @@ MOST_TRIAL_TYPES = 24
 
 Z_THRESHOLD = float(norm.isf(P_VALUE))
 """Smaller z are not drawn; the same threshold as that of their overlap."""
+
+FEATURE_THRESHOLD = 0.5
+"""Smaller differences of features (standard deviations) are not drawn."""
+
+_FEATURE_LIMIT = 2.0
+_CONTROL = "real, training"
 
 
 def maps(evaluation: Evaluation) -> Section:
@@ -52,6 +58,24 @@ def z_maps(evaluation: Evaluation) -> Section:
             if rows:
                 sections.append(canvas.strips(name, rows, threshold=Z_THRESHOLD))
     return sections
+
+
+def features(evaluation: Evaluation) -> Section:
+    """Draw in what runs differ from real ones, in standard deviations, all on one scale."""
+    canvas = _Canvas.of(evaluation)
+    tested = evaluation.feature_maps.get(evaluation.generators[0], {})
+    return [
+        canvas.strips(
+            kind,
+            [
+                (_CONTROL if source == TRAINING else source, by_kind[kind])
+                for source, by_kind in evaluation.feature_maps.items()
+            ],
+            threshold=FEATURE_THRESHOLD,
+            limit=_FEATURE_LIMIT,
+        )
+        for kind in tested
+    ]
 
 
 def trial_types(evaluation: Evaluation) -> Section:
@@ -101,16 +125,21 @@ class _Canvas:
         return cls(mask, evaluation.mask.affine, np.asarray(evaluation.background.dataobj))
 
     def strips(
-        self, name: str, rows: Sequence[tuple[str, np.ndarray]], threshold: float | None = None
+        self,
+        name: str,
+        rows: Sequence[tuple[str, np.ndarray]],
+        threshold: float | None = None,
+        limit: float | None = None,
     ) -> dict[str, Any]:
-        """Draw maps (V,) below each other on the scale of the first.
+        """Draw maps (V,) below each other, without a limit on the scale of the first.
 
         It is the real one: a generator must not set its own scale. Without a
         threshold the smallest 30 % of the scale are left transparent.
         """
-        real = rows[0][1]
-        limit = float(np.nanpercentile(np.abs(real), 99.5)) if np.isfinite(real).any() else 1.0
-        limit = limit or 1.0
+        if limit is None:
+            real = rows[0][1]
+            limit = float(np.nanpercentile(np.abs(real), 99.5)) if np.isfinite(real).any() else 1.0
+            limit = limit or 1.0
         if threshold is None:
             threshold = 0.3 * limit
         limit = max(limit, 1.5 * threshold)

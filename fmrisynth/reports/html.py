@@ -150,6 +150,8 @@ def _drawings(evaluation: Evaluation) -> dict[str, Any]:
         "z_maps": brain_maps.z_maps(evaluation),
         "z_threshold": brain_maps.Z_THRESHOLD,
         "contrasts": brain_maps.contrasts(evaluation),
+        "feature_maps": brain_maps.features(evaluation),
+        "feature_threshold": brain_maps.FEATURE_THRESHOLD,
         "rdms": sections.rdms(evaluation),
         "identification": sections.identification(evaluation),
         "courses": sections.courses(evaluation, colours),

@@ -21,6 +21,7 @@ from support.evaluation_cohort import (
 from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN, PROVENANCE_KEY
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.roles import REAL
+from fmrisynth.evaluation.cohort.roles import TRAINING as TRAINING_RUNS
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, write_metrics
 from fmrisynth.evaluation.metrics.verdict import count, judge
@@ -312,6 +313,17 @@ def test_table_and_maps_on_disk(evaluation, tmp_path):
         effect.get_fdata()[mask], evaluation.maps[REAL][1], rtol=1e-4, atol=1e-5
     )
     assert (effect.get_fdata()[~mask] == 0).all()
+
+
+def test_maps_of_what_the_classifier_looks_at_show_the_planted_fault(evaluation, tmp_path):
+    white, fresh = (evaluation.feature_maps[name]["lags"] for name in ("white noise", "fresh real"))
+    assert np.nanmedian(white) < -0.5
+    assert abs(np.nanmedian(fresh)) < 0.2
+    assert abs(np.nanmedian(evaluation.feature_maps[TRAINING_RUNS]["lags"])) < 0.3
+    named = {path.name: path for path in write_maps(evaluation, tmp_path)}
+    written = nib.load(named["source-whitenoise_feature-lags_cohend.nii.gz"]).get_fdata()
+    mask = np.asarray(evaluation.mask.dataobj) > 0
+    np.testing.assert_allclose(written[mask], np.nan_to_num(white), atol=1e-5)
 
 
 def test_copies_of_their_own_runs_are_found_in_runs_for_training_participants(cohort, tmp_path):

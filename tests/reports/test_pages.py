@@ -140,6 +140,15 @@ def text(hostile, curves):
     return render_group_report(hostile, context)
 
 
+def test_the_page_shows_what_the_classifier_looks_at(evaluation):
+    text = render_group_report(evaluation, {})
+    realism = text[text.index('<section id="realism">') :].partition("</section>")[0]
+    kinds = [row for row in evaluation.estimates["ours"] if row.startswith("told_apart[")]
+    drawn = [row for row in kinds if f"map of {row[len('told_apart[') : -1]}" in realism]
+    assert len(drawn) == len(evaluation.feature_maps["ours"]) > 3
+    assert realism.count("data:image/png") == 3 * len(drawn)  # two generators and the control
+
+
 def test_page_needs_nothing_else(text):
     page = Page(text)
     assert page.open == []

@@ -5,7 +5,7 @@ Legend: R runs, F features, P participants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,12 @@ class FeatureTable:
             {kind: np.stack([row[kind] for row in rows]) for kind in kinds},
             np.array(participants, dtype=str),
         )
+
+    def keep(self, participants: Collection[str]) -> FeatureTable:
+        """Keep the runs of some participants."""
+        rows = np.isin(self.participants, list(participants))
+        kept = {kind: values[rows] for kind, values in self.features.items()}
+        return FeatureTable(kept, self.participants[rows])
 
 
 @dataclass(frozen=True)
