@@ -326,6 +326,15 @@ def test_maps_of_what_the_classifier_looks_at_show_the_planted_fault(evaluation,
     np.testing.assert_allclose(written[mask], np.nan_to_num(white), atol=1e-5)
 
 
+def test_windows_tell_white_noise_from_real_runs_and_real_runs_from_real_ones_hardly(evaluation):
+    white, fresh = (
+        evaluation.estimates[name]["told_apart[windows]"] for name in ("white noise", "fresh real")
+    )
+    assert white.value > 0.9
+    assert fresh.low < 0.5 < fresh.high
+    assert white.ceiling == fresh.ceiling == evaluation.estimates[REAL]["told_apart[windows]"].value
+
+
 def test_copies_of_their_own_runs_are_found_in_runs_for_training_participants(cohort, tmp_path):
     """Nobody is copied in runs for held-out participants; training participants get theirs back."""
     root, held_out, training, generators = cohort

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import Ridge
 
-__all__ = ["ALL", "FeatureTable", "Told", "tell_apart"]
+__all__ = ["ALL", "FeatureTable", "PairedRuns", "Told", "areas", "pair_runs", "tell_apart"]
 
 ALL = "all"
 """Name of all kinds of features together, each weighing the same."""
@@ -68,6 +68,11 @@ class Told:
     auc: np.ndarray
     chance: np.ndarray
 
+    @classmethod
+    def of(cls, found: np.ndarray) -> Told:
+        """Split areas (n_pairs, 1 + n_permutations) into those of labels and of permuted ones."""
+        return cls(found[:, 0], found[:, 1:].mean(axis=0))
+
 
 def tell_apart(
     first: FeatureTable,
@@ -105,60 +110,119 @@ def tell_apart(
     """
     if len(pairs) < 2:
         return {}
-    folds = []
-    rows = []
-    for side, table in enumerate((first, second)):
-        place = {pair[side]: k for k, pair in enumerate(pairs)}
-        keep = np.isin(table.participants, list(place))
-        rows.append(keep)
-        folds.append(np.array([place[str(name)] for name in table.participants[keep]]))
-    fold = np.concatenate(folds)
-    labels = np.repeat([0.0, 1.0], [len(part) for part in folds])
-    labels = np.stack(
-        [labels, *(_permuted(labels, fold, rng, whole) for _ in range(n_permutations))]
+    paired = pair_runs(
+        (first.participants, second.participants), pairs, rng, n_permutations, whole=whole
     )
     blocks = {
-        kind: np.concatenate([values[rows[0]], second.features[kind][rows[1]]])
+        kind: np.concatenate([values[paired.rows[0]], second.features[kind][paired.rows[1]]])
         for kind, values in first.features.items()
     }
     results: dict[str, list[np.ndarray]] = {kind: [] for kind in (ALL, *blocks)}
     for k in range(len(pairs)):
-        out = fold == k
+        out = paired.pair == k
         scaled = {kind: _scaled(values, ~out) for kind, values in blocks.items()}
         scaled[ALL] = np.concatenate(list(scaled.values()), axis=1) / np.sqrt(len(blocks))
         for kind, values in scaled.items():
-            results[kind].append(_auc(values, labels, out))
-    means = {kind: np.array(values) for kind, values in results.items()}
-    return {kind: Told(values[:, 0], values[:, 1:].mean(axis=0)) for kind, values in means.items()}
+            results[kind].append(areas(_scores(values, paired.labels, out), paired.labels[:, out]))
+    return {kind: Told.of(np.array(values)) for kind, values in results.items()}
+
+
+@dataclass(frozen=True)
+class PairedRuns:
+    """Runs of two sources, with the pair of participants that each belongs to.
+
+    Attributes
+    ----------
+    rows : tuple of two ndarray of bool
+        Runs of the first and of the second source that belong to a pair; the
+        runs below are these, one source after the other.
+    pair : ndarray of int of shape (R,)
+        Pair of each run.
+    labels : ndarray of shape (1 + n_permutations, R)
+        1 for runs of the second source, and the same permuted within pairs.
+    """
+
+    rows: tuple[np.ndarray, np.ndarray]
+    pair: np.ndarray
+    labels: np.ndarray
+
+
+def pair_runs(
+    participants: tuple[np.ndarray, np.ndarray],
+    pairs: Sequence[tuple[str, str]],
+    rng: np.random.Generator,
+    n_permutations: int,
+    *,
+    whole: bool,
+) -> PairedRuns:
+    """Sort the runs of two sources into pairs, and permute their labels.
+
+    Parameters
+    ----------
+    participants : tuple of two ndarray of str
+        Participant of each run of the two sources.
+    pairs, rng, n_permutations, whole
+        As for `tell_apart`.
+
+    Returns
+    -------
+    PairedRuns
+    """
+    places, rows = [], []
+    for side, names in enumerate(participants):
+        place = {pair[side]: k for k, pair in enumerate(pairs)}
+        keep = np.isin(names, list(place))
+        rows.append(keep)
+        places.append(np.array([place[str(name)] for name in names[keep]]))
+    pair = np.concatenate(places)
+    labels = np.repeat([0.0, 1.0], [len(part) for part in places])
+    permuted = [_permuted(labels, pair, rng, whole) for _ in range(n_permutations)]
+    return PairedRuns((rows[0], rows[1]), pair, np.stack([labels, *permuted]))
 
 
 def _permuted(
-    labels: np.ndarray, fold: np.ndarray, rng: np.random.Generator, whole: bool
+    labels: np.ndarray, pair: np.ndarray, rng: np.random.Generator, whole: bool
 ) -> np.ndarray:
-    """Permute labels within each fold."""
+    """Permute labels within each pair."""
     permuted = labels.copy()
-    for k in np.unique(fold):
-        own = labels[fold == k]
+    for k in np.unique(pair):
+        own = labels[pair == k]
         if whole:
-            permuted[fold == k] = 1.0 - own if rng.random() < 0.5 else own
+            permuted[pair == k] = 1.0 - own if rng.random() < 0.5 else own
         else:
-            permuted[fold == k] = rng.permutation(own)
+            permuted[pair == k] = rng.permutation(own)
     return permuted
 
 
-def _auc(values: np.ndarray, labels: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Train on all runs but those left out, with several labels (L, R) each: (L,)."""
+def areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Compute the area under the curve of several scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (R, L)
+        Larger for runs that are taken for those of the second source.
+    labels : ndarray of shape (L, R)
+        1 for runs of the second source.
+
+    Returns
+    -------
+    ndarray of shape (L,)
+        Share of the pairs of a first and a second run in which the second has the larger score.
+    """
+    larger = scores[:, None] - scores[None]
+    wins = (larger > 0) + 0.5 * (larger == 0)
+    second = labels.T
+    number = second.sum(axis=0) * (1 - second).sum(axis=0)
+    return np.einsum("il,jl,ijl->l", second, 1 - second, wins) / number
+
+
+def _scores(values: np.ndarray, labels: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Train on all runs but those left out, and score these: (R, L) for labels (L, R)."""
     # Ridge penalties do not depend on the axes: those that the runs span are far fewer.
     axes = np.linalg.svd(values, full_matrices=False)[2]
     coordinates = values @ axes.T
     model = Ridge(_PENALTY).fit(coordinates[~out], labels[:, ~out].T)
-    scores = model.predict(coordinates[out]).reshape(-1, len(labels))
-    # Share of the pairs of a first and a second run in which the second has the larger score.
-    larger = scores[:, None] - scores[None]
-    wins = (larger > 0) + 0.5 * (larger == 0)
-    second = labels[:, out].T
-    number = second.sum(axis=0) * (1 - second).sum(axis=0)
-    return np.einsum("il,jl,ijl->l", second, 1 - second, wins) / number
+    return model.predict(coordinates[out]).reshape(-1, len(labels))
 
 
 def _scaled(values: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -10,12 +10,19 @@ import numpy as np
 from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
+from fmrisynth.evaluation.cohort.supervoxels import whole_series
 from fmrisynth.evaluation.measures.classifier import FeatureTable
 from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying
-from fmrisynth.evaluation.measures.features import compact_parcels, run_features
+from fmrisynth.evaluation.measures.features import (
+    compact_parcels,
+    parcel_series,
+    run_features,
+)
 from fmrisynth.evaluation.measures.networks import Networks, networks_of, parcels
 from fmrisynth.evaluation.measures.timecourses import TimeCourse, parcel_of, region_of, time_course
+from fmrisynth.evaluation.measures.window_classifier import WindowTable
 from fmrisynth.evaluation.runs.atlas import Atlas
+from fmrisynth.evaluation.runs.records import RunRecord
 from fmrisynth.runtime.randomness import keyed_generator
 
 __all__ = ["HALVES", "Measurements", "measure", "without_halves"]
@@ -43,6 +50,8 @@ class Measurements:
     features : mapping
         Source → features of its runs, by which a classifier may tell them; of
         as many training as held-out participants. Empty with too few supervoxels.
+    windows : mapping
+        Source → series of the same runs, which a classifier may look at by windows.
     """
 
     courses: tuple[TimeCourse, ...]
@@ -51,6 +60,7 @@ class Measurements:
     audits: Mapping[str, CopyAudit]
     compact: np.ndarray
     features: Mapping[str, FeatureTable]
+    windows: Mapping[str, WindowTable]
 
 
 def measure(
@@ -90,6 +100,7 @@ def measure(
         if halves[0]:
             first, second = (networks_of(runs, cohort.keys, labels) for runs in halves)
             half_networks = first, second
+    told_by = _told_by(cohort, seed) if len(compact) else {}
     return Measurements(
         courses=_time_courses(cohort, maps, by_type, atlas),
         networks=networks,
@@ -106,13 +117,14 @@ def measure(
             if cohort.training is not None
         },
         compact=compact,
-        features=_features(cohort, compact, seed) if len(compact) else {},
+        features={name: _features(runs, cohort, compact) for name, runs in told_by.items()},
+        windows={name: _windows(runs, cohort, compact) for name, runs in told_by.items()},
     )
 
 
-def _features(cohort: Cohort, labels: np.ndarray, seed: int) -> dict[str, FeatureTable]:
-    """Measure the features of all sources' runs, of no more training than held-out participants."""
-    tables = {}
+def _told_by(cohort: Cohort, seed: int) -> dict[str, list[RunRecord]]:
+    """List all sources' runs that classifiers see: of no more training than held-out ones."""
+    chosen_runs = {}
     for name, participants in cohort.participants.items():
         chosen = list(participants)
         if name == TRAINING:
@@ -121,11 +133,25 @@ def _features(cohort: Cohort, labels: np.ndarray, seed: int) -> dict[str, Featur
             chosen = [chosen[i] for i in order.permutation(len(chosen))[:n_real]]
         runs = [record for participant in chosen for record in participants[participant]]
         if runs:
-            tables[name] = FeatureTable.of(
-                [run_features(record, cohort.keys, labels) for record in runs],
-                [record.run.participant for record in runs],
-            )
-    return tables
+            chosen_runs[name] = runs
+    return chosen_runs
+
+
+def _features(runs: Sequence[RunRecord], cohort: Cohort, labels: np.ndarray) -> FeatureTable:
+    """Measure the features of runs."""
+    return FeatureTable.of(
+        [run_features(record, cohort.keys, labels) for record in runs],
+        [record.run.participant for record in runs],
+    )
+
+
+def _windows(runs: Sequence[RunRecord], cohort: Cohort, labels: np.ndarray) -> WindowTable:
+    """Read the series of runs in the compact parcels."""
+    return WindowTable.of(
+        [parcel_series(whole_series(record, cohort.keys), labels) for record in runs],
+        [record.run.t_r for record in runs],
+        [record.run.participant for record in runs],
+    )
 
 
 def without_halves(courses: Sequence[TimeCourse]) -> tuple[TimeCourse, ...]:
