@@ -289,7 +289,8 @@ class DiffusionTraining:
         they choose its weights along the training, and its gate.
     gate : bool
         Whether the denoiser's share is scaled, angle by angle, by what the validation
-        participants support; a network that has learned nothing yet then does no harm.
+        participants support; a network that has learned nothing yet then does no harm. Without
+        such participants it is left out where responses have a model of their own.
     """
 
     learning_rate: float = 1e-3

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from fmrisynth.config.diffusion import DenoiserConfig, DiffusionTraining
+from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
@@ -90,10 +91,24 @@ def fit_denoiser(
     )
     run_learner(learner, plan.diffusion_budget, fabric=fabric, directory=folder, title="Diffusion")
     denoiser = learner.best.cpu()
-    if config.diffusion_training.gate and gated(config.denoiser) and validation is not None:
+    if config.diffusion_training.gate and gated(config.denoiser):
+        _set_gate(denoiser, validation, config)
+    return denoiser
+
+
+def _set_gate(
+    denoiser: Denoiser, validation: ValidationWindows | None, config: ModelConfig
+) -> None:
+    """Open the gate as far as participants support who were not learned from."""
+    if validation is not None:
         denoiser.gate.copy_(support(denoiser, validation))
         log.info("gate by angle: %s", np.round(denoiser.gate.numpy(), 2).tolist())
-    return denoiser
+    elif config.response.kind != "none":  # else the response is the network's
+        denoiser.gate.zero_()
+        log.warning(
+            "the network is left out: no training participant is there to tell whether it helps "
+            "(--set diffusion_training.gate=false lets it in)"
+        )
 
 
 def gated(config: DenoiserConfig) -> bool:

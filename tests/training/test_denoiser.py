@@ -20,10 +20,11 @@ from support.tiny_model import (
 )
 
 from fmrisynth.config.diffusion import DiffusionTraining
+from fmrisynth.config.presets import DEMO
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
-from fmrisynth.training.denoiser import DiffusionLearner, _choose_validation
+from fmrisynth.training.denoiser import DiffusionLearner, _choose_validation, _set_gate
 from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner
 from fmrisynth.training.skill import ValidationWindows
 from fmrisynth.training.windows import LatentRuns, Windows
@@ -275,6 +276,14 @@ def test_nearly_all_may_validate_but_one_learns():
 def test_nobody_validates_where_all_are_needed_to_learn(labels, share):
     training = replace(TRAINING, validation_share=share)
     assert _choose_validation(labels, training, 0) == (labels, [])
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("network", 0.0), ("none", 1.0)])
+def test_a_network_that_nobody_can_vouch_for_is_left_out_unless_it_is_all_there_is(kind, expected):
+    config = replace(DEMO, response=replace(DEMO.response, kind=kind))
+    denoiser = Denoiser(DENOISER, VOCABULARY, 1, torch.ones(LATENTS, dtype=torch.bool), 2)
+    _set_gate(denoiser, None, config)
+    assert (denoiser.gate == expected).all()
 
 
 def test_the_weights_that_did_best_on_validation_are_kept(monkeypatch):
