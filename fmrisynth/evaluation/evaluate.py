@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,12 +18,13 @@ from fmrisynth.evaluation.cohort.contrasts import Contrast
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.sources import (
     MOST_SAMPLES,
+    Matched,
     assign_roles,
     match_runs,
     runs_for_training,
     runs_to_compare,
 )
-from fmrisynth.evaluation.measures.feature_maps import feature_differences, voxel_parcels
+from fmrisynth.evaluation.measures.feature_maps import feature_maps
 from fmrisynth.evaluation.measures.identification import identification_matrix
 from fmrisynth.evaluation.measures.individuals import participant_matrices
 from fmrisynth.evaluation.measures.rsa import dissimilarity
@@ -30,12 +32,15 @@ from fmrisynth.evaluation.measures.second_level import z_map
 from fmrisynth.evaluation.measures.timecourses import mean_image
 from fmrisynth.evaluation.metrics.compare import compare_source
 from fmrisynth.evaluation.metrics.comparison import Comparison
+from fmrisynth.evaluation.metrics.estimate import Estimates
 from fmrisynth.evaluation.metrics.measurements import Measurements, measure, without_halves
+from fmrisynth.evaluation.metrics.pooling import pool_samples
 from fmrisynth.evaluation.result import Evaluation, Spectra
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
+from fmrisynth.runtime.files import make_folder
 
 __all__ = ["evaluate"]
 
@@ -68,8 +73,9 @@ def evaluate(
         Real runs of the participants the generators have learned from.
     generators : mapping
         Name → synthetic runs; those of held-out participants are compared, or those
-        of new participants, who stand beside no real one, with all of them. The first
-        generator is the one under test.
+        of new participants, who stand beside no real one, with all of them. Estimates are
+        means over the samples that a generator has of every run. The first generator is the
+        one under test.
     work_dir : str or Path
         Directory for the cache of first-level results.
     nprocs : int
@@ -103,21 +109,8 @@ def evaluate(
     settings = settings or GlmSettings()
     notices: list[str] = []
     reference, training = assign_roles(real_held_out, real_training, generators, seed, notices)
-    participants = {run.participant for run in reference}
-    chosen = {name: runs_to_compare(runs, participants) for name, runs in generators.items()}
-    for name, runs in chosen.items():
-        if not runs:
-            raise UsageError(
-                f"the generator {name!r} has no run of the participants compared with "
-                f"({', '.join(sorted(participants))}); generate runs for them first"
-            )
+    sides = _sides(reference, training, generators)
     grid = most_common_grid(reference)
-    trained = {
-        name: runs_for_training(runs, training, len(participants))
-        for name, runs in generators.items()
-    }
-    sides = {REAL: reference, TRAINING: training, **chosen}
-    sides |= {_for_training(name): runs for name, runs in trained.items() if runs}
     records, skipped = _summaries(
         sides,
         grid,
@@ -127,16 +120,22 @@ def evaluate(
         atlas=atlas,
         progress=progress,
     )
-    notices += _notices(skipped, chosen, records)
-    notices += _dependent_trial_types(records[REAL])
     matched = match_runs(
         records[REAL], records[TRAINING], {name: records[name] for name in generators}
     )
-    cohort = replace(
-        build_cohort(matched, grid, work_dir, contrasts, notices),
-        for_training={name: records.get(_for_training(name), ()) for name in generators},
-        all_training=_participants(training) == _participants(real_training),
-    )
+    notices += _skipped(skipped)
+    notices += _samples(matched)
+    notices += _dependent_trial_types(records[REAL])
+
+    def cohort_of(matched: Matched, folder: Path, notices: list[str]) -> Cohort:
+        make_folder(folder)
+        return replace(
+            build_cohort(matched, grid, folder, contrasts, notices),
+            for_training={name: records.get(_for_training(name), ()) for name in generators},
+            all_training=_participants(training) == _participants(real_training),
+        )
+
+    cohort = cohort_of(matched, work_dir, notices)
     described = {
         "haemodynamic response": settings.hrf_model,
         "drift": f"cosine, cut-off {settings.high_pass:.5f} Hz",
@@ -145,8 +144,47 @@ def evaluate(
         "seed of the evaluation": seed,
         "voxels compared": int(cohort.mask.sum()),
         "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
+        "samples of each run": {name: matched.n_samples(name) for name in cohort.generators},
     }
-    return _compare(cohort, seed, notices, described, skipped, atlas)
+    references: dict[Hashable, Any] = {}
+    result = _compare(cohort, seed, notices, described, skipped, atlas, references)
+    further = [
+        # The same real data: what was computed of them holds for every sample.
+        _estimates(cohort_of(samples, work_dir / f"sample-{n}", []), seed, atlas, references)
+        for n, samples in enumerate(matched.further_samples(), start=2)
+    ]
+    return replace(result, estimates=_pooled([result.estimates, *further], cohort))
+
+
+def _sides(
+    reference: Sequence[Run], training: Sequence[Run], generators: Mapping[str, Sequence[Run]]
+) -> dict[str, Sequence[Run]]:
+    """Choose the runs of every source, and of generators for training participants."""
+    participants = _participants(reference)
+    sides: dict[str, Sequence[Run]] = {REAL: reference, TRAINING: training}
+    for name, runs in generators.items():
+        sides[name] = runs_to_compare(runs, participants)
+        if not sides[name]:
+            raise UsageError(
+                f"the generator {name!r} has no run of the participants compared with "
+                f"({', '.join(sorted(participants))}); generate runs for them first"
+            )
+    for name, runs in generators.items():
+        trained = runs_for_training(runs, training, len(participants))
+        if trained:
+            sides[_for_training(name)] = trained
+    return sides
+
+
+def _pooled(drawn: Sequence[Mapping[str, Estimates]], cohort: Cohort) -> dict[str, Estimates]:
+    """Average the estimates of the generators that wrote several samples of each run."""
+    pooled = dict(drawn[0])
+    for name in cohort.generators:
+        own = [estimates[name] for estimates in drawn if name in estimates]
+        if len(own) > 1:
+            n_participants = min(len(cohort.participants[name]), len(cohort.real_rows(name)))
+            pooled[name] = pool_samples(own, n_participants)
+    return pooled
 
 
 def _for_training(name: str) -> str:
@@ -195,28 +233,34 @@ def _summaries(
     return records, skipped
 
 
-def _notices(
-    skipped: Mapping[Path, str],
-    chosen: Mapping[str, Sequence[Run]],
-    records: Mapping[str, Sequence[RunRecord]],
-) -> list[str]:
-    """Say which runs are missing, and what is done with several samples of a run."""
-    notices = []
-    if skipped:
-        listed = [f"{path.name}: {why}" for path, why in skipped.items()][:_MOST_LISTED]
-        more = f"; and {len(skipped) - len(listed)} more" if len(skipped) > len(listed) else ""
-        notices.append(
-            f"{len(skipped)} run{'s' if len(skipped) > 1 else ''} could not be used and "
-            f"{'are' if len(skipped) > 1 else 'is'} left out of every estimate: "
-            f"{'; '.join(listed)}{more}."
-        )
-    single = []
-    for name in chosen:
-        groups = match_runs(records[REAL], (), {name: records[name]}).samples[name]
-        if groups:
+def _skipped(skipped: Mapping[Path, str]) -> list[str]:
+    """Say which runs are missing."""
+    if not skipped:
+        return []
+    listed = [f"{path.name}: {why}" for path, why in skipped.items()][:_MOST_LISTED]
+    more = f"; and {len(skipped) - len(listed)} more" if len(skipped) > len(listed) else ""
+    return [
+        f"{len(skipped)} run{'s' if len(skipped) > 1 else ''} could not be used and "
+        f"{'are' if len(skipped) > 1 else 'is'} left out of every estimate: "
+        f"{'; '.join(listed)}{more}."
+    ]
+
+
+def _samples(matched: Matched) -> list[str]:
+    """Say what is done with several samples of a run, and which generators have a single one."""
+    notices, single = [], []
+    for name, groups in matched.samples.items():
+        number = matched.n_samples(name)
+        if number > 1:
             notices.append(
-                f"{name} wrote several samples of each run. The first of each is compared with "
-                f"the real run; up to {MOST_SAMPLES} are compared with each other."
+                f"{name} wrote several samples of each run. Its figures are means over {number} "
+                "of them, and their intervals are over participants and samples; maps and "
+                "pictures show the first. All are of one training."
+            )
+        elif groups:
+            notices.append(
+                f"{name} wrote several samples of some runs and one of others. The first of each "
+                f"is compared with the real run; up to {MOST_SAMPLES} are compared with each other."
             )
         else:
             single.append(name)
@@ -250,21 +294,15 @@ def _compare(
     settings: Mapping[str, object],
     skipped: Mapping[Path, str],
     atlas: Atlas | None,
+    references: dict[Hashable, Any],
 ) -> Evaluation:
     """Compute every estimate from the runs' summaries."""
     conditions, generators = cohort.conditions, cohort.generators
-    shown = {name: table for name, table in cohort.tables.items() if table.participants}
-    by_type = {name: table.group_maps() for name, table in shown.items()}
-    levels = {level.suffix: level for level in conditions.levels()}
-    maps = {name: levels[""].of(m[None])[0] for name, m in by_type.items()}
-    contrast_level = levels.get("_contrast")
+    maps, by_type = cohort.group_maps()
+    contrast_level = {level.suffix: level for level in conditions.levels()}.get("_contrast")
     measurements = measure(cohort, maps, by_type, atlas, seed)
-    comparison = Comparison(cohort, measurements, REAL, conditions.headline, seed)
-    estimates = {
-        source: compare_source(replace(comparison, source=source)) for source in (*generators, REAL)
-    }
     return Evaluation(
-        estimates=estimates,
+        estimates=_estimates_of(cohort, measurements, (*generators, REAL), seed, references),
         conditions=conditions,
         generators=generators,
         held_out=tuple(cohort.participants[REAL]),
@@ -289,11 +327,33 @@ def _compare(
         participant_maps=participant_matrices(
             cohort.supervoxel_tables, REAL, TRAINING, conditions.membership
         ),
-        feature_maps=_feature_maps(cohort, measurements),
+        feature_maps=feature_maps(cohort, measurements.features, measurements.compact),
         records={name: tuple(runs) for name, runs in cohort.runs.items()},
         settings=settings,
         skipped=dict(skipped),
     )
+
+
+def _estimates(
+    cohort: Cohort, seed: int, atlas: Atlas | None, references: dict[Hashable, Any]
+) -> dict[str, Estimates]:
+    """Compute the estimates of a cohort's generators alone."""
+    measurements = measure(cohort, *cohort.group_maps(), atlas, seed)
+    return _estimates_of(cohort, measurements, cohort.generators, seed, references)
+
+
+def _estimates_of(
+    cohort: Cohort,
+    measurements: Measurements,
+    sources: Sequence[str],
+    seed: int,
+    references: dict[Hashable, Any],
+) -> dict[str, Estimates]:
+    """Compare sources with the real data."""
+    comparison = Comparison(
+        cohort, measurements, REAL, cohort.conditions.headline, seed, references=references
+    )
+    return {source: compare_source(replace(comparison, source=source)) for source in sources}
 
 
 def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
@@ -309,26 +369,6 @@ def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:
                     for c in range(len(level.names))
                 ]
             )
-    return maps
-
-
-def _feature_maps(cohort: Cohort, measurements: Measurements) -> dict[str, dict[str, np.ndarray]]:
-    """Map in what the runs of each source differ from the real held-out ones."""
-    tables, labels = measurements.features, measurements.compact
-    if REAL not in tables:
-        return {}
-    parcels = voxel_parcels(labels, cohort.keys, cohort.mask, cohort.grid)
-    maps = {}
-    for name in (*cohort.generators, TRAINING):
-        if name in tables:
-            real = tables[REAL]
-            if name != TRAINING and not cohort.unpaired(name):
-                real = real.keep(set(tables[name].participants))
-            differences = feature_differences(real, tables[name], int(labels.max()) + 1)
-            maps[name] = {
-                kind: np.where(parcels >= 0, values[parcels], np.nan)
-                for kind, values in differences.items()
-            }
     return maps
 
 

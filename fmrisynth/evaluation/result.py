@@ -13,7 +13,7 @@ from fmrisynth.evaluation.cohort.conditions import Conditions
 from fmrisynth.evaluation.measures.copying import CopyAudit
 from fmrisynth.evaluation.measures.networks import Networks
 from fmrisynth.evaluation.measures.timecourses import TimeCourse
-from fmrisynth.evaluation.metrics.estimate import Estimate
+from fmrisynth.evaluation.metrics.estimate import Estimates
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Evaluation", "Spectra"]
@@ -99,7 +99,7 @@ class Evaluation:
         BOLD image of each run that could not be used → why.
     """
 
-    estimates: Mapping[str, Mapping[str, Estimate]]
+    estimates: Mapping[str, Estimates]
     conditions: Conditions
     generators: tuple[str, ...]
     held_out: tuple[str, ...]

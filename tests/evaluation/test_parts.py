@@ -207,10 +207,73 @@ def test_samples_are_told_apart_by_their_provenance(cohort):
     assert len({original_of(run)[0] for run in alone}) == 2
 
 
-def test_only_the_first_sample_is_compared_with_real_runs(evaluation):
+def test_maps_are_of_the_first_sample_and_figures_of_all(evaluation):
     runs = evaluation.records["samples"]
     assert {record.run.entities["run"] for record in runs} == {"1"}
-    assert any("several samples" in notice for notice in evaluation.notices)
+    assert any("means over 2 of them" in notice for notice in evaluation.notices)
+    assert not any("single draw" in notice for notice in evaluation.notices)
+
+
+@pytest.fixture(scope="module")
+def pooled(cohort):
+    """Evaluations of two samples together, and of each by itself."""
+    root, held_out, training, generators = cohort
+    real, trained = held_out[:12], training[:12]
+    samples = [r for r in generators["samples"] if r.participant in TESTED[:2]]
+    numbered = {
+        number: [r for r in samples if r.entities["run"] == str(number)] for number in (1, 2)
+    }
+    chosen = {"both": samples, **numbered}
+    return {
+        name: evaluate(real, trained, {"made": runs}, work_dir=root / "work", progress=False)
+        for name, runs in chosen.items()
+    }
+
+
+def test_figures_of_several_samples_are_means_of_those_of_each(pooled):
+    both, first, second = (pooled[name].estimates["made"] for name in ("both", 1, 2))
+    moved = 0
+    for name, estimate in first.items():
+        values = [estimate.value, second[name].value]
+        assert both[name].value == pytest.approx(np.mean(values), nan_ok=True), name
+        low, high = find_metric(name).bounds
+        assert not both[name].low < low
+        assert not both[name].high > high
+        moved += values[0] != values[1]
+        assert both[name].floor == pytest.approx(
+            np.mean([estimate.floor, second[name].floor]), nan_ok=True
+        )
+    assert moved > 40
+    assert any("single draw" in notice for notice in pooled[1].notices)
+    assert set(both) - set(first) == {"diversity_samples_ratio", "sample_correlation"}
+    real = pooled["both"].estimates[REAL]
+    assert {name: e.value for name, e in real.items()} == pytest.approx(
+        {name: e.value for name, e in pooled[1].estimates[REAL].items()}, nan_ok=True, rel=1e-12
+    )
+
+
+def test_only_samples_that_every_run_has_are_pooled(cohort):
+    root, held_out, _, generators = cohort
+    real, synthetic = (
+        [run for run in runs if run.participant == TESTED[0]]
+        for runs in (held_out, generators["samples"])
+    )
+    grid = Grid(held_out[0].affine, held_out[0].shape)
+    records, _ = summarise_usable_runs(
+        [*real, *synthetic], grid, work_dir=root / "work", progress=False
+    )
+    of_real, of_synthetic = records[: len(real)], records[len(real) :]
+    even = match_runs(of_real, (), {"made": of_synthetic})
+    (second,) = even.further_samples()
+    assert even.n_samples("made") == 2
+    firsts = even.participants["made"][TESTED[0]]
+    assert [
+        (r.run.task, r.run.entities["dir"], r.run.entities["run"])
+        for r in second.participants["made"][TESTED[0]]
+    ] == [(r.run.task, r.run.entities["dir"], "2") for r in firsts]
+    uneven = match_runs(of_real, (), {"made": of_synthetic[:-1]})
+    assert uneven.n_samples("made") == 1
+    assert uneven.further_samples() == []
 
 
 def test_samples_that_differ_as_real_runs_do_pass_and_equal_ones_are_seen(evaluation):

@@ -395,3 +395,11 @@ def test_citations_match_the_text(evaluation):
     listed = citations.references(citations.methods(simulated))
     assert any(reference.startswith("Ellis") for reference in listed)
     assert not any("Ellis" in reference for reference in citations.references(paragraphs))
+
+
+def test_the_methods_say_whether_intervals_hold_the_draw(evaluation):
+    assert any("neither the draw" in text for text in citations.methods(evaluation))
+    settings = {**evaluation.settings, "samples of each run": {"ours": 3, NASTY: 1}}
+    several = citations.methods(replace(evaluation, settings=settings))
+    assert any("means over samples" in text for text in several)
+    assert not any("neither the draw" in text for text in several)

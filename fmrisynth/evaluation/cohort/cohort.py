@@ -91,6 +91,13 @@ class Cohort:
         """The same on supervoxels."""
         return self.supervoxel_tables[TRAINING] if self.participants[TRAINING] else None
 
+    def group_maps(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Average participants' maps: source → (C, V) of the conditions, (K, V) of trial types."""
+        shown = {name: table for name, table in self.tables.items() if table.participants}
+        by_type = {name: table.group_maps() for name, table in shown.items()}
+        headline = self.conditions.headline
+        return {name: headline.of(maps[None])[0] for name, maps in by_type.items()}, by_type
+
     def map_samples(self, runs: Sequence[RunRecord]) -> Samples:
         """Effect maps of single runs on the supervoxels."""
         return supervoxel_samples(runs, self.conditions.trial_types, self.keys)

@@ -29,7 +29,7 @@ __all__ = [
 ByParticipant = dict[str, list[RunRecord]]
 
 MOST_SAMPLES = 4
-"""Samples of each run that are compared with each other."""
+"""Samples of each run that are compared; further ones would add only time."""
 
 MOST_NEW = 48
 """New participants that are compared: more would add only time."""
@@ -107,6 +107,42 @@ class Matched:
 
     participants: dict[str, ByParticipant]
     samples: dict[str, dict[str, list[list[RunRecord]]]]
+
+    def n_samples(self, name: str) -> int:
+        """Count the samples that a generator has of every run that is compared."""
+        compared = [r for records in self.participants[name].values() for r in records]
+        return min((len(self._group_of(name, record)) for record in compared), default=1)
+
+    def further_samples(self) -> list[Matched]:
+        """Put the second sample of each run in the place of the first, then the third, and so on.
+
+        Returns
+        -------
+        list of Matched
+            The real sources, with the generators that have so many samples of
+            every run that is compared.
+        """
+        counts = {name: self.n_samples(name) for name in self.samples}
+        return [
+            Matched(
+                {name: self.participants[name] for name in (REAL, TRAINING)}
+                | {
+                    name: {
+                        participant: [self._group_of(name, first)[number] for first in records]
+                        for participant, records in self.participants[name].items()
+                    }
+                    for name, count in counts.items()
+                    if count > number
+                },
+                {},
+            )
+            for number in range(1, max(counts.values(), default=1))
+        ]
+
+    def _group_of(self, name: str, first: RunRecord) -> list[RunRecord]:
+        """Find all samples of a run by the first of them."""
+        groups = self.samples[name].get(first.run.participant, [])
+        return next((group for group in groups if group[0] is first), [first])
 
 
 def original_of(run: Run) -> tuple[tuple[str, ...], int]:

@@ -5,15 +5,56 @@ Legend: R runs, F features, N parcels, B supervoxels, V voxels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.spatial.distance import squareform
 
+from fmrisynth.evaluation.cohort.cohort import Cohort
+from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.classifier import FeatureTable
 from fmrisynth.evaluation.runs.grids import Grid, supervoxels_of
 
-__all__ = ["feature_differences", "voxel_parcels"]
+__all__ = ["feature_differences", "feature_maps", "voxel_parcels"]
 
 _TINY = 1e-9
+
+
+def feature_maps(
+    cohort: Cohort, tables: Mapping[str, FeatureTable], labels: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """Map in what the runs of each source differ from the real held-out ones.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The sources.
+    tables : mapping
+        Source → features of its runs.
+    labels : ndarray of int of shape (B,)
+        Parcel of each supervoxel of the cohort.
+
+    Returns
+    -------
+    dict
+        Generator, and `TRAINING` as control → kind of features → ndarray of shape (V,), NaN in
+        voxels of no parcel.
+    """
+    if REAL not in tables:
+        return {}
+    parcels = voxel_parcels(labels, cohort.keys, cohort.mask, cohort.grid)
+    maps = {}
+    for name in (*cohort.generators, TRAINING):
+        if name in tables:
+            real = tables[REAL]
+            if name != TRAINING and not cohort.unpaired(name):
+                real = real.keep(set(tables[name].participants))
+            differences = feature_differences(real, tables[name], int(labels.max()) + 1)
+            maps[name] = {
+                kind: np.where(parcels >= 0, values[parcels], np.nan)
+                for kind, values in differences.items()
+            }
+    return maps
 
 
 def feature_differences(

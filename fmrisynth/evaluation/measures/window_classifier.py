@@ -186,7 +186,12 @@ def _predict(features: np.ndarray, labels: np.ndarray, train: np.ndarray, seed: 
     if not labels.shape[1]:
         return np.zeros(labels.shape)
     network = MLPClassifier(
-        (32,), alpha=5.0, batch_size=64, learning_rate_init=3e-3, max_iter=60, random_state=seed
+        (32,),
+        alpha=5.0,
+        batch_size=min(64, len(train)),
+        learning_rate_init=3e-3,
+        max_iter=60,
+        random_state=seed,
     )
     targets = labels[train] if labels.shape[1] > 1 else labels[train, 0]
     with warnings.catch_warnings():

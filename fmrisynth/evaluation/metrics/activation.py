@@ -28,7 +28,7 @@ from fmrisynth.evaluation.measures.resampling import (
 from fmrisynth.evaluation.measures.rsa import rsa
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import as_large_as_real_effects, share_of_ceiling
 from fmrisynth.evaluation.metrics.uses import GROUP_MAPS
 
@@ -41,6 +41,7 @@ METRICS = (
     Metric(
         "corr",
         section="maps",
+        bounds=CORRELATION,
         label="Activation maps (Corr)",
         what="correlation of group maps, mean over conditions",
         ceiling=_OTHERS,
@@ -57,6 +58,7 @@ METRICS = (
     Metric(
         "rsa",
         section="rdms",
+        bounds=CORRELATION,
         label="Structure between conditions (RSA)",
         what="Spearman correlation of dissimilarities",
         ceiling=_OTHERS,
@@ -71,6 +73,7 @@ METRICS = (
     Metric(
         "rsa_pearson",
         section="rdms",
+        bounds=CORRELATION,
         label="Structure between conditions (RSA, Pearson)",
         what="Pearson correlation of dissimilarities",
         ceiling=_OTHERS,
@@ -87,6 +90,7 @@ METRICS = (
     Metric(
         "top1",
         section="identification",
+        bounds=PROPORTION,
         label="Condition recognised (Top-1)",
         what="share of conditions recognised",
         ceiling=_OTHERS,
@@ -117,13 +121,7 @@ METRICS = (
 )
 """What this family computes."""
 
-_BOUNDS = {
-    "corr": (-1.0, 1.0),
-    "rsa": (-1.0, 1.0),
-    "rsa_pearson": (-1.0, 1.0),
-    "top1": (0.0, 1.0),
-    "slope": (-np.inf, np.inf),
-}
+_BOUNDS = {metric.name: metric.bounds for metric in METRICS}
 
 _Values = dict[str, float]
 

@@ -24,7 +24,7 @@ from fmrisynth.evaluation.measures.carriers import (
 from fmrisynth.evaluation.measures.resampling import NAN, bootstrap_counts, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import POSITIVE, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import BOTH_GROUPS, like_chance
 from fmrisynth.evaluation.metrics.uses import PRIVACY
 from fmrisynth.evaluation.runs.records import RunRecord
@@ -46,6 +46,7 @@ METRICS = (
     Metric(
         "carrier_auc",
         section="copying",
+        bounds=PROPORTION,
         label="Mean images nearer to training participants than real people are (AUC)",
         what="chance that a synthetic participant's mean image is nearer to its nearest training "
         "participant than a real participant's is to its nearest other one, on supervoxels of "
@@ -58,6 +59,7 @@ METRICS = (
     Metric(
         "carrier_distance",
         section="copying",
+        bounds=POSITIVE,
         label="Distance of mean images from the nearest training participant, synthetic / real",
         what="median root mean square difference of a mean image from the nearest training "
         "participant's, synthetic / real participants with others",
@@ -67,6 +69,7 @@ METRICS = (
     Metric(
         "carrier_identification",
         section="copying",
+        bounds=PROPORTION,
         label="Mean images taken for a real participant's",
         what="share of synthetic participants whose mean image is as near to that of a real "
         "participant as halves of a participant's runs are to each other (95th percentile)",

@@ -21,7 +21,7 @@ from fmrisynth.evaluation.measures.resampling import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, POSITIVE, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import share_of_ceiling, share_of_retest
 from fmrisynth.evaluation.metrics.uses import CONNECTIVITY, INDIVIDUALS
 
@@ -39,6 +39,7 @@ METRICS = (
     Metric(
         "fc_correlation",
         section="networks",
+        bounds=CORRELATION,
         label="Connectivity",
         what="correlation of the mean connectivity with the real one",
         ceiling="the same between as many real training and real held-out participants",
@@ -54,6 +55,7 @@ METRICS = (
     Metric(
         "fc_sd",
         section="networks",
+        bounds=POSITIVE,
         label="Spread of connectivity within a run",
         what="standard deviation of the connectivity over pairs of parcels, within a run",
         ceiling=_REAL,
@@ -63,6 +65,7 @@ METRICS = (
     Metric(
         "fc_sd_ratio",
         section="networks",
+        bounds=POSITIVE,
         label="Spread of connectivity within a run, synthetic / real",
         what="fc_sd, synthetic / real",
         ceiling=_OVER_HELD_OUT,
@@ -71,6 +74,7 @@ METRICS = (
     Metric(
         "fc_same",
         section="networks",
+        bounds=CORRELATION,
         label="Likeness of connectivity within a participant",
         what="similarity of connectivity between runs of one participant",
         ceiling=_REAL,
@@ -79,6 +83,7 @@ METRICS = (
     Metric(
         "fc_different",
         section="networks",
+        bounds=CORRELATION,
         label="Likeness of connectivity between participants",
         what="similarity of connectivity between different participants",
         ceiling=_REAL,
@@ -87,6 +92,7 @@ METRICS = (
     Metric(
         "fc_fingerprint",
         section="networks",
+        bounds=(-2.0, 2.0),
         label="A participant's runs alike in connectivity",
         what="fc_same − fc_different",
         ceiling=_REAL,
@@ -101,6 +107,7 @@ METRICS = (
     Metric(
         "pca_dimension_ratio",
         section="networks",
+        bounds=POSITIVE,
         label="Number of spatial components, synthetic / real",
         what="number of spatial components (participation ratio), synthetic / real",
         ceiling=_OVER_HELD_OUT,

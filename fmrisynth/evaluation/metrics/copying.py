@@ -13,7 +13,7 @@ from fmrisynth.evaluation.measures.copying import (
 from fmrisynth.evaluation.measures.resampling import bootstrap_counts, finite_mean, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import (
     BOTH_GROUPS,
     at_most,
@@ -30,6 +30,7 @@ METRICS = (
     Metric(
         "copied_share",
         section="copying",
+        bounds=PROPORTION,
         label="Runs copied from training runs",
         what="share of synthetic runs that are copies of training runs, also shifted in time",
         ceiling="0, which is what participants who were never trained on have",
@@ -40,6 +41,7 @@ METRICS = (
     Metric(
         "nearest_training",
         section="copying",
+        bounds=CORRELATION,
         label="Likeness to the nearest training run",
         what="correlation with the nearest training run",
         ceiling="the same with held-out runs, the control",
@@ -48,6 +50,7 @@ METRICS = (
     Metric(
         "membership_auc",
         section="copying",
+        bounds=PROPORTION,
         label="Training runs told from held-out ones (AUC)",
         what="how well training runs are told from held-out ones by their nearest synthetic run",
         ceiling="0.5, not at all",
@@ -58,6 +61,7 @@ METRICS = (
     Metric(
         "copied_share_training",
         section="copying",
+        bounds=PROPORTION,
         label="Runs for training participants copied from training runs",
         what="share of the synthetic runs for training participants that are copies of training "
         "runs, the imitated one included, also shifted in time",
@@ -69,6 +73,7 @@ METRICS = (
     Metric(
         "nearest_own",
         section="copying",
+        bounds=CORRELATION,
         label="Likeness to the nearest own run, training participants",
         what="correlation of synthetic runs for training participants with the participant's "
         "nearest real run",
@@ -78,6 +83,7 @@ METRICS = (
     Metric(
         "sample_similarity",
         section="diversity",
+        bounds=CORRELATION,
         label="Runs of different participants alike, beyond what is evoked",
         what="correlation between synthetic runs of different participants, beyond what is evoked",
         ceiling="the same between real runs",

@@ -18,7 +18,7 @@ from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.measures.resampling import NAN, finite_mean, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import BOTH_GROUPS, share_of_ceiling
 from fmrisynth.evaluation.metrics.uses import DECODERS
 
@@ -30,6 +30,7 @@ METRICS = (
     Metric(
         "decoding_synthetic",
         section="use",
+        bounds=PROPORTION,
         label="Decoding of real runs, trained on synthetic ones",
         what="accuracy on real held-out runs, trained on synthetic ones of other participants",
         ceiling="trained on as many real participants",
@@ -44,6 +45,7 @@ METRICS = (
     Metric(
         "decoding_real",
         section="use",
+        bounds=PROPORTION,
         label="Decoding, trained on real participants",
         what="accuracy, trained on n real participants",
         ceiling="none: it is real data",
@@ -53,6 +55,7 @@ METRICS = (
     Metric(
         "decoding_both",
         section="use",
+        bounds=PROPORTION,
         label="Decoding, trained on all real training participants and the synthetic ones",
         what="accuracy, trained on all real participants that generators learned from, and on the "
         "synthetic ones",
@@ -62,6 +65,7 @@ METRICS = (
     Metric(
         "decoding_gain",
         section="use",
+        bounds=CORRELATION,
         label="Gain of decoding by synthetic participants",
         what="decoding_both less the accuracy of the same decoder without synthetic runs",
         ceiling=_NOBODY_LEFT,

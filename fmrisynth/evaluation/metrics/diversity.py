@@ -24,7 +24,7 @@ from fmrisynth.evaluation.measures.resampling import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, POSITIVE, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import between
 from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 from fmrisynth.evaluation.runs.records import RunRecord
@@ -37,6 +37,7 @@ METRICS = (
     Metric(
         "diversity_runs_ratio",
         section="diversity",
+        bounds=POSITIVE,
         label="Differences between runs of a participant, synthetic / real",
         what="variance of effects between runs of one participant and task, synthetic / real",
         ceiling="training participants / held-out participants",
@@ -47,6 +48,7 @@ METRICS = (
     Metric(
         "diversity_samples_ratio",
         section="diversity",
+        bounds=POSITIVE,
         label="Differences between samples of a run, as between runs of a real participant",
         what="variance of effects between samples of one run / between real runs of one "
         "participant",
@@ -58,6 +60,7 @@ METRICS = (
     Metric(
         "sample_correlation",
         section="diversity",
+        bounds=CORRELATION,
         label="Likeness of samples of one run",
         what="correlation between samples of one run, beyond what is evoked",
         ceiling="real runs of one participant and task",

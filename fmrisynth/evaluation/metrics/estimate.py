@@ -18,7 +18,8 @@ class Estimate:
     value : float
         The value on all participants.
     low, high : float
-        95 % bootstrap interval over participants.
+        95 % bootstrap interval over participants; over samples, too, where a generator
+        wrote several of each run (`fmrisynth.evaluation.metrics.pooling`).
     ceiling : float
         What real data have: the same metric between real training and real
         held-out participants, or on the real held-out ones themselves.

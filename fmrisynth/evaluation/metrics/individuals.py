@@ -33,7 +33,7 @@ from fmrisynth.evaluation.measures.resampling import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import TWO_RUNS, between, share_of_retest
 from fmrisynth.evaluation.metrics.uses import INDIVIDUALS
 
@@ -50,6 +50,7 @@ METRICS = (
     Metric(
         "individual_identification",
         section="individuals",
+        bounds=PROPORTION,
         label="Participants recognised from their maps",
         what="share of participants recognised from the maps of their synthetic runs",
         ceiling="real runs from the same participants' other runs",
@@ -58,6 +59,7 @@ METRICS = (
     Metric(
         "individual_correlation",
         section="individuals",
+        bounds=CORRELATION,
         label="Participants' own maps",
         what="correlation of runs with the real run they imitate, without the group map",
         ceiling="the largest that the participant's other runs allow, if the run itself is unknown",
@@ -101,7 +103,7 @@ _BEYOND_NOISE = 2.5
 
 _N_BOOTSTRAP = 200
 
-_BOUNDS = {"individual_identification": (0.0, 1.0), "individual_correlation": (-1.0, 1.0)}
+_BOUNDS = {metric.name: metric.bounds for metric in METRICS}
 
 
 def compare(comparison: Comparison) -> Estimates:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 
-__all__ = ["Family", "Margin", "Metric", "Rule", "Use"]
+__all__ = [
+    "CORRELATION",
+    "POSITIVE",
+    "PROPORTION",
+    "Bounds",
+    "Family",
+    "Margin",
+    "Metric",
+    "Rule",
+    "Use",
+]
+
+Bounds = tuple[float, float]
+"""Range of a value."""
+
+PROPORTION: Bounds = (0.0, 1.0)
+CORRELATION: Bounds = (-1.0, 1.0)
+POSITIVE: Bounds = (0.0, math.inf)
 
 Margin = Callable[[Estimate, Estimate | None], float | str]
 """From an estimate, and the same of real data as its own generator (or None), to the distance by
@@ -77,6 +95,8 @@ class Metric:
         Caption of the table of the metric's parts, ``name[part]``, where it has one.
     absolute : bool
         Show the metric in the folded table of absolute units.
+    bounds : tuple of float
+        Range of the metric, which intervals over several samples do not leave.
     """
 
     name: str
@@ -89,6 +109,7 @@ class Metric:
     use: Use | None = None
     parts: str = ""
     absolute: bool = False
+    bounds: Bounds = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

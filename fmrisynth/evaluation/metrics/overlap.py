@@ -19,7 +19,7 @@ from fmrisynth.evaluation.measures.resampling import (
 from fmrisynth.evaluation.measures.second_level import one_sample_t, t_limit
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric
+from fmrisynth.evaluation.metrics.metric import PROPORTION, Family, Metric
 
 __all__ = ["FAMILY", "METRICS", "compare", "compare_real", "dice", "significant", "strongest"]
 
@@ -30,6 +30,7 @@ METRICS = (
     Metric(
         "dice",
         section="maps",
+        bounds=PROPORTION,
         label="Overlap of active voxels (Dice)",
         what="Dice overlap of the strongest 5 % of the voxels",
         ceiling=_OTHERS,
@@ -38,6 +39,7 @@ METRICS = (
     Metric(
         "dice_z",
         section="maps",
+        bounds=PROPORTION,
         label="Overlap of significant voxels (Dice)",
         what="Dice overlap of second-level z-maps, p < .01 uncorrected",
         ceiling=_OTHERS,

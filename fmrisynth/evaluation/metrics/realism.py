@@ -21,7 +21,7 @@ from fmrisynth.evaluation.measures.resampling import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import (
     little_above_ceiling,
     near_one,
@@ -84,6 +84,7 @@ METRICS = (
     Metric(
         "event_variance",
         section="realism",
+        bounds=CORRELATION,
         label="Variance that changes with events",
         what="correlation over parcels of how the variance changes with each trial type, with the "
         "real one",
@@ -93,6 +94,7 @@ METRICS = (
     Metric(
         "coupling_correlation",
         section="realism",
+        bounds=CORRELATION,
         label="Coupling that changes with events",
         what="correlation over pairs of parcels of the psychophysiological interaction with each "
         "trial type, with the real one",
@@ -108,6 +110,7 @@ METRICS = (
     Metric(
         "power_distance",
         section="realism",
+        bounds=PROPORTION,
         label="Difference of the power spectra",
         what="half the summed difference of the shares of the power in 24 slices of the band",
         ceiling=_MATCHED,

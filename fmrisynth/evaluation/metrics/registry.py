@@ -114,6 +114,9 @@ def describe() -> dict[str, object]:
         metric.name: f"{metric.what} — ceiling: {metric.ceiling}; floor: {metric.floor}"
         for metric in all_metrics()
     }
+    interval = (
+        "bootstrap interval over participants, and over samples where there are several of each run"
+    )
     return {
         "metric": {
             "Description": (
@@ -123,9 +126,11 @@ def describe() -> dict[str, object]:
             "Levels": levels,
         },
         "generator": {"Description": "What wrote the runs; 'real' is real data in its place."},
-        "value": {"Description": "The value on real held-out participants."},
-        "ci_low": {"Description": "Lower end of the 95 % bootstrap interval over participants."},
-        "ci_high": {"Description": "Upper end of the 95 % bootstrap interval over participants."},
+        "value": {
+            "Description": "The value on real held-out participants, mean over samples of each run."
+        },
+        "ci_low": {"Description": f"Lower end of the 95 % {interval}."},
+        "ci_high": {"Description": f"Upper end of the 95 % {interval}."},
         "ceiling": {"Description": "What real data reach; see the levels of metric."},
         "floor": {"Description": "What a useless generator has; see the levels of metric."},
     }

@@ -14,7 +14,7 @@ from fmrisynth.bids.synthetic_sidecars import NOISE_LEVEL_KEY, OWN_RUN, PROVENAN
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import POSITIVE, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import near_one
 from fmrisynth.evaluation.metrics.run_measures import RunMeasures, compare_runs
 from fmrisynth.evaluation.metrics.uses import TIME_SERIES
@@ -72,6 +72,7 @@ METRICS = (
         Metric(
             f"{name}_spread_ratio",
             section="noise",
+            bounds=POSITIVE,
             label=f"{label}, spread over participants, synthetic / real",
             what=f"standard deviation over participants of {name}, synthetic / real",
             ceiling="training participants / held-out participants",

@@ -23,7 +23,7 @@ from fmrisynth.evaluation.measures.timecourses import TimeCourse
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.metrics.measurements import HALVES
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import CORRELATION, POSITIVE, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import share_of_ceiling
 from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 
@@ -42,6 +42,7 @@ METRICS = (
     Metric(
         "course_correlation",
         section="courses",
+        bounds=CORRELATION,
         label="Responses in time (courses)",
         what="correlation of the mean course around a condition's epochs with the real one",
         ceiling="the same between as many real training and real held-out participants",
@@ -56,6 +57,7 @@ METRICS = (
     Metric(
         "course_canonical",
         section="courses",
+        bounds=CORRELATION,
         label="Likeness to the canonical response",
         what="correlation of the mean course with the canonical response to the events",
         ceiling="the same of the real held-out runs",
@@ -64,6 +66,7 @@ METRICS = (
     Metric(
         "peak_latency_error",
         section="courses",
+        bounds=POSITIVE,
         label="Error of the time of the peak, s",
         what="|synthetic − real| time of the peak, s",
         ceiling="that of training participants",
@@ -72,6 +75,7 @@ METRICS = (
     Metric(
         "undershoot_error",
         section="courses",
+        bounds=POSITIVE,
         label="Error of the undershoot",
         what="|synthetic − real| depth after the response over its peak",
         ceiling="that of training participants",

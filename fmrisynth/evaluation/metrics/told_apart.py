@@ -16,7 +16,7 @@ from fmrisynth.evaluation.measures.window_classifier import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric, Rule
+from fmrisynth.evaluation.metrics.metric import PROPORTION, Family, Metric, Rule
 from fmrisynth.evaluation.metrics.rules import like_chance
 from fmrisynth.evaluation.metrics.uses import TIME_SERIES
 
@@ -29,6 +29,7 @@ METRICS = (
     Metric(
         "told_apart",
         section="realism",
+        bounds=PROPORTION,
         label="Synthetic told from real runs (AUC)",
         what="area under the curve of a ridge classifier that has not seen the participant: "
         "connectivity of parcels, their lags 1 to 3, log SD, ratio of their SD to that of their "

@@ -21,7 +21,7 @@ from fmrisynth.evaluation.measures.variance import (
 )
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
-from fmrisynth.evaluation.metrics.metric import Family, Metric
+from fmrisynth.evaluation.metrics.metric import PROPORTION, Family, Metric
 
 __all__ = ["FAMILY", "METRICS", "compare", "compare_real"]
 
@@ -40,6 +40,7 @@ def _metric(prefix: str, factor: str, rows: str) -> Metric:
     return Metric(
         f"{prefix}_{factor}",
         section="variance",
+        bounds=PROPORTION,
         label=f"Variance of {rows} explained by {_TEXTS[factor]}",
         what=f"share of the variance of {rows} between runs that {_TEXTS[factor]} explains",
         ceiling="the same of the real held-out runs",
