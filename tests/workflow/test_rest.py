@@ -44,8 +44,9 @@ def test_rest_alone(call, bids: Path, tmp_path: Path) -> None:
     assert code == 0, text
     table = pd.read_csv(out / "group" / "metrics.tsv", sep="\t")
     own = table[table["generator"] == "fmrisynth"].set_index("metric")["value"]
-    for metric in ("temporal_sd_ratio", "lag1_ratio", "fwhm_ratio"):
+    for metric in ("temporal_sd_ratio", "fwhm_ratio"):
         assert own[metric] > 0
+    assert np.isfinite(own["lag1_ratio"])  # of noise that is nearly white, of either sign
     assert not [name for name in own.index if name.startswith(("corr", "slope", "dice"))]
     assert (out / "group.html").is_file()
     assert (out / "sub-01.html").is_file()
