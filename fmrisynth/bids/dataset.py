@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from fmrisynth.bids.names import name_space
 
-__all__ = ["UNKNOWN", "BoldRun", "Dataset", "Run"]
+__all__ = ["UNKNOWN", "BoldRun", "Dataset", "Run", "on_most_common_grid"]
 
 UNKNOWN = "unknown"
 
@@ -82,6 +83,11 @@ class BoldRun:
         return {key: label for key, label in labels.items() if label}
 
     @property
+    def lattice(self) -> tuple[Hashable, ...]:
+        """Shape and affine to a thousandth, equal for runs on one voxel grid."""
+        return (self.shape, *np.round(self.affine, 3).ravel().tolist())
+
+    @property
     def participant(self) -> str:
         """Label of the participant, without ``sub-``."""
         return self.entities["sub"]
@@ -123,6 +129,12 @@ class Run(BoldRun):
 
     events: Path | None
     new: bool = False
+
+
+def on_most_common_grid(runs: Sequence[Run]) -> Run:
+    """Return the first run on the voxel grid that most runs lie on; the first of several such."""
+    grids = [run.lattice for run in runs]
+    return runs[grids.index(Counter(grids).most_common(1)[0][0])]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from fmrisynth.bids.dataset import Dataset, Run
+from fmrisynth.bids.dataset import Dataset, Run, on_most_common_grid
+from fmrisynth.bids.names import compose_name
 from fmrisynth.errors import UsageError
 from fmrisynth.runtime.randomness import keyed_generator
 
@@ -47,7 +45,7 @@ def new_runs(dataset: Dataset, training: Sequence[str], count: int, seed: int) -
     for run in dataset.runs:
         by_participant.setdefault(run.participant, []).append(run)
     models = [p for p in sorted(by_participant) if p in training] or sorted(by_participant)
-    placed = _most_common_grid(dataset.runs)
+    placed = on_most_common_grid(dataset.runs)
     runs: list[Run] = []
     for number, label in enumerate(labels):
         turn, place = divmod(number, len(models))
@@ -68,16 +66,9 @@ def _require_free(labels: Sequence[str], dataset: Dataset) -> None:
         )
 
 
-def _most_common_grid(runs: Sequence[Run]) -> Run:
-    """Return the first run on the grid that most runs lie on."""
-    kinds = [(run.shape, tuple(np.round(run.affine, 3).ravel())) for run in runs]
-    return runs[kinds.index(Counter(kinds).most_common(1)[0][0])]
-
-
 def _new(run: Run, label: str, placed: Run) -> Run:
     """Describe the run of a new participant with the design of a run."""
     entities = {**run.entities, "sub": label}
-    name = "_".join(f"{key}-{value}" for key, value in entities.items())
     described = {
         key: placed.metadata[key]
         for key in ("Resolution", "SpatialReference")
@@ -86,7 +77,7 @@ def _new(run: Run, label: str, placed: Run) -> Run:
     return replace(
         run,
         entities=entities,
-        bold=Path(f"{name}_bold.nii.gz"),
+        bold=Path(compose_name(entities, "bold", ".nii.gz")),
         mask=None,
         confounds=None,
         siblings=(),

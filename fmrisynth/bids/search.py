@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from fmrisynth.bids.candidates import Candidate, Skipped, choose_images
 from fmrisynth.bids.common_space import require_common_space
 from fmrisynth.bids.dataset import BoldRun, Dataset, Run
@@ -171,7 +169,7 @@ def _with_siblings(runs: Sequence[Run]) -> tuple[Run, ...]:
     """Tell runs without a brain mask the participant's images on the same grid."""
 
     def grid_of(run: Run) -> tuple[object, ...]:
-        return (run.participant, run.shape, *np.round(run.affine, 3).ravel())
+        return (run.participant, *run.lattice)
 
     images: dict[tuple[object, ...], list[Path]] = {}
     for run in runs:

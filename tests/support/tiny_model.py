@@ -20,6 +20,7 @@ from fmrisynth.model.model import Model, ModelInfo
 from fmrisynth.model.response import Response
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split
+from fmrisynth.synthesis.synthesiser import sample_latents
 
 SHAPE = (16, 16, 16)
 LATENT = (8, 8, 8)
@@ -194,3 +195,18 @@ def set_responses(response: Response) -> None:
 def with_backbone(**changes: Any) -> DenoiserConfig:
     """`DENOISER` with another backbone."""
     return replace(DENOISER, backbone=replace(BACKBONE, **changes))
+
+
+def latents_of(
+    model: Model,
+    condition: RunCondition,
+    sampling: SamplingConfig,
+    generator: torch.Generator,
+    participant: int = 0,
+    level: torch.Tensor | None = None,
+    intensity: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Latents of a run whose noise is as a typical run's, and as loud in every frame."""
+    level = torch.ones(LATENT) if level is None else level
+    intensity = torch.ones(condition.n_volumes) if intensity is None else intensity
+    return sample_latents(model, condition, level, intensity, sampling, generator, participant)

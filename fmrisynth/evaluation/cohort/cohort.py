@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Run, on_most_common_grid
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
 from fmrisynth.evaluation.cohort.contrasts import Contrast
@@ -124,9 +123,7 @@ class Cohort:
 
 def most_common_grid(runs: Sequence[Run]) -> Grid:
     """Take the grid that most runs lie on; the first of several such."""
-    kinds = [(run.shape, tuple(np.round(run.affine, 3).ravel())) for run in runs]
-    most = Counter(kinds).most_common(1)[0][0]
-    first = runs[kinds.index(most)]
+    first = on_most_common_grid(runs)
     return Grid(first.affine, first.shape)
 
 

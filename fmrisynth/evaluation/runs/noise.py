@@ -12,7 +12,9 @@ from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 
 __all__ = [
     "N_LAGS",
+    "as_shares",
     "autocorrelation",
+    "band_power",
     "band_quarters",
     "frame_peak",
     "level_sd",
@@ -140,18 +142,35 @@ def power_spectrum(signal: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (24,)
         Mean power of equal slices of the band, summing to 1, so that runs of
-        any length and repetition time can be averaged; NaN without voxels.
+        any length and repetition time can be averaged.
+    """
+    return as_shares(band_power(signal))
+
+
+def band_power(signal: np.ndarray) -> np.ndarray:
+    """Add up the power of voxels, each of unit variance, in equal slices of the band.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (V, T)
+        Drift-free percent signal change; V may be 0.
+
+    Returns
+    -------
+    ndarray of shape (24,)
     """
     z = _standardised(signal)
-    if not len(z):
-        return np.full(_SPECTRUM_BINS, np.nan)
     power = np.zeros(z.shape[1] // 2)
     for chunk in np.array_split(z, max(1, len(z) // 8192)):
         power += (np.abs(np.fft.rfft(chunk, axis=1)[:, 1 : len(power) + 1]) ** 2).sum(axis=0)
     edges = np.linspace(0.0, len(power), _SPECTRUM_BINS + 1)
     cumulative = np.concatenate([[0.0], np.cumsum(power)])
-    sliced = np.diff(np.interp(edges, np.arange(len(power) + 1), cumulative))
-    return sliced / max(sliced.sum(), np.finfo(float).tiny)
+    return np.diff(np.interp(edges, np.arange(len(power) + 1), cumulative))
+
+
+def as_shares(power: np.ndarray) -> np.ndarray:
+    """Divide the power of slices (24,) by their sum; all zero where there is none."""
+    return power / max(power.sum(), np.finfo(float).tiny)
 
 
 def band_quarters(spectrum: np.ndarray) -> np.ndarray:

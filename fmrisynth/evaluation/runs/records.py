@@ -272,6 +272,7 @@ def _measure(
     residual = model.detrended - (model.detrended @ basis) @ basis.T
     none = np.zeros(0, dtype=np.int32), np.zeros((0, n_volumes), dtype=np.float32)
     parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
+    spectrum, tissue_spectra = _spectra(run, inside, model.detrended)
     return {
         "trial_types": np.array(model.trial_types, dtype=str),
         "dependent": np.array(model.dependent, dtype=str),
@@ -292,20 +293,24 @@ def _measure(
         "tsnr": np.array(np.median(100.0 / np.maximum(sd, 1e-6))),
         "autocorrelation": noise.autocorrelation(model.detrended),
         "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
-        "spectrum": noise.power_spectrum(model.detrended),
-        "tissue_spectra": _tissue_spectra(run, inside, model.detrended),
+        "spectrum": spectrum,
+        "tissue_spectra": tissue_spectra,
         "log_kurtosis": np.array(noise.log_kurtosis(residual)),
         "frame_peak": np.array(noise.frame_peak(residual)),
         "level_sd": np.array(noise.level_sd(residual, run.t_r)),
     }
 
 
-def _tissue_spectra(run: Run, inside: np.ndarray, detrended: np.ndarray) -> np.ndarray:
-    """Compute the spectrum of each of `TISSUES` from the series (V, T) of voxels inside."""
+def _spectra(run: Run, inside: np.ndarray, detrended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the spectrum (24,) of series (V, T) of voxels inside, and that of each tissue."""
     masks = template_tissue_masks(run, inside)
-    if not masks:
-        return np.full((len(TISSUES), len(noise.power_spectrum(detrended[:0]))), math.nan)
     nowhere = np.zeros_like(inside)
-    white, fluid = masks.get("WM", nowhere)[inside], masks.get("CSF", nowhere)[inside]
+    white, fluid = (masks.get(tissue, nowhere)[inside] for tissue in ("WM", "CSF"))
     chosen = (~white & ~fluid, white, fluid)
-    return np.stack([noise.power_spectrum(detrended[voxels]) for voxels in chosen])
+    powers = np.stack([noise.band_power(detrended[voxels]) for voxels in chosen])
+    whole = noise.as_shares(powers.sum(axis=0))
+    if not masks:
+        return whole, np.full(powers.shape, math.nan)
+    shares = [noise.as_shares(power) for power in powers]
+    known = np.array([[voxels.any()] for voxels in chosen])
+    return whole, np.where(known, shares, math.nan)

@@ -146,8 +146,14 @@ def _seen_after_removal(basis: np.ndarray, n_lags: int) -> np.ndarray:
     ndarray of shape (n_lags, N)
         Weight of the process's autocovariance at every lag in the sample's at the first ones:
         with R the removal and T(j) ones at lag ±j, the trace at offset k of R T(j) R over N − k.
+        Cached, so not to be changed in place.
     """
-    length = len(basis)
+    return _weights(basis.astype(np.float64).tobytes(), basis.shape, n_lags)
+
+
+@lru_cache(maxsize=8)  # the runs of a study have few lengths
+def _weights(basis_bytes: bytes, shape: tuple[int, int], n_lags: int) -> np.ndarray:
+    basis, length = np.frombuffer(basis_bytes).reshape(shape), shape[0]
     remover = np.eye(length) - basis @ basis.T
     weights = np.zeros((n_lags, length))
     for k in range(n_lags):
@@ -222,7 +228,8 @@ def _variance_left(lags: np.ndarray, removed: np.ndarray) -> np.ndarray:
     length = len(removed)
     if not removed.size or length < lags.shape[-1]:
         return lags[..., 0]
-    return extended_autocovariance(lags, length) @ _seen_after_removal(removed, 1)[0]
+    seen = _seen_after_removal(removed, lags.shape[-1])[0]
+    return extended_autocovariance(lags, length) @ seen
 
 
 def _toeplitz(lags: np.ndarray) -> np.ndarray:

@@ -34,9 +34,9 @@ from torch import Tensor
 
 from fmrisynth.model.noise.autocovariance import (
     NO_DRIFT,
-    divided_by,
     factors_in_time,
     fit_autocovariance,
+    shrink_autocovariance,
 )
 from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
 
@@ -140,8 +140,9 @@ class StationaryNoise(NoiseModel):
         mean = (weight * rows).sum((0, 1)) / weight.sum()
         size = min(len(lags), len(mean))
         moved = rows.clone()
-        moved[..., :size] += known * (lags[:size] - mean[:size]).to(rows)
-        other._buffers["autocovariance"] = divided_by(moved, torch.ones(moved.shape[-1]), NO_DRIFT)
+        moved[..., :size] += known * (lags.to(mean.device)[:size] - mean[:size]).to(rows)
+        definite = shrink_autocovariance(moved.double().cpu().numpy())
+        other._buffers["autocovariance"] = torch.from_numpy(definite).to(rows)
         return other
 
     def sample_run(
