@@ -30,6 +30,7 @@ from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.training.denoiser import DiffusionLearner
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
 TASKS = ("emotion", "gambling", "language", "motor", "relational", "social", "wm")
@@ -103,7 +104,7 @@ def one_step(
             config.diffusion_training, batch_size=batches[0] * batches[1], micro_batch=batches[1]
         ),
         Windows(runs, frames, 0.5),
-        WhiteNoise(channels, inside.to(fabric.device)),
+        WindowNoise([WhiteNoise(channels, inside.to(fabric.device))], ["01"]),
         0,
     )
     spent = 0.0

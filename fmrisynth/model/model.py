@@ -59,7 +59,7 @@ __all__ = [
     "read_info",
 ]
 
-FORMAT = 5
+FORMAT = 6
 PARTS = (
     "autoencoder",
     "noise_level",

@@ -24,12 +24,12 @@ from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.denoiser.schedule import training_angles
 from fmrisynth.model.model import make_denoiser
-from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.training.diffusion_loss import Regression, diffusion_loss
 from fmrisynth.training.loop import Ema, cosine_warmup, run_learner, shard, step_generator
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.skill import ValidationWindows, support, validation_gain
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
 __all__ = ["DiffusionLearner", "fit_denoiser"]
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 def fit_denoiser(
     runs: LatentRuns,
-    noise: NoiseModel,
+    noise: WindowNoise,
     data: TrainingData,
     plan: TrainingPlan,
     folder: Path,
@@ -56,8 +56,8 @@ def fit_denoiser(
     ----------
     runs : LatentRuns
         Latents of the training runs, with what the denoiser need not learn.
-    noise : NoiseModel
-        The diffusion's noise, on the CPU, where windows are drawn.
+    noise : WindowNoise
+        The diffusion's noise, run by run.
     data : TrainingData
         Vocabulary and mask.
     plan : TrainingPlan
@@ -77,14 +77,16 @@ def fit_denoiser(
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
     learners, watched = _choose_validation(data.participants, config.diffusion_training, plan.seed)
     length = config.denoiser.n_frames
-    validation = ValidationWindows(runs.of(watched), noise, length, plan.seed) if watched else None
+    validation = None
+    if watched:
+        validation = ValidationWindows(runs.of(watched), noise.of(watched), length, plan.seed)
     windows = Windows(runs.of(learners), length, config.diffusion_training.onset_share)
     learner = DiffusionLearner(
         fabric,
         denoiser,
         config.diffusion_training,
         windows,
-        noise,
+        noise.of(learners),
         plan.seed,
         regress=config.response.kind == "none",
         validation=validation,
@@ -141,8 +143,8 @@ class DiffusionLearner:
         Settings of the training.
     windows : Windows
         Windows of the training runs.
-    noise : NoiseModel
-        The diffusion's noise, on the CPU.
+    noise : WindowNoise
+        The diffusion's noise, run by run.
     seed : int
         Seed of everything that is drawn.
     regress : bool
@@ -157,7 +159,7 @@ class DiffusionLearner:
         denoiser: Denoiser,
         training: DiffusionTraining,
         windows: Windows,
-        noise: NoiseModel,
+        noise: WindowNoise,
         seed: int,
         *,
         regress: bool = False,
@@ -282,10 +284,10 @@ class DiffusionLearner:
         """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions, regression."""
         drawn, uniforms, means = [], [], []
         runs, length = self.windows.runs, self.config.n_frames
-        noises = self._noises(step, indices)
+        chosen, noises = self._noises(step, indices)
         for index in indices:
             generator = step_generator(self.seed, step, index)
-            run, start = self.windows.choose(generator)
+            run, start = self.windows.choose(generator, chosen[index])
             uniform = torch.rand(4, generator=generator)
             # angles spread evenly over the global batch: the same mean, less variance
             uniform[0] = (index + uniform[0]) / self.training.batch_size
@@ -309,23 +311,27 @@ class DiffusionLearner:
         condition = collate([d[1] for d in drawn]).to(device)
         return latents, noise, theta.to(device), condition, regression
 
-    def _noises(self, step: int, indices: Sequence[int]) -> dict[int, Tensor]:
-        """Draw the noise of windows of the global batch, by their numbers.
+    def _noises(
+        self, step: int, indices: Sequence[int]
+    ) -> tuple[dict[int, int], dict[int, Tensor]]:
+        """Choose the runs of windows of the global batch, and draw their noise, by their numbers.
 
-        Neighbours have the same noise with opposite signs, since drawing takes as long as a
-        small network does: each is a draw, and what is odd in the noise cancels between them.
+        Neighbours are of one run and have the same noise with opposite signs, since drawing
+        takes as long as a small network does: each is a draw, and what is odd in the noise
+        cancels between them.
         """
+        chosen: dict[int, int] = {}
         noises: dict[int, Tensor] = {}
         for index in indices:
             even, odd = index - index % 2, index - index % 2 + 1
             if index in noises:
                 continue
             generator = step_generator(self.seed, step, NOISE_STREAM + even)
-            # a synthetic participant's noise, not that of the window's own participant
-            participant = int(torch.randint(2**62, (), generator=generator))
-            drawn = self.noise.sample_window(self.config.n_frames, generator, participant)
+            run = self.windows.choose(generator)[0]
+            drawn = self.noise.draw(run, self.config.n_frames, generator)
+            chosen |= {even: run, odd: run}
             noises |= {even: drawn, odd: -drawn}
-        return noises
+        return chosen, noises
 
     def _regression_angles(
         self, theta: Tensor, uniform: Tensor, regressing: float

@@ -20,11 +20,13 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.model import Model
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.cache import RunData, run_key
+from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.training.intensity import log_energy
 from fmrisynth.training.latents import cached_latents
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import condition_of, prepare_runs_on_grid, read_events_of
 from fmrisynth.training.skill import ValidationWindows, measure_skill
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["measure_held_out"]
@@ -89,10 +91,16 @@ def measure_held_out(
             model.response(torch.from_numpy(c.design.evoked), torch.from_numpy(d.mean).float())
             for c, d in zip(conditions, data, strict=True)
         ]
+    rests = [latent_runs.noise(i) - mean / levels[i] for i, mean in enumerate(means)]
+    removed = removed_basis(*_typical_length(data), config.preprocess.removed_high_pass)
+    noise = WindowNoise.infer(
+        model.noise.cpu(), rests.__getitem__, latent_runs.participants, removed, plan.seed
+    )
     if config.noise_level:
-        latent_runs = _with_intensities(latent_runs, means, model)
-    length = config.denoiser.n_frames
-    windows = ValidationWindows(latent_runs, model.noise.cpu(), length, plan.seed)
+        courses = (log_energy(rest, latent_runs.mask) for rest in rests)
+        intensities = [model.intensity.of_run(course) for course in courses]
+        latent_runs = replace(latent_runs, intensities=intensities)
+    windows = ValidationWindows(latent_runs, noise, config.denoiser.n_frames, plan.seed)
     denoiser = model.denoiser.to(fabric.device)
     with fabric.autocast():
         skill = measure_skill(denoiser, windows, means)
@@ -105,13 +113,10 @@ def measure_held_out(
     return tuple(skill)
 
 
-def _with_intensities(runs: LatentRuns, means: Sequence[torch.Tensor], model: Model) -> LatentRuns:
-    """Estimate the runs' intensities from what the expected response leaves."""
-    courses = []
-    for index, mean in enumerate(means):
-        rest = runs.noise(index) - mean / runs.levels[index]
-        courses.append(log_energy(rest, runs.mask))
-    return replace(runs, intensities=[model.intensity.of_run(course) for course in courses])
+def _typical_length(data: Sequence[RunData]) -> tuple[int, float]:
+    """Return the frames and the repetition time (s) of a run of median length."""
+    median = sorted(data, key=lambda d: len(d.frames))[len(data) // 2]
+    return len(median.frames), median.run.t_r
 
 
 def _some_runs(runs: Sequence[Run]) -> list[Run]:

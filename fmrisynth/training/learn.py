@@ -28,11 +28,12 @@ from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import prepare_training
 from fmrisynth.training.provenance import Stopwatch, training_provenance, training_records
 from fmrisynth.training.response import fit_response
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["learn_model"]
 
-INTENSITY_LAGS = 16  # as many as any noise model has
+NOISE_LAGS = 16  # of autoregressions, as many as any noise model has
 
 
 def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric: Fabric) -> Model:
@@ -89,14 +90,19 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         if plan.config.noise_level:
             # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
-            noise.divide_lags(intensity.agreement(INTENSITY_LAGS), data.removed_basis)
+            lags = max(NOISE_LAGS, plan.config.denoiser.n_frames)
+            noise.divide_lags(intensity.agreement(lags), data.removed_basis)
+        whole_noise = replace(latent_runs, intensities=None)
+        window_noise = WindowNoise.infer(
+            noise, whole_noise.noise, data.participants, data.removed_basis, plan.seed
+        )
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(
             autoencoder, latents, data, noise_level, latent_runs.intensities, plan.seed, fabric
         )
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
-        denoiser = fit_denoiser(latent_runs, noise, data, plan, folders.diffusion, fabric)
+        denoiser = fit_denoiser(latent_runs, window_noise, data, plan, folders.diffusion, fabric)
     info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, {})
     model = Model(
         info,

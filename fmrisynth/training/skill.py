@@ -28,10 +28,10 @@ from torch import Tensor
 
 from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import GATE_BANDS, Denoiser
-from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.model.skill import Skill
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.loop import step_generator
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
 __all__ = ["ANGLES", "ValidationWindows", "measure_skill", "support", "validation_gain"]
@@ -54,21 +54,22 @@ class ValidationWindows:
     ----------
     runs : LatentRuns
         Runs of participants that the network does not learn from.
-    noise : NoiseModel
-        The diffusion's noise, on the CPU.
+    noise : WindowNoise
+        The diffusion's noise, run by run.
     length : int
         Frames T.
     seed : int
         Seed of the choice of windows and of the noise.
     """
 
-    def __init__(self, runs: LatentRuns, noise: NoiseModel, length: int, seed: int) -> None:
+    def __init__(self, runs: LatentRuns, noise: WindowNoise, length: int, seed: int) -> None:
         self.runs, self.noise, self.length, self.seed = runs, noise, length, seed
         self.participants = sorted(set(runs.participants))
 
     def batches(self, number: int) -> Iterator[Batch]:
         """Yield x_0, ε, conditions, and (run, first frame) of one participant's windows."""
-        runs = self.runs.of([self.participants[number]])
+        mine = [self.participants[number]]
+        runs, noise = self.runs.of(mine), self.noise.of(mine)
         windows = Windows(runs, self.length, onset_share=0.5)
         for first in range(0, WINDOWS_PER_PARTICIPANT, TOGETHER):
             latents, noises, conditions, places = [], [], [], []
@@ -78,9 +79,7 @@ class ValidationWindows:
                 latents.append(runs.noise(run, start, self.length))
                 conditions.append(runs.conditions[run].window(start, self.length))
                 places.append((run, start))
-                participant = int(torch.randint(2**62, (), generator=generator))
-                with torch.autocast("cpu", enabled=False):  # spectra need all of float32
-                    noises.append(self.noise.sample_window(self.length, generator, participant))
+                noises.append(noise.draw(run, self.length, generator))
             yield torch.stack(latents), torch.stack(noises), collate(conditions), places
 
 

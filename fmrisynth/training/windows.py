@@ -143,10 +143,11 @@ class Windows:
     def __init__(self, runs: LatentRuns, length: int, onset_share: float) -> None:
         self.runs, self.length, self.onset_share = runs, length, onset_share
 
-    def choose(self, generator: torch.Generator) -> tuple[int, int]:
-        """Draw the run and the first frame of a window."""
+    def choose(self, generator: torch.Generator, run: int | None = None) -> tuple[int, int]:
+        """Draw the run, unless it is given, and the first frame of a window."""
         uniform = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-        run = int(uniform[0] * len(self.runs))
+        if run is None:
+            run = int(uniform[0] * len(self.runs))
         condition, last = self.runs.conditions[run], len(self.runs.latents[run]) - self.length
         start = int(uniform[1] * (last + 1))
         if uniform[2] < self.onset_share and len(condition.onsets):

@@ -27,6 +27,7 @@ from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.training.denoiser import DiffusionLearner, _choose_validation, _set_gate
 from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner
 from fmrisynth.training.skill import ValidationWindows
+from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
 TRAINING = DiffusionTraining(batch_size=4, learning_rate=3e-3)
@@ -79,10 +80,11 @@ def diffusion_learner(
     torch.manual_seed(1)
     runs = latent_runs() if runs is None else runs
     denoiser = Denoiser(config, VOCABULARY, 1, runs.mask, 2)
-    noise, validation = WhiteNoise(1, runs.mask), None
+    noise = WindowNoise([WhiteNoise(1, runs.mask)] * len(runs), runs.participants)
+    validation = None
     if validate:
-        validation = ValidationWindows(runs.of(["02"]), noise, N_FRAMES, 3)
-        runs = runs.of(["01"])
+        validation = ValidationWindows(runs.of(["02"]), noise.of(["02"]), N_FRAMES, 3)
+        runs, noise = runs.of(["01"]), noise.of(["01"])
     windows = Windows(runs, N_FRAMES, training.onset_share)
     return DiffusionLearner(
         fabric or cpu(), denoiser, training, windows, noise, 3, validation=validation, **more

@@ -20,6 +20,7 @@ from fmrisynth.training.skill import (
     support,
     validation_gain,
 )
+from fmrisynth.training.window_noise import WindowNoise
 
 N_TYPES = len(VOCABULARY.trial_types)
 
@@ -56,7 +57,8 @@ def white_runs(n=4, n_volumes=64, seed=0):
 
 
 def windows_of(runs, seed=0):
-    return ValidationWindows(runs, WhiteNoise(1, MASK), N_FRAMES, seed)
+    noise = WindowNoise([WhiteNoise(1, MASK)] * len(runs), runs.participants)
+    return ValidationWindows(runs, noise, N_FRAMES, seed)
 
 
 def zeros(runs):

@@ -25,6 +25,7 @@ X Y Z box, P voxels of the brain, D features, Q components.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -88,6 +89,8 @@ class ModalNoise(NoiseModel):
 
     Attributes
     ----------
+    observed : Tensor of shape (K, L)
+        Autocovariance of the modes' courses in runs, before it is divided by `agreement`.
     signal_per_frame : Tensor of shape (2,)
         Variance between participants over the chance variance of one frame: of the networks,
         and of the variance that the modes leave of each voxel.
@@ -99,6 +102,7 @@ class ModalNoise(NoiseModel):
     modes: Tensor
     autocovariance: Tensor
     window_autocovariance: Tensor
+    observed: Tensor
     differences: Tensor
     remainder_sd: Tensor
     signal_per_frame: Tensor
@@ -117,18 +121,21 @@ class ModalNoise(NoiseModel):
     ) -> None:
         super().__init__()
         self.channels, self.order, self.high_pass = channels, order, high_pass
-        self._variance: Tensor | None = None  # one, until a participant is inferred
+        # until a participant is inferred, the variance is one, and modes have courses of their own
+        self._variance: Tensor | None = None
+        self._axes: Tensor | None = None  # K K, of the courses
         voxels = int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("modes", torch.zeros(count, channels, voxels))
         self.register_buffer("autocovariance", torch.zeros(count, order + 1))
         self.register_buffer("window_autocovariance", torch.zeros(count, max(2, frames)))
+        self.register_buffer("observed", torch.zeros(count, order + 1))
         drawn = min(count, DRAWN_MODES)
         self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
         self.register_buffer("signal_per_frame", torch.zeros(2))
-        self.register_buffer("agreement", torch.ones(order + 1))
+        self.register_buffer("agreement", torch.ones(max(order + 1, frames)))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
@@ -143,6 +150,7 @@ class ModalNoise(NoiseModel):
         self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
         frames = self.window_autocovariance.shape[1]
         self.window_autocovariance.copy_(_autocovariances(courses, frames - 1, NO_DRIFT))
+        self.observed.copy_(_autocovariances(courses, self.order, NO_DRIFT))
         power = self.window_autocovariance[:, 0]
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         chosen = range(0, len(runs), -(-len(runs) // REMAINDER_RUNS))
@@ -211,55 +219,57 @@ class ModalNoise(NoiseModel):
     def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> ModalNoise:
         """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
 
-        Covariances at every lag are averaged, weighted by how much these runs know. The modes
-        are then those of the average: each of them has a course of its own in time.
+        Covariances at every lag are averaged, weighted by how much these runs know. The courses
+        are mixed from those along the axes of the average, each with a course of its own in time.
         """
         frames = sum(len(run.courses) for run in runs)
         signal = frames * self.signal_per_frame
         known, known_rest = (signal / (1 + signal)).tolist()  # reliability, by Spearman and Brown
         if not frames or known <= 0:
             return self
-        n_lags = min(self.autocovariance.shape[1], self.window_autocovariance.shape[1])
-        group = self.window_autocovariance[:, :n_lags]
-        lagged = known * lagged_covariance([run.courses for run in runs], n_lags).to(group)
+        group = self.observed
+        lagged = known * lagged_covariance([run.courses for run in runs], group.shape[1]).to(group)
         lagged += (1 - known) * torch.diag_embed(group.T)
         axes = torch.linalg.eigh(lagged[0])[1]
         rows = ((lagged @ axes) * axes).sum(1).T  # K L
-        own = ModalNoise(
-            len(self.remainder_sd),
-            self.mask,
-            len(self.modes),
-            0,
-            order=n_lags - 1,
-            frames=n_lags,
-            high_pass=self.high_pass,
-        ).to(self.mask.device)
-        own.modes.copy_(torch.einsum("ik,icp->kcp", axes, self.modes))
-        own.window_autocovariance.copy_(rows)
         scale = rows[:, :1].clamp(min=1e-8)
         before = fit_autocovariance(rows, removed).to(rows) * scale
-        own.autocovariance.copy_(divided_by(before, self.agreement, removed))
-        rest = fit_autocovariance(mean_lags(runs)[None], removed)
-        rest = divided_by(rest, self.agreement.cpu(), removed)[0]
-        own.remainder = self.remainder.with_lags(rest, known_rest)
-        expected = (1 - torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])).clamp(
-            min=MINIMUM_REMAINDER
-        )
+        windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale
+        lags = mean_lags(runs)[None]
+        rest = fit_autocovariance(lags, removed)
+        power = torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])
+        expected = (1 - power).clamp(min=MINIMUM_REMAINDER)
         shown = mean_remainder(runs).to(expected)
         variance = known_rest * shown + (1 - known_rest) * expected
-        own.remainder_sd.copy_(self.remainder_sd * (variance / expected).sqrt())
-        modes = torch.einsum("kcp,k->cp", own.modes.square(), rows[:, 0])
-        lags = [run.voxel_lag1 for run in runs if run.voxel_lag1 is not None]
-        own.voxel_lag1 = sum(lags) / len(lags) if lags else None
-        own._variance = self._field((variance + modes)[None])[0]
+        own = copy(self)
+        own._modules, own._buffers = dict(self._modules), dict(self._buffers)
+        own._axes = axes
+        own._buffers |= {
+            "autocovariance": divided_by(before, self.agreement, removed),
+            "window_autocovariance": divided_by(windows, self.agreement, NO_DRIFT),
+            "differences": self.differences[:0],
+            "remainder_sd": self.remainder_sd * (variance / expected).sqrt(),
+        }
+        own.remainder = self.remainder.with_lags(
+            divided_by(rest, self.agreement.cpu(), removed)[0],
+            divided_by(fit_autocovariance(lags, NO_DRIFT), self.agreement.cpu(), NO_DRIFT)[0],
+            known_rest,
+        )
+        modes = self.modes.flatten(1)
+        power = ((lagged[0] @ modes) * modes).sum(0).view_as(variance)
+        voxel_lag1 = [run.voxel_lag1 for run in runs if run.voxel_lag1 is not None]
+        own.voxel_lag1 = sum(voxel_lag1) / len(voxel_lag1) if voxel_lag1 else None
+        own._variance = self._field((variance + power)[None])[0]
         return own
 
     @torch.no_grad()
     def divide_lags(self, agreement: Tensor, removed: np.ndarray) -> None:
         """Prepare for intensities; see `NoiseModel`."""
         self.agreement.copy_(agreement[: len(self.agreement)])
-        for rows in (self.autocovariance, self.remainder.autocovariance):
-            rows.copy_(divided_by(rows, self.agreement, removed))
+        for noise in (self, self.remainder):
+            runs, windows = noise.autocovariance, noise.window_autocovariance
+            runs.copy_(divided_by(runs, self.agreement, removed))
+            windows.copy_(divided_by(windows, self.agreement, NO_DRIFT))
 
     def _stretch(self) -> None:
         """Scale the differences up to the variance that the minimum eigenvalue of W removes."""
@@ -298,6 +308,8 @@ class ModalNoise(NoiseModel):
         if self.differences.any():
             drawn = self.differences.shape[1]
             courses[:drawn] = self._networks(seed) @ courses[:drawn]
+        if self._axes is not None:
+            courses = self._axes @ courses
         return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
 
     def _networks(self, seed: int) -> Tensor:

@@ -40,14 +40,14 @@ def mean_lags(runs: Sequence[RunNoise]) -> Tensor:
 
 def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
     """Estimate the symmetric covariance of courses (N, K) at each lag, (L, K, K) float32."""
-    size = courses[0].shape[1]
-    total, count = torch.zeros(n_lags, size, size), torch.zeros(n_lags)
-    for course in courses:
-        values = course.float().cpu()
-        for lag in range(min(n_lags, len(values))):
-            total[lag] += values[: len(values) - lag].T @ values[lag:]
-            count[lag] += len(values) - lag
-    mean = total / count.clamp(min=1)[:, None, None]
+    values = [course.float().cpu() for course in courses]
+    size = values[0].shape[1]
+    mean = torch.zeros(n_lags, size, size)
+    for lag in range(n_lags):
+        pairs = [(run[: len(run) - lag], run[lag:]) for run in values if len(run) > lag]
+        if pairs:
+            earlier, later = (torch.cat(part) for part in zip(*pairs, strict=True))
+            mean[lag] = earlier.T @ later / len(later)
     return (mean + mean.mT) / 2
 
 

@@ -127,7 +127,7 @@ class NoiseModel(nn.Module, ABC):
         return self
 
     def divide_lags(self, agreement: Tensor, removed: np.ndarray) -> None:
-        """Prepare runs for being multiplied by intensities, which lowers their autocovariance.
+        """Prepare runs and windows for intensities, by which the autocovariance is lowered.
 
         Parameters
         ----------

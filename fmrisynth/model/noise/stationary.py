@@ -34,6 +34,7 @@ from torch import Tensor
 
 from fmrisynth.model.noise.autocovariance import (
     NO_DRIFT,
+    extended_autocovariance,
     factors_in_time,
     fit_autocovariance,
     shrink_autocovariance,
@@ -121,29 +122,36 @@ class StationaryNoise(NoiseModel):
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
 
-    def with_lags(self, lags: Tensor, known: float) -> StationaryNoise:
-        """Copy the noise with another autocovariance, all else shared.
+    def with_lags(self, of_runs: Tensor, of_windows: Tensor, known: float) -> StationaryNoise:
+        """Copy the noise with other autocovariances, all else shared.
 
         Bands, channels and voxels keep their differences.
 
         Parameters
         ----------
-        lags : Tensor of shape (L,)
+        of_runs : Tensor of shape (L,)
             Autocovariance over all values, in runs whose variance without drift is one.
+        of_windows : Tensor of shape (L,)
+            That of windows, whose variance is one.
         known : float
-            Share of the way towards it, 0 to 1.
+            Share of the way towards them, 0 to 1.
         """
         other = copy(self)
         other._buffers = dict(self._buffers)
-        rows = self.autocovariance
+        for name, lags in (
+            ("autocovariance", of_runs),
+            ("window_autocovariance", of_windows),
+        ):
+            other._buffers[name] = self._towards(getattr(self, name), lags, known)
+        return other
+
+    def _towards(self, rows: Tensor, lags: Tensor, known: float) -> Tensor:
+        """Move autocovariances (bands, C, L) so that their mean moves towards one."""
+        whole = extended_autocovariance(lags.double().cpu().numpy(), rows.shape[-1])
         weight = self._power_by_band()[..., None]
         mean = (weight * rows).sum((0, 1)) / weight.sum()
-        size = min(len(lags), len(mean))
-        moved = rows.clone()
-        moved[..., :size] += known * (lags.to(mean.device)[:size] - mean[:size]).to(rows)
-        definite = shrink_autocovariance(moved.double().cpu().numpy())
-        other._buffers["autocovariance"] = torch.from_numpy(definite).to(rows)
-        return other
+        moved = rows + known * (torch.from_numpy(whole).to(rows) - mean)
+        return torch.from_numpy(shrink_autocovariance(moved.double().cpu().numpy())).to(rows)
 
     def sample_run(
         self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
