@@ -35,7 +35,7 @@ def encode_run(
     scale : float
         Global divisor of the volumes.
     mask : ndarray of shape (X, Y, Z), bool
-        The brain, beyond which the volumes are continued.
+        The brain, beyond which the volumes are continued, as they are where the run has no data.
 
     Returns
     -------
@@ -46,14 +46,14 @@ def encode_run(
     pieces = []
     for start in range(0, len(frames), VOLUMES_AT_ONCE):
         piece = np.asarray(frames[start : start + VOLUMES_AT_ONCE], np.float32)
-        continued = continue_outside(piece, mask, autoencoder.config.factor)
+        continued = continue_outside(piece, mask & piece.any(0), autoencoder.config.factor)
         x = torch.from_numpy(continued)[:, None] / scale
         pieces.append(autoencoder.encode(x.to(device)).float().cpu())
     return torch.cat(pieces).numpy()
 
 
 @torch.inference_mode()
-def decode_run(autoencoder: VQGAN, latents: Tensor, scale: float) -> np.ndarray:
+def decode_run(autoencoder: VQGAN, latents: Tensor, scale: float, mask: np.ndarray) -> np.ndarray:
     """Decode the raw latents of a run; the inverse of `encode_run` up to its error.
 
     Parameters
@@ -64,15 +64,18 @@ def decode_run(autoencoder: VQGAN, latents: Tensor, scale: float) -> np.ndarray:
         Raw latents, float32.
     scale : float
         Global divisor of the volumes.
+    mask : ndarray of shape (X, Y, Z), bool
+        The brain, beyond which the volumes are continued: a run's brain may reach further.
 
     Returns
     -------
     ndarray of shape (N, X, Y, Z)
-        Volumes in the unit of the encoded ones, float32; not masked to the brain.
+        Volumes in the unit of the encoded ones, float32.
     """
     device = next(autoencoder.parameters()).device
     pieces = [
         autoencoder.decode(autoencoder.codes(piece.to(device)))[:, 0].float().cpu()
         for piece in latents.split(VOLUMES_AT_ONCE)
     ]
-    return torch.cat(pieces).numpy() * np.float32(scale)
+    decoded = torch.cat(pieces).numpy() * np.float32(scale)
+    return continue_outside(decoded, mask, autoencoder.config.factor)

@@ -210,7 +210,9 @@ class Frames:
         which = np.searchsorted(self._ends, indices, side="right")
         inside = indices - (self._ends[which] - self._lengths[which])
         volumes = [self._runs[w].frames[i] for w, i in zip(which, inside, strict=True)]
-        return continue_outside(np.stack(volumes), self.mask, self.edge) / self.scale
+        frames = np.stack(volumes)
+        covered = self.mask & (frames != 0)
+        return continue_outside(frames, covered, self.edge) / self.scale
 
     @staticmethod
     def global_scale(runs: Sequence[RunData], mask: np.ndarray, seed: int = 0) -> float:

@@ -139,7 +139,7 @@ def continue_outside(volumes: np.ndarray, mask: np.ndarray, edge: int) -> np.nda
     ----------
     volumes : ndarray of shape (T, X, Y, Z)
         Any values outside of the brain, which are not looked at.
-    mask : ndarray of shape (X, Y, Z), bool
+    mask : ndarray of shape (X, Y, Z) or (T, X, Y, Z), bool
         The brain.
     edge : int
         Edge of a block, voxels, which the shape is a multiple of.
@@ -150,7 +150,7 @@ def continue_outside(volumes: np.ndarray, mask: np.ndarray, edge: int) -> np.nda
         float32; zero in blocks without brain.
     """
     inside = mask.astype(np.float32)
-    count = _block_sums(inside[None], edge)
+    count = _block_sums(inside if mask.ndim == 4 else inside[None], edge)
     mean = _block_sums(np.where(mask, volumes, 0).astype(np.float32), edge)
     mean /= np.maximum(count, 1)
     for axis in (1, 2, 3):

@@ -29,7 +29,7 @@ from fmrisynth.preprocess.carrier import (
     remove_drift,
     removed_basis,
 )
-from fmrisynth.preprocess.grid import resample
+from fmrisynth.preprocess.grid import continue_outside, resample
 from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.noise_sources import out_of_step
@@ -257,9 +257,8 @@ class Synthesiser:
     def decode(self, latents: Tensor) -> np.ndarray:
         """Decode standardised latents (N, C, …) to volumes (X, Y, Z, N) on the model grid, in %."""
         raw = self.model.latent_space.restore(latents)
-        decoded = decode_run(self.model.autoencoder, raw, self.model.info.scale)
-        decoded *= self.model.grid.mask
-        return np.moveaxis(decoded, 0, -1)
+        info, mask = self.model.info, self.model.grid.mask
+        return np.moveaxis(decode_run(self.model.autoencoder, raw, info.scale, mask), 0, -1)
 
     def _residual(
         self,
@@ -340,7 +339,9 @@ class Synthesiser:
             Of the latents.
         """
         grid, statistics = self.model.grid, self.model.decoder_noise
+        factor = self.model.noise_level.factor
         level = self.model.noise_level.of_voxels(on_grid)
+        level = continue_outside(level[None], grid.mask, factor)[0]
         gain = statistics.coarse_gain * self.model.latent_space.voxel_sd(noise.variance)
         for axis, length in enumerate(grid.shape):
             gain = gain.repeat_interleave(length // gain.shape[axis], axis)

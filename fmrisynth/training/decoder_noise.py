@@ -17,6 +17,7 @@ from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.noise.autocovariance import undo_highpass
 from fmrisynth.model.noise_level import NoiseLevel
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.preprocess.grid import continue_outside
 from fmrisynth.preprocess.smoothness import neighbours
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
@@ -65,8 +66,10 @@ def fit_decoder_noise(
     DecoderNoise
         On the CPU.
     """
-    mask = data.grid.mask
-    cubes = _cubes(mask, COARSE_BLOCKS * (mask.shape[0] // latents[0].shape[2]))
+    mask, factor = data.grid.mask, data.config.autoencoder.factor
+    beyond = (continue_outside(mask[None], mask, factor)[0] > 0) & ~mask  # in blocks with brain
+    outer = np.zeros(int(beyond.sum()))
+    cubes = _cubes(mask, COARSE_BLOCKS * factor)
     coarse = np.zeros(2)  # variance of the means of cubes: true, decoded
     pairs = [neighbours(mask, axis) for axis in range(3)]
     shared = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
@@ -77,9 +80,15 @@ def fit_decoder_noise(
         frames = np.asarray(data.runs[i].frames, np.float32)[:, mask]  # T V, %
         raw = torch.from_numpy(np.asarray(latents[i], np.float32))
         with fabric.autocast():
-            decoded = decode_run(autoencoder, raw, data.scale)[:, mask]
-        level = noise_level.of_voxels(data.runs[i].noise_sd)[mask]
+            volumes = decode_run(autoencoder, raw, data.scale, mask)
+        levels = noise_level.of_voxels(data.runs[i].noise_sd)
+        levels = continue_outside(levels[None], mask, factor)[0]
         evoked = data.conditions[i].design.evoked
+        continued = volumes[:, beyond] / levels[beyond]
+        rest = least_squares(evoked.reshape(len(evoked), -1), continued)[0]
+        outer += np.square(rest).sum(0)
+        # where a run has no data there is no error
+        decoded, level = volumes[:, mask] * frames.any(0), levels[mask]
         sums.add(frames, decoded, evoked, level)
         error = (frames - decoded) / level
         energies.append(0.5 * np.log(np.maximum(np.square(error).mean(1), 1e-12)))
@@ -90,6 +99,9 @@ def fit_decoder_noise(
     noise = DecoderNoise(data.grid.shape)
     inside = torch.from_numpy(mask)
     noise.decoded_sd[inside] = torch.from_numpy(np.sqrt(sums.decoded / sums.freedom)).float()
+    noise.decoded_sd[torch.from_numpy(beyond)] = torch.from_numpy(
+        np.sqrt(outer / sums.freedom)
+    ).float()
     noise.error_sd[inside] = torch.from_numpy(np.sqrt(sums.error / sums.freedom)).float()
     noise.lag1.fill_(sums.lag1(data.removed_basis))
     noise.evoked_gain.fill_(sums.evoked_gain())

@@ -72,8 +72,8 @@ def map_gradients(
     """
     inside, edges = data.grid.mask, np.linalg.norm(data.grid.affine[:3, :3], axis=0)
     zero = space.restore(torch.zeros_like(maps[:1]))
-    rest = decode_run(autoencoder, zero, data.scale)
-    volumes = (decode_run(autoencoder, space.restore(maps), data.scale) - rest) * inside
+    rest = decode_run(autoencoder, zero, data.scale, inside)
+    volumes = (decode_run(autoencoder, space.restore(maps), data.scale, inside) - rest) * inside
     latent_rest = encode_run(autoencoder, rest, data.scale, inside)
     out = []
     for axis, edge in enumerate(edges, start=1):
