@@ -20,6 +20,7 @@ from fmrisynth.phantom.realistic import (
     draw_realistic_participant,
     simulate_realistic_run,
 )
+from fmrisynth.phantom.scanner import scan_at_site
 from fmrisynth.phantom.simulation import (
     Population,
     Session,
@@ -96,7 +97,7 @@ def _write_participant(
     """Simulate and write all runs of one participant; return what the tables say about it."""
     config = population.config
     draw, image, simulate = _MODELS[config.realism]
-    participant = draw(population, index)
+    participant = scan_at_site(draw(population, index), config)
     raw = folder / f"sub-{label}" / "func"
     derived = folder / texts.DERIVATIVES / f"sub-{label}" / "func"
     raw.mkdir(parents=True)
@@ -150,7 +151,7 @@ def _write_run(
         volumes.reshape(-1, *grid.shape[::-1]),
         grid,
         description="simulated BOLD, fmrisynth.phantom",
-        slope=slope * _INTENSITY,
+        slope=slope * _INTENSITY * config.intensity,
         t_r=config.t_r,
     )
     link(target, raw / f"{stem}_bold.nii.gz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ What is true of the simulated cohort
 - `config.json`: the options of the cohort.
 """
 
+_SITE_README = """
+Site {site}: haemodynamic responses {hrf_delay:+g} s later than elsewhere, distortions times
+{distortion:g}, units times {intensity:g}.
+"""
+
 _FULL_README = """
 Realism "full": traits of a participant drive anatomy, networks and responses together; areas are
 displaced by several mm and have haemodynamic responses of their own; levels of noise differ;
@@ -91,6 +97,11 @@ With realism "full" there are also
 """
 
 
+def _at_site(config: PhantomConfig) -> str:
+    """Return what the site adds to the name of a dataset."""
+    return f", site {config.site}" if config.site else ""
+
+
 def participant_labels(n_participants: int) -> list[str]:
     """Return 01, 02, … with as many digits as the last one needs, at least two."""
     width = max(2, len(str(n_participants)))
@@ -108,6 +119,8 @@ def write_run_sidecars(
     """Write the JSON files of one run, raw and derived."""
     timing = {"TaskName": task, "RepetitionTime": config.t_r}
     encoding = {"PhaseEncodingDirection": DIRECTIONS[direction][1]}
+    if config.site:
+        encoding["InstitutionName"] = config.site
     simulated = "Simulated by fmrisynth.phantom; no one was scanned."
     write_json(
         raw / f"{stem}_bold.json",
@@ -139,7 +152,7 @@ def write_raw_texts(folder: Path, config: PhantomConfig, records: list[dict[str,
     write_json(
         folder / "dataset_description.json",
         {
-            "Name": _NAME,
+            "Name": _NAME + _at_site(config),
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "License": "CC0",
@@ -160,6 +173,8 @@ def write_raw_texts(folder: Path, config: PhantomConfig, records: list[dict[str,
         seed=config.seed,
         space=SPACE,
     )
+    if config.site:
+        readme += _SITE_README.format(**asdict(config))
     readme += _FULL_README if config.realism == "full" else ""
     (folder / "README.md").write_text(readme, encoding="utf-8")
     (folder / "CHANGES").write_text("1.0.0 2025-01-01\n  - Simulated.\n", encoding="utf-8")
@@ -182,7 +197,7 @@ def write_derivative_texts(folder: Path, config: PhantomConfig) -> None:
     write_json(
         folder / DERIVATIVES / "dataset_description.json",
         {
-            "Name": _NAME + ", in template space",
+            "Name": _NAME + _at_site(config) + ", in template space",
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
             "License": "CC0",
