@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from fmrisynth.errors import DataError, OutputError
 from fmrisynth.runtime.files import make_folder, write_json, write_text, writing
 from fmrisynth.runtime.locks import locked
 
-__all__ = ["Layout", "layout_of", "write_dataset_files", "write_participants"]
+__all__ = ["Layout", "LearnedDataset", "layout_of", "write_dataset_files", "write_participants"]
 
 Layout = Literal["derivatives", "fmriprep", "raw"]
 """How an output is laid out: as derivatives, as fMRIPrep's, or as raw data, fMRIPrep's input."""
@@ -75,6 +76,28 @@ _WORDS: dict[Layout, dict[str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class LearnedDataset:
+    """Name a further dataset that the model has learned from.
+
+    Attributes
+    ----------
+    name : str
+        Its name in DatasetLinks.
+    title : str
+        Name of its dataset_description.json.
+    doi : str or None
+        Its DatasetDOI.
+    root : Path or None
+        Where it lies, where that is known.
+    """
+
+    name: str
+    title: str
+    doi: str | None
+    root: Path | None
+
+
 def layout_of(out: Path) -> Layout:
     """Read the layout of an output from its dataset_description.json."""
     described = _described(out)
@@ -88,6 +111,7 @@ def write_dataset_files(
     source: Path,
     derivatives: Mapping[str, Path] | None = None,
     layout: Layout = "derivatives",
+    learned: Sequence[LearnedDataset] = (),
 ) -> dict[str, Path]:
     """Write dataset_description.json, README.md, CHANGES and .bidsignore.
 
@@ -101,6 +125,9 @@ def write_dataset_files(
         Derivative datasets that were read.
     layout : {"derivatives", "fmriprep", "raw"}
         Layout of the output, which cannot change later.
+    learned : sequence of LearnedDataset
+        Further datasets that the model has learned from. Of one whose place is not known, what
+        the output says already is kept.
 
     Returns
     -------
@@ -125,6 +152,7 @@ def write_dataset_files(
         links["".join(filter(str.isalnum, name)) or "derivatives"] = path.resolve()
     described = _described(root)
     name = str(described.get("Name") or root.name)
+    names = "\n> ".join([name, *(f"{item.title} (learned from, not written)" for item in learned)])
     description: dict[str, Any] = {
         "Name": f"Synthetic task fMRI after: {name}",
         "BIDSVersion": BIDS_VERSION,
@@ -136,17 +164,16 @@ def write_dataset_files(
                 "Description": "Synthetic BOLD time series; nothing in here was measured.",
             }
         ],
-        "SourceDatasets": [_source_entry(described, out, root)],
-        "DatasetLinks": {key: _relative(path, out) for key, path in links.items()},
+        **_sources(described.get("DatasetDOI"), out, links, learned),
     }
     if layout == "fmriprep":
         description[_LAYOUT_KEY] = layout
-    if isinstance(described.get("License"), str):
+    if isinstance(described.get("License"), str) and not learned:  # of several, nobody knows
         description["License"] = described["License"]
     if isinstance(described.get("Authors"), list):
         description["HowToAcknowledge"] = "Cite the source dataset, and fmrisynth."
     write_json(out / "dataset_description.json", description)
-    write_text(out / "README.md", _README.format(version=__version__, name=name, **_WORDS[layout]))
+    write_text(out / "README.md", _README.format(version=__version__, name=names, **_WORDS[layout]))
     write_text(out / ".bidsignore", "".join(f"{line}\n" for line in _BIDSIGNORE))
     if not (out / "CHANGES").exists():  # it holds a date, which a rerun must not move
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -161,11 +188,32 @@ def _described(root: Path) -> dict[str, Any]:
         return {}
 
 
-def _source_entry(described: Mapping[str, Any], out: Path, root: Path) -> dict[str, str]:
-    doi = described.get("DatasetDOI")
+def _sources(
+    doi: object, out: Path, links: Mapping[str, Path], learned: Sequence[LearnedDataset]
+) -> dict[str, Any]:
+    """Describe BIDS_DIR, its derivatives and the further datasets that were learned from."""
+    named: dict[str, str] = {key: _relative(path, out) for key, path in links.items()}
+    sources = [_source_entry(doi, named["raw"])]
+    former = _described(out).get("DatasetLinks", {})
+    for item in learned:
+        key = own = "".join(filter(str.isalnum, item.name)) or "learned"
+        count = 1
+        while key in named:
+            count += 1
+            key = f"{own}{count}"
+        link = _relative(item.root, out) if item.root else former.get(key)
+        if link:
+            named[key] = link
+        if item.doi or link:
+            sources.append(_source_entry(item.doi, link))
+    return {"SourceDatasets": sources, "DatasetLinks": named}
+
+
+def _source_entry(doi: object, link: str | None) -> dict[str, str]:
+    """Name a source by its DOI, else by its place."""
     if isinstance(doi, str) and doi:
         return {"DOI": doi}
-    return {"URL": _relative(root, out)}
+    return {"URL": str(link)}
 
 
 def _relative(path: Path, out: Path) -> str:

@@ -21,6 +21,7 @@ def model_card(
     shape: tuple[int, int, int],
     parameters: Mapping[str, int],
     skill: Sequence[Skill],
+    datasets: Sequence[str] = (),
 ) -> str:
     """Write the card of a model.
 
@@ -40,17 +41,20 @@ def model_card(
         Number of parameters of each part.
     skill : sequence of Skill
         Gains of the parts on held-out participants; may be empty.
+    datasets : sequence of str
+        Names of the datasets that were learned from; may be empty.
     """
     held_out = ", ".join(split.held_out) or (
         "none, so nothing it generates can be checked against unseen participants"
     )
+    titles = f" of {', '.join(datasets)}" if datasets else ""
     trial_types = "\n".join(f"- {task}: {name}" for task, name in vocabulary.trial_types)
     return f"""# An fmrisynth model
 
 Generates synthetic task fMRI. What it writes is not measured data.
 
 - written by fmrisynth {__version__}, preset `{provenance.get("preset", "custom")}`
-- learned from {len(split.training)} participants; {len(split.held_out)} were held out
+- learned from {len(split.training)} participants{titles}; {len(split.held_out)} were held out
   and never seen: {held_out}
 - autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
 - space {space or "as the input"}, grid {" × ".join(map(str, shape))}

@@ -9,8 +9,8 @@ executes nothing from any of them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from fmrisynth import __version__
+from fmrisynth.bids.dataset import Dataset, Run
+from fmrisynth.bids.identity import (
+    DatasetIdentity,
+    identify,
+    match_dataset,
+    read_identities,
+    state_sites,
+)
 from fmrisynth.config.codec import from_json, to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import ModelError
@@ -97,6 +105,8 @@ class ModelInfo:
     digest : str
         Hash of the weights, which names the model in the files it writes; empty
         until the model is saved.
+    datasets : tuple of DatasetIdentity
+        The datasets that were learned from, BIDS_DIR first; empty where nobody said.
     """
 
     config: ModelConfig
@@ -106,6 +116,23 @@ class ModelInfo:
     space: str | None
     provenance: Mapping[str, Any]
     digest: str = ""
+    datasets: tuple[DatasetIdentity, ...] = ()
+
+    def recognise(self, dataset: Dataset) -> DatasetIdentity | None:
+        """Find a dataset among those that were learned from; None where it is another one."""
+        if not self.datasets:  # nobody said which: labels count
+            return DatasetIdentity("", "", None, ())
+        return match_dataset(self.datasets, identify(dataset))
+
+    def known_as(self, dataset: DatasetIdentity | None) -> ModelInfo:
+        """Return the same with the split by a dataset's own labels; another has unseen ones."""
+        return replace(self, split=self.split.within(dataset.name if dataset else None))
+
+    def state_sites(self, runs: Sequence[Run], dataset: DatasetIdentity | None) -> tuple[Run, ...]:
+        """Give runs that state no site the one under which their dataset was learned, if any."""
+        if dataset is None or dataset.site not in self.vocabulary.sites:
+            return tuple(runs)
+        return state_sites(runs, dataset)
 
 
 @dataclass
@@ -223,6 +250,7 @@ class Model:
             self.grid.shape,
             sizes,
             self.skill,
+            [dataset.title for dataset in info.datasets],
         )
 
     def _description(self, directory: Path) -> dict[str, Any]:
@@ -235,6 +263,7 @@ class Model:
             "config": to_json(info.config),
             "vocabulary": info.vocabulary.to_json(),
             "split": to_json(info.split),
+            "datasets": [to_json(dataset) for dataset in info.datasets],
             "scale": info.scale,
             "space": info.space,
             "grid": {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()},
@@ -378,4 +407,5 @@ def read_info(directory: Path) -> ModelInfo:
         space=content["space"],
         provenance=content["provenance"],
         digest=hash_json(content["hashes"])[:16],
+        datasets=read_identities(content, str(path)),
     )
