@@ -47,17 +47,16 @@ def model_card(
     held_out = ", ".join(split.held_out) or (
         "none, so nothing it generates can be checked against unseen participants"
     )
-    titles = f" of {', '.join(datasets)}" if datasets else ""
     trial_types = "\n".join(f"- {task}: {name}" for task, name in vocabulary.trial_types)
     return f"""# An fmrisynth model
 
 Generates synthetic task fMRI. What it writes is not measured data.
 
 - written by fmrisynth {__version__}, preset `{provenance.get("preset", "custom")}`
-- learned from {len(split.training)} participants{titles}; {len(split.held_out)} were held out
+- learned from {len(split.training)} participants; {len(split.held_out)} were held out
   and never seen: {held_out}
 - autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
-- space {space or "as the input"}, grid {" × ".join(map(str, shape))}
+{_of(datasets)}- space {space or "as the input"}, grid {" × ".join(map(str, shape))}
 {_training(provenance)}{_skill(skill)}
 ## Conditions it knows
 
@@ -70,6 +69,11 @@ a low-rank general linear model, which a small network adapts to a participant's
 trained on participants' data can reveal something of them: share the model only where the data
 may be shared.
 """
+
+
+def _of(datasets: Sequence[str]) -> str:
+    """Write the line about the datasets; none where nobody said which."""
+    return f"- learned from: {'; '.join(datasets)}\n" if datasets else ""
 
 
 def _training(provenance: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
@@ -97,6 +98,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
         denoiser = fit_denoiser(latent_runs, noise, data, plan, folders.diffusion, fabric)
+        denoiser.backbone.condition.average_unlearned(
+            torch.cat([condition.attributes for condition in data.conditions])
+        )
     info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, {})
     model = Model(
         info,

@@ -58,7 +58,7 @@ def _split_foreign(dataset: Dataset, seed: int) -> Split:
 
 def judged_by(foreign: Split, info: ModelInfo) -> str:
     """Say who is judged and who makes the ceilings where the model has learned from nobody."""
-    titles = ", ".join(dataset.title for dataset in info.datasets)
+    titles = "; ".join(dataset.title for dataset in info.datasets)
     said = (
         f"The model has learned from no participant of this dataset, but from: {titles}. "
         f"{len(foreign.held_out)} participants, drawn at random, are what it is compared with."

@@ -97,7 +97,7 @@ def _recognise(
     if known is None:
         log.info(
             "the model has learned from no participant of %s but from %s: all are unseen",
-            dataset.root, ", ".join(learned.title for learned in info.datasets),
+            dataset.root, "; ".join(learned.title for learned in info.datasets),
         )  # fmt: skip
     model = replace(model, info=info.known_as(known))
     dataset = replace(dataset, runs=info.state_sites(dataset.runs, known))

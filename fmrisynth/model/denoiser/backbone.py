@@ -114,6 +114,22 @@ class ConditionEncoder(nn.Module):
             tokens = self.widen(tokens)
         return Encoded(pooled, tokens, valid, frames=window * given[..., None])
 
+    def average_unlearned(self, learned: Tensor) -> None:
+        """Give values of attributes that no run had the mean of those that runs had.
+
+        Else a run of an unknown site would get the random vector that training started from.
+
+        Parameters
+        ----------
+        learned : Tensor of shape (N, A), int64
+            Attributes of the runs that were learned.
+        """
+        for values, part in zip(learned.T, self.attributes, strict=True):
+            embedding = next(m for m in part.modules() if isinstance(m, nn.Embedding))
+            had = torch.isin(torch.arange(len(embedding.weight)), values)
+            with torch.no_grad():
+                embedding.weight[~had] = embedding.weight[had].mean(0)
+
     def at(self, theta: Tensor, pooled: Tensor) -> Tensor:
         """Join the pooled condition (B, E) and the angles (B,)."""
         return F.silu(pooled + self.angle(sinusoid(theta * 1000, self.width)))
