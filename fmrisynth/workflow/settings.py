@@ -123,7 +123,7 @@ class Settings:
     work_dir : pathlib.Path or None
         Folder of caches and unfinished trainings, which is kept.
     implant : pathlib.Path or None
-        JSON or TOML file of effects to add to the synthetic runs. See [known
+        JSON or TOML file of effects to add to the runs. See [known
         effects](../how_to/known_effects.md).
     also : tuple of str
         Simpler outputs as well: parcels' `timeseries`, `maps` of the responses.
