@@ -15,7 +15,8 @@ from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_mask
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import Vocabulary
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.info import ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split

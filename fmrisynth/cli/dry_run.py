@@ -38,7 +38,7 @@ from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import SHAM
 
 if TYPE_CHECKING:
-    from fmrisynth.model.model import ModelInfo
+    from fmrisynth.model.info import ModelInfo
 
 __all__ = ["preview"]
 
@@ -174,7 +174,7 @@ def _group(settings: Settings, dataset: Dataset) -> dict[str, Any]:
 
 def _read_info(settings: Settings) -> ModelInfo:
     """Read what config.json of the model says; only this needs the networks to be loaded."""
-    from fmrisynth.model.model import read_info
+    from fmrisynth.model.info import read_info
 
     return read_info(settings.model_path)
 

@@ -10,8 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.model.info import ModelInfo
 from fmrisynth.model.intensity import FrameIntensity
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.carriers import fit_carriers

@@ -23,7 +23,7 @@ from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
-from fmrisynth.model.model import ModelInfo, read_info
+from fmrisynth.model.info import ModelInfo, read_info
 from fmrisynth.model.skill import SKILL_NAME, read_skill
 from fmrisynth.preprocess.splits import Split
 from fmrisynth.reports.html import write_citation, write_group_report

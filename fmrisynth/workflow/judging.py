@@ -10,7 +10,7 @@ from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.workflow.dataset import participants_of
 
 if TYPE_CHECKING:
-    from fmrisynth.model.model import ModelInfo
+    from fmrisynth.model.info import ModelInfo
 
 __all__ = ["judged_by", "recognised"]
 

@@ -92,7 +92,7 @@ def find_learning_data(settings: Settings, dataset: Dataset) -> LearningData:
 
 def _of_model(settings: Settings, dataset: Dataset) -> LearningData:
     """Say what the model that is there has learned from."""
-    from fmrisynth.model.model import read_info  # brings torch, which a dry run can do without
+    from fmrisynth.model.info import read_info  # brings torch, which a dry run can do without
 
     info = read_info(settings.model_path)
     names = {known.name for known in info.datasets[1:]}

@@ -21,7 +21,8 @@ from fmrisynth.bids.validation import validation
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.model.carriers import MINIMUM_PARTICIPANTS
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.info import ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis.carriers import no_carriers
 from fmrisynth.synthesis.companions import MAPS, SERIES, Companions, evoked_by_model

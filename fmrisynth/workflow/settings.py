@@ -123,7 +123,7 @@ class Settings:
     work_dir : pathlib.Path or None
         Folder of caches and unfinished trainings, which is kept.
     implant : pathlib.Path or None
-        JSON or TOML file of effects to add to the runs. See [known
+        JSON or TOML file of effects to add to the synthetic runs. See [known
         effects](../how_to/known_effects.md).
     also : tuple of str
         Simpler outputs as well: parcels' `timeseries`, `maps` of the responses.
@@ -140,7 +140,7 @@ class Settings:
         Sources of noise to put into the runs. `networks` (what places have in common), `drift` and
         `decoder` noise (what the autoencoder loses) there are; `none` leaves all three out.
     seed : int
-        Seed of the split, the training and the synthetic noise.
+        Seed of split, training and synthetic noise.
     baselines : tuple of str
         Generators to compare with, or `none`. `statistics-only` is the model without its network;
         `group-glm` and `fmrisim` are simulators, of which `fmrisim` needs the extra of that name.
@@ -217,7 +217,7 @@ class Settings:
 
     model_dir: Annotated[
         Path | None,
-        Option("--model", MODEL, "DIR", absent="`OUTPUT_DIR/model`, trained if missing"),
+        Option("--model", MODEL, "DIR", absent="`OUTPUT_DIR/model`, else trained"),
     ] = None
     preset: Annotated[
         str, Option("--preset", MODEL, "NAME", choices=tuple(PRESETS), read=read_named_preset)

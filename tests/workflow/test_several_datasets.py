@@ -15,7 +15,7 @@ from support.bids_tree import SPACE, make_bids
 from support.command_line import restored_process
 
 from fmrisynth.cli.main import main
-from fmrisynth.model.model import read_info
+from fmrisynth.model.info import read_info
 
 SMALL = [
     *("--set", "preprocess.voxel_size=4"),
