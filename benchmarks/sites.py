@@ -28,6 +28,7 @@ from pathlib import Path
 
 from results import header
 
+from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.storage import load_evaluation
@@ -145,7 +146,9 @@ class Calls:
     def _write(self, seed: int, site: str, out: str, *words: object) -> None:
         """Write the held-out participants, and as many of the others."""
         labels = participant_labels(self.options.participants)
-        split = choose_split(labels, PRESETS[self.options.preset].held_out_share, seed)
+        assignments = dict(item.split("=", 1) for item in self.options.set)
+        config = override(PRESETS[self.options.preset], assignments)
+        split = choose_split(labels, config.held_out_share, seed)
         written = [*split.held_out, *split.training[: len(split.held_out)]]
         self._participant_level(seed, site, out, *words, "--participant-label", *written)
 
