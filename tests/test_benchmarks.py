@@ -41,40 +41,78 @@ def numbers(pattern: str, text: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, text)]
 
 
+def table(text: str, *start: str) -> list[list[str]]:
+    """Cells of the rows of Markdown tables that start with some cells; those are left out."""
+    lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [cells[len(start) :] for cells in lines if tuple(cells[: len(start)]) == start]
+
+
+def ratio(cell: str) -> float:
+    """Ratio of a cell, which lies within its interval."""
+    middle, low, high = (float(n) for n in re.findall(r"[\d.]+", cell))
+    assert 0 < low <= middle <= high
+    return middle
+
+
+@pytest.mark.usefixtures("monai")
+def test_step() -> None:
+    text = printed("step.py", "--presets", "scaled-38m", "demo", "--grid", "4", "--repeats", "2")
+    for preset, agreement in (("scaled-38m", 0.02), ("demo", 0.15)):
+        found = table(text, preset)
+        assert [cells[1] for cells in found[-2:]] == ["denoise", "train"]
+        for cells in found[-2:]:
+            ours, theirs = map(float, cells[0].split(" / "))
+            assert ours == pytest.approx(theirs, rel=agreement)
+            ratio(cells[-1])
+            ratio(cells[-2])
+
+
 @pytest.mark.usefixtures("monai")
 def test_compression() -> None:
     text = printed(
-        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "1"
+        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "2"
     )  # fmt: skip
-    sizes = numbers(r"(?:ours|monai): ([\d.]+)M parameters", text)
-    assert len(sizes) == 4  # two networks, two precisions
-    assert max(sizes) == pytest.approx(min(sizes), rel=0.05)
-    for kind in ("encode", "decode"):
-        ratios = numbers(rf"{kind} ours / monai = ([\d.]+)", text)
-        assert len(ratios) == 2
-        assert all(ratio > 0 for ratio in ratios)
+    found = table(text, "scaled-38m")[-4:]
+    assert [cells[1:3] for cells in found] == [
+        [precision, call] for precision in ("32", "bf16") for call in ("encode", "decode")
+    ]
+    for cells in found:
+        ours, theirs = map(float, cells[0].split(" / "))
+        assert ours == pytest.approx(theirs, rel=0.05)
+        assert ratio(cells[-2]) > 0
 
 
 def test_synthesis() -> None:
     text = printed(
-        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "1",
+        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "2",
         "--sampling", "euler:2", "ddim:3", "--rounds",
     )  # fmt: skip
-    assert "156" not in text
-    assert len(numbers(r"ours, \w+, \d steps +([\d.]+) \(", text)) == 2
-    assert numbers(r"ours, ddim, 3 steps / ours, euler, 2 steps = ([\d.]+)", text)[0] > 0
-    for stage in ("read", "sampler", "decoder", "noise and merge", "write"):
-        assert len(numbers(rf"{stage} [\d.]+ s \((\d+)%\)", text)) == 2, stage
-    shares = numbers(r" s \((\d+)%\)", text)
-    assert sum(shares[:5]) == pytest.approx(100, abs=3)
+    assert "12 × 14 × 12 × 24" in text
+    euler, ddim = "fmrisynth, euler, 2 steps", "fmrisynth, ddim, 3 steps"
+    assert ratio(table(text, f"{ddim} / {euler}")[0][0]) > 0
+    for label in (euler, ddim):
+        (seconds, *_), shares = table(text, label)
+        assert float(seconds.split()[0]) > 0
+        of_stages = [float(n) for n in re.findall(r"\((\d+)%\)", " ".join(shares))]
+        assert len(of_stages) == 8
+        assert sum(of_stages) == pytest.approx(100, abs=4)
 
 
 def test_synthesis_against_fmrisim() -> None:
     pytest.importorskip("brainiak.utils.fmrisim")
     text = printed(
-        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "1", "--rounds", "0"
+        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "2", "--rounds", "0"
     )  # fmt: skip
-    assert numbers(r"fmrisim, 0 rounds / ours, euler, \d+ steps = ([\d.]+)", text)[0] > 0
+    (cells,) = table(text, "fmrisim, 0 rounds / fmrisynth, euler, 6 steps")
+    assert ratio(cells[0]) > 0
+
+
+def test_cores() -> None:
+    text = printed(
+        "cores.py", "--shape", "12", "14", "12", "24", "--runs", "1", "--repeats", "1"
+    )  # fmt: skip
+    for work in ("reading", "writing"):
+        assert float(table(text, work)[0][2]) > 0
 
 
 @pytest.mark.parametrize("preset", ["demo", "small"])
