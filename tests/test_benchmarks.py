@@ -232,3 +232,27 @@ def test_realism(tmp_path: Path) -> None:
     (full, gaussian), *_ = re.findall(r"\| common \| ([\d.]+) .*?\| ([\d.]+) ", text)
     assert float(full) > float(gaussian)
     assert len(numbers(r"(\d+)% within", text)) == 8
+
+
+def test_sites_puts_first_what_leaving_a_site_out_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls themselves, eighteen of them, are too long for a test."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    sites = importlib.import_module("sites")
+
+    def row(in_site: list[bool | None], left_out: list[bool | None]) -> dict[str, list[object]]:
+        made = {name: [sites.Judged(1.0, None)] for name in sites.SOURCES}
+        made["fmrisynth"] = [sites.Judged(0.5, passed) for passed in in_site]
+        made["left-out"] = [sites.Judged(0.25, passed) for passed in left_out]
+        return made
+
+    text = sites.table(
+        {
+            "kept": row([True, True], [True, True]),
+            "mended": row([False, False], [True, False]),
+            "broken": row([True, True, None], [False, False, True]),
+        }
+    )
+    names = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
+    assert names == ["rule", "broken", "kept", "mended"]
+    assert "| broken | 0.5 (2/2) | n/a | 0.25 (1/3) | n/a | n/a |" in text
+    assert "| rules met | 4 of 6 | 0 of 0 | 4 of 7 | 0 of 0 | 0 of 0 |" in text
