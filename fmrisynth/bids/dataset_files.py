@@ -36,7 +36,7 @@ _README = """\
 
 > {name}
 
-Each run repeats the events and the length of a run of that dataset. Whose mean image it has, and
+Each run repeats the events and the length of a run of {which}. Whose mean image it has, and
 whose responses, its sidecar says (`Carrier`, `Individuals`). `participants.tsv` says which
 participants the model was trained on (`training`), which it was not (`held_out`), which it never
 saw (`unseen`), and which are nobody (`new`): of these all but events and lengths is drawn.
@@ -153,6 +153,7 @@ def write_dataset_files(
     described = _described(root)
     name = str(described.get("Name") or root.name)
     names = "\n> ".join([name, *(f"{item.title} (learned from only)" for item in learned)])
+    which = "the first of them" if learned else "that dataset"
     description: dict[str, Any] = {
         "Name": f"Synthetic task fMRI after: {name}",
         "BIDSVersion": BIDS_VERSION,
@@ -173,7 +174,10 @@ def write_dataset_files(
     if isinstance(described.get("Authors"), list):
         description["HowToAcknowledge"] = "Cite the source dataset, and fmrisynth."
     write_json(out / "dataset_description.json", description)
-    write_text(out / "README.md", _README.format(version=__version__, name=names, **_WORDS[layout]))
+    write_text(
+        out / "README.md",
+        _README.format(version=__version__, name=names, which=which, **_WORDS[layout]),
+    )
     write_text(out / ".bidsignore", "".join(f"{line}\n" for line in _BIDSIGNORE))
     if not (out / "CHANGES").exists():  # it holds a date, which a rerun must not move
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
