@@ -14,6 +14,7 @@ from fmrisynth.phantom.anatomy import DIRECTIONS
 from fmrisynth.phantom.assembly import complete_or_absent, run_in_order
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.files import link, write_image, write_table
+from fmrisynth.phantom.motion import MOTION_COLUMNS, write_motion
 from fmrisynth.phantom.noise import storage_step
 from fmrisynth.phantom.realistic import (
     build_realistic_session,
@@ -121,6 +122,9 @@ def _write_participant(
             )
             write_table(raw / f"{stem}_events.tsv", simulated.events)
             write_run_truth(folder, label, stem, simulated.courses)
+            if simulated.courses is not None:
+                motion = simulated.courses[list(MOTION_COLUMNS)].to_numpy()
+                write_motion(derived, stem, motion, "simulated, not estimated")
             texts.write_run_sidecars(
                 raw, derived, stem, task=task, direction=direction, config=config
             )

@@ -82,7 +82,9 @@ _FULL_README = """
 Realism "full": traits of a participant drive anatomy, networks and responses together; areas are
 displaced by several mm and have haemodynamic responses of their own; levels of noise differ;
 amplitudes of fluctuation wander; coupling depends on the task; there are head motion, breath,
-heartbeat and heavy tails. See the Python module `fmrisynth.phantom.realistic`.
+heartbeat and heavy tails. The motion is in the confounds of the derivatives
+(`*_desc-confounds_timeseries.tsv`), as it was simulated. See the Python module
+`fmrisynth.phantom.realistic`.
 """
 
 _FULL_TRUTH_README = """
@@ -215,6 +217,8 @@ def write_derivative_texts(folder: Path, config: PhantomConfig) -> None:
         "simulation takes place in this space. See the README of the raw dataset.\n"
     )
     (folder / DERIVATIVES / "README.md").write_text(text, encoding="utf-8")
+    if config.realism == "full":  # not yet in the specification, as in fMRIPrep's derivatives
+        (folder / DERIVATIVES / ".bidsignore").write_text("*_timeseries.*\n", encoding="utf-8")
 
 
 def write_truth_texts(folder: Path, config: PhantomConfig) -> None:
