@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fmrisynth.bids.search import find_runs
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS, SYSTEMS
 
@@ -256,3 +259,22 @@ def test_sites_puts_first_what_leaving_a_site_out_breaks(monkeypatch: pytest.Mon
     assert names == ["rule", "broken", "kept", "mended"]
     assert "| broken | 0.5 (2/2) | n/a | 0.25 (1/3) | n/a | n/a |" in text
     assert "| rules met | 4 of 6 | 0 of 0 | 4 of 7 | 0 of 0 | 0 of 0 |" in text
+
+
+def test_false_positives(
+    tiny_bids: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model of the noise finds nothing in noise that it is a model of; without one it does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = importlib.import_module("false_positives")
+    rng, (run, *_) = np.random.default_rng(0), find_runs(tiny_bids).runs
+    design = script.random_design(replace(run, n_volumes=300), rng)
+    noise = script.autoregressive(np.full(1000, 0.6), 300, rng)
+    assert script.share_found(noise, design, "ar1") == pytest.approx(0.05, abs=0.03)
+    assert script.share_found(noise, design, "ols") > 0.15
+    same = script.random_phases(noise, rng)
+    assert script.autocorrelation(same, 1).mean() == pytest.approx(0.6, abs=0.02)
+    script.main([str(tiny_bids), "--designs", "2", "--voxels", "40"])
+    ((_, n_runs, *cells),) = re.findall(r"\| (bids\S*) \| (\d+) \|(.*)\|", capsys.readouterr().out)
+    assert int(n_runs) == len(find_runs(tiny_bids).runs)
+    assert len(cells[0].split("|")) == len(script.COLUMNS)

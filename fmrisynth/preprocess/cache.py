@@ -209,7 +209,8 @@ class Frames:
         """Read volumes (B, X, Y, Z), float32, at B positions of the long sequence."""
         which = np.searchsorted(self._ends, indices, side="right")
         inside = indices - (self._ends[which] - self._lengths[which])
-        volumes = [self._runs[w].frames[i] for w, i in zip(which, inside, strict=True)]
+        # copies: what is mapped keeps the file of its run open
+        volumes = [np.array(self._runs[w].frames[i]) for w, i in zip(which, inside, strict=True)]
         return continue_outside(np.stack(volumes), self.mask, self.edge) / self.scale
 
     @staticmethod

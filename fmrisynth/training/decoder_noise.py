@@ -225,6 +225,8 @@ class ReconstructionSums:
         float
             Within `GAIN_LIMITS`; 1 where no evoked effect is reliable.
         """
+        if not len(self._moments[0]):  # no run has events
+            return 1.0
         ridge = RIDGE * np.trace(self._moments.sum(0)) / len(self._moments[0])
         inverse = [np.linalg.inv(m + ridge * np.eye(len(m))) for m in self._moments]
         true = [i @ t for i, t in zip(inverse, self._true, strict=True)]
