@@ -41,6 +41,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("32", "bf16"), default="bf16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--only", choices=tuple(PASSES))
+    parser.add_argument(
+        "--compile", choices=("default", "reduce-overhead"),
+        help="let torch.compile make the kernels of both networks, in this mode",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -124,6 +128,9 @@ def compare(options: argparse.Namespace, preset: str) -> list[str]:
     work = flops(options, preset)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
     denoisers, x, condition = make(options, preset, options.device)
+    if options.compile:
+        for denoiser in denoisers.values():
+            denoiser.backbone.compile(mode=options.compile)
     timed = {name: calls(options, d, x, condition) for name, d in denoisers.items()}
     rates = [matrix_rate(dtype, options.device)]
     rows, sizes = [], " / ".join(f"{size(denoisers[name]) / 1e6:.1f}" for name in WAYS)
@@ -160,7 +167,7 @@ def main() -> None:
     print(machine(options.device))
     print(
         f"{options.batch} windows of latents {options.grid}³ at once, {options.precision} on "
-        f"{options.device} {' '.join(options.set)}\n"
+        f"{options.device}, {options.compile or 'not'} compiled {' '.join(options.set)}\n"
     )
     rows = []
     for preset in options.presets:
