@@ -121,9 +121,12 @@ $(BENCH)/%/dataset_description.json: | $(VENV)/bench.stamp
 bench: $(VENV)/bench.stamp $(BENCH)/gaussian/dataset_description.json \
 		$(BENCH)/full/dataset_description.json
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/step.py --preset scaled-237m
-	$(BIN)/python benchmarks/compression.py --repeats 3
+	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/synthesis.py
+	$(BIN)/python benchmarks/synthesis.py --hcp
+	$(BIN)/python benchmarks/cores.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/memory.py --accumulate 2
 	$(BIN)/python benchmarks/backbone_alone.py $(BENCH)/gaussian $(BENCH)/alone $(COARSE) $(BACKBONE_ARGS)
 	$(BIN)/python benchmarks/time_to_quality.py $(BENCH)/gaussian $(BENCH)/time $(COARSE)

@@ -15,7 +15,9 @@ from fmrisynth.bids.events import read_events
 from fmrisynth.bids.images import load_mask
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.model.denoiser.conditioning import Vocabulary
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.info import ModelInfo
+from fmrisynth.model.model import Model
+from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import choose_grid
 from fmrisynth.preprocess.splits import Split
@@ -81,7 +83,20 @@ def untrained_model(config: ModelConfig, run: Run) -> Model:
     model.noise_level.typical_sd.fill_(1.0)
     model.decoder_noise.decoded_sd.fill_(0.8)
     model.decoder_noise.error_sd.fill_(0.4)
+    _let_participants_differ(model)
     return model
+
+
+def _let_participants_differ(model: Model) -> None:
+    """Fill a model so that participants' own responses and noise are inferred."""
+    if isinstance(model.noise, ModalNoise):
+        model.noise.signal_per_frame.fill_(0.02)
+    response, prior = model.response, model.response.prior
+    prior.sd.fill_(0.1)
+    for values in (
+        response.maps, response.coefficients, prior.fields, prior.gradients, prior.noise_modes,
+    ):  # fmt: skip
+        values.copy_(0.1 * torch.randn(values.shape))
 
 
 def voxels(run: Run) -> int:

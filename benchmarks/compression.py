@@ -1,11 +1,13 @@
 """Volumes per second through the VQ-GAN and through MONAI's VQVAE.
 
 Both have the same number of parameters in encoder and decoder, the same factor,
-latent channels, batch and precision, and take turns in one process. Encoding is
+latent channels, batch and precision, and take turns in one process; beside an
+autoencoder of principal components, which has fewer, stands MONAI's narrowest. Encoding is
 volume to continuous latents, decoding is latents to volume: quantisation, of
 which each has its own kind, is not timed. Their arithmetic is not the same:
 MONAI's first layer halves the resolution, the paper's VQ-GAN convolves at full
-resolution; operations are counted beside the parameters.
+resolution; operations are counted beside the parameters. The ratio is of times:
+above 1, fmrisynth is the faster.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from measuring import in_turns, size, spread
+from measuring import head, in_turns, machine, paired_ratio, row, size, spread
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,12 +29,12 @@ from fmrisynth.model.autoencoder.vqgan import VQGAN
 
 RESIDUAL_LAYERS = 3  # the library's default
 
-CONVOLUTIONAL = tuple(name for name, config in PRESETS.items() if config.autoencoder.convolutional)
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--presets", nargs="+", default=["scaled-38m"], choices=CONVOLUTIONAL)
+    parser.add_argument(
+        "--presets", nargs="+", default=["small", "scaled-38m", "paper-38m"], choices=PRESETS
+    )
     parser.add_argument("--grid", nargs=3, type=int, default=(48, 56, 48), metavar="N")
     parser.add_argument("--batch", type=int, default=1, help="volumes at once")
     parser.add_argument("--repeats", type=int, default=5)
@@ -75,18 +77,14 @@ def coding_size(network: nn.Module) -> int:
     return sum(size(part) for name, part in parts.items() if not name.startswith("quantize"))
 
 
-def compare(options: argparse.Namespace, preset: str, precision: str) -> None:
+def compare(options: argparse.Namespace, preset: str, precision: str) -> list[str]:
+    """Rows of the table of one preset."""
     config, device = PRESETS[preset].autoencoder, options.device
     torch.manual_seed(0)
     ours = VQGAN(config)
     networks: dict[str, Any] = {"ours": ours, "monai": monai_vqvae(config, coding_size(ours))}
     latent = tuple(n // config.factor for n in options.grid)
     x = torch.randn(options.batch, config.in_channels, *options.grid, device=device)
-    print(
-        f"{preset}, {options.batch} volumes of {tuple(options.grid)}, factor {config.factor}, "
-        f"{config.latent_channels} channels, {precision} on {device}, "
-        f"{torch.get_num_threads()} threads"
-    )
     encode, decode = {}, {}
     for name, network in networks.items():
         network.to(device).eval()
@@ -95,18 +93,28 @@ def compare(options: argparse.Namespace, preset: str, precision: str) -> None:
         decode[name] = precisely(network.decode, z, precision)
         shapes = encode[name]().shape, decode[name]().shape
         assert shapes == (z.shape, x.shape), f"{name} gives {shapes}"
-        work = [operations(call) / options.batch for call in (encode[name], decode[name])]
-        print(
-            f"  {name}: {coding_size(network) / 1e6:.2f}M parameters, "
-            f"{work[0] / 1e9:.2f} and {work[1] / 1e9:.2f} GFLOP a volume"
-        )
+    sizes = " / ".join(f"{coding_size(network) / 1e6:.2f}" for network in networks.values())
+    rows = []
     for kind, calls in (("encode", encode), ("decode", decode)):
+        work = {name: operations(call) / options.batch for name, call in calls.items()}
         spent = in_turns(calls, options.repeats, device)
-        for name, values in spent.items():
-            rates = [options.batch / value for value in values]
-            print(f"  {kind} {name:6s} {spread(rates)} volumes/s")
-        ratio = statistics.median(spent["monai"]) / statistics.median(spent["ours"])
-        print(f"  {kind} ours / monai = {ratio:.2f}")
+        cells = [
+            [
+                spread([options.batch / value for value in turns.clock]),
+                f"{statistics.median(turns.cpu) / options.batch:.3g}",
+                f"{work[name] / 1e9:.1f}",
+            ]
+            for name, turns in spent.items()
+        ]
+        rows.append(
+            row(
+                preset, sizes, precision, kind, *cells[0], *cells[1],
+                paired_ratio(spent["monai"].clock, spent["ours"].clock),
+                paired_ratio(spent["monai"].cpu, spent["ours"].cpu),
+            )
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
 
 
 def operations(call: Callable[[], object]) -> int:
@@ -133,9 +141,25 @@ def precisely(
 
 def main() -> None:
     options = arguments()
+    print(machine(options.device))
+    print(f"{options.batch} volumes of {tuple(options.grid)} at once on {options.device}\n")
+    rows = []
     for preset in options.presets:
         for precision in options.precisions:
-            compare(options, preset, precision)
+            rows += compare(options, preset, precision)
+    columns = [
+        column
+        for name in ("fmrisynth", "MONAI")
+        for column in (f"{name}: volumes/s", "CPU s a volume", "GFLOP a volume")
+    ]
+    print()
+    print(
+        head(
+            "preset", "parameters, million", "precision", "call", *columns, "MONAI / fmrisynth",
+            "the same of CPU time",
+        )
+    )  # fmt: skip
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """One whole run, read, made and written: this project against BrainIAK's fmrisim.
 
-The default is the studyforrest grid (46 × 55 × 46 voxels, 156 volumes); ``--hcp``
-is 91 × 109 × 91 × 284, by sampler and steps, where fmrisim is left out. Each run
-is made in a process of its own, whose peak memory and CPU time (of all threads;
-it tells more than the clock on a busy machine) are shown; all take turns. The
-model is not trained, which changes neither its time nor its memory. fmrisim is
-that of `fmrisynth.baselines.fmrisim`, with the noise estimated beforehand: it is
-timed with the baseline's rounds of fitting and with none.
+What a run says of its participant is read with it, so that the synthetic run has
+the participant's own response and noise; it is written with confounds. The default
+is the studyforrest grid (46 × 55 × 46 voxels, 156 volumes); ``--hcp`` is
+91 × 109 × 91 × 284, by sampler and steps, where fmrisim is left out. Each run is
+made in a process of its own, whose peak memory and CPU time (of all threads; it
+tells more than the clock on a busy machine) are shown; all take turns. The model is
+not trained, which changes neither its time nor its memory. fmrisim is that of
+`fmrisynth.baselines.fmrisim`, with the noise estimated beforehand: it is timed with
+the baseline's rounds of fitting and with none.
 """
 
 from __future__ import annotations
@@ -18,12 +20,23 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from cases import read_run, untrained_model, voxels, write_run
-from measuring import GIB, in_child, memory_now, peak_memory, spread
+from measuring import (
+    GIB,
+    head,
+    in_child,
+    machine,
+    memory_now,
+    paired_ratio,
+    peak_memory,
+    row,
+    spread,
+)
 
 from fmrisynth.baselines.fmrisim import (
     FIT_ITERATIONS,
@@ -39,14 +52,22 @@ from fmrisynth.config.codec import override
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import UsageError
+from fmrisynth.preprocess.carrier import removed_basis
+from fmrisynth.preprocess.tissues import template_tissue_masks
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis import synthesiser as synthesis
+from fmrisynth.synthesis.confounds import confounds_of
+from fmrisynth.synthesis.individuals import deviation_of, noise_of
+from fmrisynth.synthesis.motion import motion_of
 from fmrisynth.synthesis.run_statistics import SiblingReader
 
 STUDYFORREST = ((46, 55, 46), 156, 2.0)
 HCP = ((91, 109, 91), 284, 0.72)
 HIGH_PASS = 1 / 128
-STAGES = ("read", "sampler", "decoder", "noise and merge", "write")
+STAGES = (
+    "read", "statistics", "own response", "sampler", "decoder", "noise and merge", "confounds",
+    "write",
+)  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
@@ -112,17 +133,33 @@ def make_ours(
     made.before = memory_now(device)
 
     synthesiser = synthesis.Synthesiser(model, sampling, fabric.autocast)
+    inference = model.response.inference()
+    reader, parts = SiblingReader(model, inference, None), Made()
+    reader._reduce = parts.timing(reader._reduce, "statistics", device)  # type: ignore[method-assign]
     with made.timed("read"):
-        carrier = SiblingReader(model, None, None).read(run)[0]
+        carrier, of_run = reader.read(run)
         events = read_events(run.events)
+    assert of_run is not None
+    made.seconds["read"] -= parts.total
+    template_tissue_masks(run, carrier.mask)  # resampled once in a call of the program
+    known = {Path("another run"): of_run}
+    with made.timed("own response"):
+        deviation = deviation_of(run.bold, "own", known, inference, 0)
+        removed = removed_basis(run.n_volumes, run.t_r, config.preprocess.removed_high_pass)
+        noise = noise_of(run.bold, "own", known, model.noise, removed)
     inside = Made()
     synthesis.sample_latents = inside.timing(synthesis.sample_latents, "sampler", device)
     synthesiser.decode = inside.timing(synthesiser.decode, "decoder", device)  # type: ignore[method-assign]
     with made.timed("noise and merge"):
-        data = synthesiser.synthesise(run, carrier, carrier.noise_sd, events, seed=0, participant=0)
+        data = synthesiser.synthesise(
+            run, carrier, carrier.noise_sd, events, 0, 0, deviation, noise
+        )
     made.seconds["noise and merge"] -= inside.total
-    made.seconds |= inside.seconds
-    _write(made, folder, data, carrier.mask)
+    made.seconds |= parts.seconds | inside.seconds
+    with made.timed("confounds"):
+        motion = motion_of(run, model.motion, (0, 0), own=True)
+        confounds = confounds_of(run, data, carrier.mask, motion, own=True)
+    _write(made, folder, data, carrier.mask, confounds)
     made.peak = peak_memory(device)
     return made
 
@@ -134,14 +171,15 @@ def make_fmrisim(
     run, made = read_run(folder), Made(before=memory_now("cpu"))
     with made.timed("simulate"):
         data, carrier = simulate(Fmrisim(response, (noise,), iterations), run, 0)
-    _write(made, folder, data, carrier.mask)
+    _write(made, folder, data, carrier.mask, None)
     made.peak = peak_memory("cpu")
     return made
 
 
-def _write(made: Made, folder: Path, data: Any, mask: Any) -> None:
+def _write(made: Made, folder: Path, data: Any, mask: Any, confounds: Any) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as out, made.timed("write"):
-        write_synthetic_run(Path(out), read_run(folder), data, mask, provenance={})
+        run = read_run(folder)
+        write_synthetic_run(Path(out), run, data, mask, provenance={}, confounds=confounds)
 
 
 def estimate(folder: Path) -> tuple[GroupResponse, TrainingNoise, float]:
@@ -161,26 +199,27 @@ def samplings(options: argparse.Namespace) -> list[SamplingConfig]:
     return [replace(own, sampler=name, steps=int(steps)) for name, steps in pairs] or [own]
 
 
-def report(name: str, runs: Sequence[Made]) -> float:
-    """Print what one way of making the run took; its median."""
-    totals = [made.total for made in runs]
+def report(label: str, runs: Sequence[Made]) -> str:
+    """Row of the table of what each way of making the run took."""
     peak, before = max(made.peak for made in runs), max(made.before for made in runs)
-    print(
-        f"  {name:24s} {spread(totals)} s, CPU {statistics.median(m.cpu for m in runs):.1f} s, "
-        f"peak {peak / GIB:.2f} GiB "
-        f"({before / GIB:.2f} before the run)"
-    )
-    return statistics.median(totals)
+    cpu = statistics.median(made.cpu for made in runs)
+    shown = spread([made.total for made in runs])
+    return row(label, shown, f"{cpu:.1f}", f"{peak / GIB:.2f}", f"{before / GIB:.2f}")
 
 
-def report_stages(runs: Sequence[Made]) -> None:
-    total = sum(made.total for made in runs)
-    shares = [
-        f"{stage} {statistics.median(made.seconds[stage] for made in runs):.2f} s "
-        f"({sum(made.seconds[stage] for made in runs) / total:.0%})"
-        for stage in STAGES
-    ]
-    print("    " + ", ".join(shares))
+def stages(made: dict[str, list[Made]]) -> str:
+    """Table of where the time of this project's runs goes."""
+    ours = {label: runs for label, runs in made.items() if label.startswith("fmrisynth")}
+    lines = [head("seconds (share)", *STAGES)]
+    for label, runs in ours.items():
+        total = sum(one.total for one in runs)
+        cells = [
+            f"{statistics.median(one.seconds[stage] for one in runs):.2f} "
+            f"({sum(one.seconds[stage] for one in runs) / total:.0%})"
+            for stage in STAGES
+        ]
+        lines.append(row(label, *cells))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -191,14 +230,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = in_child(write_run, folder, shape, n_volumes, t_r)
+        print(machine(options.device))
         print(
-            f"{shape} × {n_volumes} volumes, {voxels(run):,} brain voxels, preset "
-            f"{options.preset} {' '.join(options.set)}, {options.precision} on {options.device}, "
-            f"{torch.get_num_threads()} threads"
+            f"{' × '.join(map(str, shape))} × {n_volumes}, {voxels(run):,} brain voxels, preset "
+            f"{options.preset} {' '.join(options.set)}, {options.precision} on {options.device}"
         )
         ways: dict[str, tuple[Callable[..., Made], tuple[Any, ...]]] = {}
         for sampling in samplings(options):
-            label = f"ours, {sampling.sampler}, {sampling.steps} steps"
+            label = f"fmrisynth, {sampling.sampler}, {sampling.steps} steps"
             common = (options.preset, options.set, sampling, options.device, options.precision)
             ways[label] = make_ours, (folder, *common)
         if options.rounds and not options.hcp:
@@ -209,18 +248,19 @@ def main() -> None:
                 made[label].append(in_child(function, *values))
                 shown = made[label][-1]
                 print(f"    {label}: {shown.total:.1f} s, CPU {shown.cpu:.1f} s", flush=True)
-        medians = {}
+        print()
+        print(head("", "seconds", "CPU s", "peak, GiB", "before the run, GiB"))
         for label, runs in made.items():
-            medians[label] = report(label, runs)
-            if label.startswith("ours"):
-                report_stages(runs)
-        ours = next(iter(medians))
-        for label in list(medians)[1:]:
-            cpu = [statistics.median(m.cpu for m in made[name]) for name in (label, ours)]
-            print(
-                f"  {label} / {ours} = {medians[label] / medians[ours]:.2f} "
-                f"(CPU time {cpu[0] / cpu[1]:.2f})"
+            print(report(label, runs))
+        ours = next(iter(made))
+        for label in list(made)[1:]:
+            clock, cpu = (
+                paired_ratio([get(m) for m in made[label]], [get(m) for m in made[ours]])
+                for get in (attrgetter("total"), attrgetter("cpu"))
             )
+            print(row(f"{label} / {ours}", clock, cpu, "", ""))
+        print()
+        print(stages(made))
 
 
 def fmrisim_ways(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fmrisynth.bids.dataset import Dataset, Run
@@ -139,6 +140,9 @@ def synthesise(
     OutputError, InputOutputError
         The output touches an input, or cannot be written.
     """
+    known = model.info.recognise(source)
+    model = replace(model, info=model.info.known_as(known))
+    runs = model.info.state_sites(runs, known)
     root = check_output_dir(source.root, Path(out), source.derivatives.values())
     sources = write_dataset_files(root, source.root, source.derivatives)
     plan = SynthesisPlan(
@@ -147,7 +151,7 @@ def synthesise(
         n_samples=n_samples,
         seed=seed,
         sources=sources,
-        siblings=source.runs,
+        siblings=model.info.state_sites(source.runs, known),
         individuals=individuals,
         carrier=carrier,
     )

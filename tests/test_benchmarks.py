@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fmrisynth.bids.search import find_runs
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS, SYSTEMS
 
@@ -41,40 +44,78 @@ def numbers(pattern: str, text: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, text)]
 
 
+def table(text: str, *start: str) -> list[list[str]]:
+    """Cells of the rows of Markdown tables that start with some cells; those are left out."""
+    lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [cells[len(start) :] for cells in lines if tuple(cells[: len(start)]) == start]
+
+
+def ratio(cell: str) -> float:
+    """Ratio of a cell, which lies within its interval."""
+    middle, low, high = (float(n) for n in re.findall(r"[\d.]+", cell))
+    assert 0 < low <= middle <= high
+    return middle
+
+
+@pytest.mark.usefixtures("monai")
+def test_step() -> None:
+    text = printed("step.py", "--presets", "scaled-38m", "demo", "--grid", "4", "--repeats", "2")
+    for preset, agreement in (("scaled-38m", 0.02), ("demo", 0.15)):
+        found = table(text, preset)
+        assert [cells[1] for cells in found[-2:]] == ["denoise", "train"]
+        for cells in found[-2:]:
+            ours, theirs = map(float, cells[0].split(" / "))
+            assert ours == pytest.approx(theirs, rel=agreement)
+            ratio(cells[-1])
+            ratio(cells[-2])
+
+
 @pytest.mark.usefixtures("monai")
 def test_compression() -> None:
     text = printed(
-        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "1"
+        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "2"
     )  # fmt: skip
-    sizes = numbers(r"(?:ours|monai): ([\d.]+)M parameters", text)
-    assert len(sizes) == 4  # two networks, two precisions
-    assert max(sizes) == pytest.approx(min(sizes), rel=0.05)
-    for kind in ("encode", "decode"):
-        ratios = numbers(rf"{kind} ours / monai = ([\d.]+)", text)
-        assert len(ratios) == 2
-        assert all(ratio > 0 for ratio in ratios)
+    found = table(text, "scaled-38m")[-4:]
+    assert [cells[1:3] for cells in found] == [
+        [precision, call] for precision in ("32", "bf16") for call in ("encode", "decode")
+    ]
+    for cells in found:
+        ours, theirs = map(float, cells[0].split(" / "))
+        assert ours == pytest.approx(theirs, rel=0.05)
+        assert ratio(cells[-2]) > 0
 
 
 def test_synthesis() -> None:
     text = printed(
-        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "1",
+        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "2",
         "--sampling", "euler:2", "ddim:3", "--rounds",
     )  # fmt: skip
-    assert "156" not in text
-    assert len(numbers(r"ours, \w+, \d steps +([\d.]+) \(", text)) == 2
-    assert numbers(r"ours, ddim, 3 steps / ours, euler, 2 steps = ([\d.]+)", text)[0] > 0
-    for stage in ("read", "sampler", "decoder", "noise and merge", "write"):
-        assert len(numbers(rf"{stage} [\d.]+ s \((\d+)%\)", text)) == 2, stage
-    shares = numbers(r" s \((\d+)%\)", text)
-    assert sum(shares[:5]) == pytest.approx(100, abs=3)
+    assert "12 × 14 × 12 × 24" in text
+    euler, ddim = "fmrisynth, euler, 2 steps", "fmrisynth, ddim, 3 steps"
+    assert ratio(table(text, f"{ddim} / {euler}")[0][0]) > 0
+    for label in (euler, ddim):
+        (seconds, *_), shares = table(text, label)
+        assert float(seconds.split()[0]) > 0
+        of_stages = [float(n) for n in re.findall(r"\((\d+)%\)", " ".join(shares))]
+        assert len(of_stages) == 8
+        assert sum(of_stages) == pytest.approx(100, abs=4)
 
 
 def test_synthesis_against_fmrisim() -> None:
     pytest.importorskip("brainiak.utils.fmrisim")
     text = printed(
-        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "1", "--rounds", "0"
+        "synthesis.py", "--shape", "12", "14", "12", "24", "--repeats", "2", "--rounds", "0"
     )  # fmt: skip
-    assert numbers(r"fmrisim, 0 rounds / ours, euler, \d+ steps = ([\d.]+)", text)[0] > 0
+    (cells,) = table(text, "fmrisim, 0 rounds / fmrisynth, euler, 6 steps")
+    assert ratio(cells[0]) > 0
+
+
+def test_cores() -> None:
+    text = printed(
+        "cores.py", "--shape", "12", "14", "12", "24", "--runs", "1", "--repeats", "1"
+    )  # fmt: skip
+    for work in ("reading", "writing"):
+        assert float(table(text, work)[0][2]) > 0
 
 
 @pytest.mark.parametrize("preset", ["demo", "small"])
@@ -194,3 +235,46 @@ def test_realism(tmp_path: Path) -> None:
     (full, gaussian), *_ = re.findall(r"\| common \| ([\d.]+) .*?\| ([\d.]+) ", text)
     assert float(full) > float(gaussian)
     assert len(numbers(r"(\d+)% within", text)) == 8
+
+
+def test_sites_puts_first_what_leaving_a_site_out_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls themselves, eighteen of them, are too long for a test."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    sites = importlib.import_module("sites")
+
+    def row(in_site: list[bool | None], left_out: list[bool | None]) -> dict[str, list[object]]:
+        made = {name: [sites.Judged(1.0, None)] for name in sites.SOURCES}
+        made["fmrisynth"] = [sites.Judged(0.5, passed) for passed in in_site]
+        made["left-out"] = [sites.Judged(0.25, passed) for passed in left_out]
+        return made
+
+    text = sites.table(
+        {
+            "kept": row([True, True], [True, True]),
+            "mended": row([False, False], [True, False]),
+            "broken": row([True, True, None], [False, False, True]),
+        }
+    )
+    names = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
+    assert names == ["rule", "broken", "kept", "mended"]
+    assert "| broken | 0.5 (2/2) | n/a | 0.25 (1/3) | n/a | n/a |" in text
+    assert "| rules met | 4 of 6 | 0 of 0 | 4 of 7 | 0 of 0 | 0 of 0 |" in text
+
+
+def test_false_positives(
+    tiny_bids: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model of the noise finds nothing in noise that it is a model of; without one it does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = importlib.import_module("false_positives")
+    rng, (run, *_) = np.random.default_rng(0), find_runs(tiny_bids).runs
+    design = script.random_design(replace(run, n_volumes=300), rng)
+    noise = script.autoregressive(np.full(1000, 0.6), 300, rng)
+    assert script.share_found(noise, design, "ar1") == pytest.approx(0.05, abs=0.03)
+    assert script.share_found(noise, design, "ols") > 0.15
+    same = script.random_phases(noise, rng)
+    assert script.autocorrelation(same, 1).mean() == pytest.approx(0.6, abs=0.02)
+    script.main([str(tiny_bids), "--designs", "2", "--voxels", "40"])
+    ((_, n_runs, *cells),) = re.findall(r"\| (bids\S*) \| (\d+) \|(.*)\|", capsys.readouterr().out)
+    assert int(n_runs) == len(find_runs(tiny_bids).runs)
+    assert len(cells[0].split("|")) == len(script.COLUMNS)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmrisynth import __version__
-from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.dataset import Dataset, Run
 from fmrisynth.bids.derivatives import planned_files
 from fmrisynth.bids.redesign import with_events
 from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import read_contrasts
-from fmrisynth.preprocess.splits import Split, choose_split
+from fmrisynth.preprocess.splits import Split
 from fmrisynth.workflow.dataset import (
     check_written,
     find_dataset,
@@ -31,12 +31,14 @@ from fmrisynth.workflow.generators import (
     find_own_runs,
     judged_apart,
 )
+from fmrisynth.workflow.judging import recognised
+from fmrisynth.workflow.learning_data import find_learning_data
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import SHAM
 
 if TYPE_CHECKING:
-    from fmrisynth.model.model import ModelInfo
+    from fmrisynth.model.info import ModelInfo
 
 __all__ = ["preview"]
 
@@ -75,16 +77,15 @@ def preview(settings: Settings, level: str) -> str:
         check_written(settings)
     dataset = find_dataset(settings)
     if level == "participant":
-        selected = with_events(runs_to_write(settings, dataset), settings.events, dataset.root)
+        described = _participant(settings, dataset)
     else:
-        selected = select_runs(dataset, settings.selection.participants)
-    describe = _participant if level == "participant" else _group
+        described = _group(settings, dataset)
     content = {
         "fmrisynth": __version__,
         "level": level,
         "settings": _settings(settings, dataset.runs, level),
         "skipped": {str(path): reason for path, reason in dataset.skipped},
-        **describe(settings, dataset.runs, selected),
+        **described,
     }
     return json.dumps(content, indent=2, default=str, ensure_ascii=False)
 
@@ -103,11 +104,12 @@ def _settings(settings: Settings, runs: Sequence[Run], level: str) -> dict[str, 
     }
 
 
-def _participant(
-    settings: Settings, runs: Sequence[Run], selected: Sequence[Run]
-) -> dict[str, Any]:
+def _participant(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """Describe the participant level."""
     out = settings.output_dir
+    learning = find_learning_data(settings, dataset)
+    selected = runs_to_write(settings, dataset, learning.own_split)
+    selected = with_events(selected, settings.events, dataset.root)
     if settings.model_path.exists():
         info = _read_info(settings)
         model = _model(settings, info.config, info.split, "is there and will be loaded")
@@ -115,10 +117,9 @@ def _participant(
     elif settings.model_dir is not None:
         raise UsageError(f"--model {settings.model_path}: there is no such directory.")
     else:
-        config = settings.config
-        split = choose_split((r.participant for r in runs), config.held_out_share, settings.seed)
-        model = _model(settings, config, split, "will be trained")
-        training = [run for run in runs if split.role(run.participant) == "training"]
+        split = learning.split
+        model = _model(settings, settings.config, split, "will be trained")
+        training = [run for run in learning.runs if split.role(run.participant) == "training"]
         model_files = [settings.model_path / "config.json", settings.model_path / "*.safetensors"]
     written = [] if settings.train_only else list(selected)
     samples = range(1, settings.n_samples + 1)
@@ -137,8 +138,9 @@ def _participant(
     }
 
 
-def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dict[str, Any]:
+def _group(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """Describe the group level."""
+    real = select_runs(dataset, settings.selection.participants)
     problems: dict[Path, str] = {}
     info = None
     if settings.synthetic:
@@ -146,9 +148,9 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
         judged = find_judged(settings.synthetic, real, names, problems)
         held_out = participants_of([run for runs in judged.values() for run in runs])
     else:
-        info = _read_info(settings)
+        info, _, foreign = recognised(_read_info(settings), dataset, settings.seed)
         judged = judged_apart(MODEL_NAME, find_own_runs(settings.output_dir, problems))
-        held_out = sorted({r.participant for r in real} - set(info.split.training))
+        held_out = sorted({r.participant for r in real} - set((foreign or info.split).training))
     synthetic = [run for runs in judged.values() for run in runs]
     compared = find_compared(
         settings.compare, held_out, (*judged, *settings.baselines, SHAM), problems
@@ -172,7 +174,7 @@ def _group(settings: Settings, _runs: Sequence[Run], real: Sequence[Run]) -> dic
 
 def _read_info(settings: Settings) -> ModelInfo:
     """Read what config.json of the model says; only this needs the networks to be loaded."""
-    from fmrisynth.model.model import read_info
+    from fmrisynth.model.info import read_info
 
     return read_info(settings.model_path)
 

@@ -127,10 +127,11 @@ def _section(setting: SettingText) -> str:
 
 def _presets_reference() -> str:
     """Return all presets in Markdown, with the settings that tell them apart most."""
+    families = {name if name in PRESETS else f"{name}-*": text for name, text in PURPOSES.items()}
+    purposes = _table(("preset", "what it is"), [(f"`{k}`", v) for k, v in families.items()])
     rows = [
         (
             f"`{name}`",
-            PURPOSES[name.partition("-")[0]],
             f"{config.preprocess.voxel_size:g} mm",
             f"{config.denoiser.n_frames} × {config.autoencoder.latent_channels}",
             f"`{config.denoiser.backbone.architecture}` "
@@ -140,8 +141,8 @@ def _presets_reference() -> str:
         )
         for name, config in PRESETS.items()
     ]
-    head = ("preset", "what it is", "grid", "frames × channels", "backbone, widths")
-    return _table((*head, "steps of training", "sampler, steps"), rows)
+    head = ("preset", "grid", "frames × channels", "backbone, widths", "steps", "sampler, steps")
+    return f"{purposes}\n\n## Sizes\n\n{_table(head, rows)}"
 
 
 def _outputs_reference() -> str:

@@ -21,6 +21,7 @@ def model_card(
     shape: tuple[int, int, int],
     parameters: Mapping[str, int],
     skill: Sequence[Skill],
+    datasets: Sequence[str] = (),
 ) -> str:
     """Write the card of a model.
 
@@ -40,6 +41,8 @@ def model_card(
         Number of parameters of each part.
     skill : sequence of Skill
         Gains of the parts on held-out participants; may be empty.
+    datasets : sequence of str
+        Names of the datasets that were learned from; may be empty.
     """
     held_out = ", ".join(split.held_out) or (
         "none, so nothing it generates can be checked against unseen participants"
@@ -53,7 +56,7 @@ Generates synthetic task fMRI. What it writes is not measured data.
 - learned from {len(split.training)} participants; {len(split.held_out)} were held out
   and never seen: {held_out}
 - autoencoder {parameters["autoencoder"]:,} parameters, diffusion {parameters["denoiser"]:,}
-- space {space or "as the input"}, grid {" × ".join(map(str, shape))}
+{_of(datasets)}- space {space or "as the input"}, grid {" × ".join(map(str, shape))}
 {_training(provenance)}{_skill(skill)}
 ## Conditions it knows
 
@@ -66,6 +69,11 @@ a low-rank general linear model, which a small network adapts to a participant's
 trained on participants' data can reveal something of them: share the model only where the data
 may be shared.
 """
+
+
+def _of(datasets: Sequence[str]) -> str:
+    """Write the line about the datasets; none where nobody said which."""
+    return f"- learned from: {'; '.join(datasets)}\n" if datasets else ""
 
 
 def _training(provenance: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 __all__ = [
     "Attention",
     "FilmBlock",
+    "Places",
     "Positions",
     "TransformerBlock",
     "channels_last",
@@ -89,18 +90,52 @@ class Positions(nn.Module):
     """Add learned smooth functions of place to the features of one level.
 
     Their cost does not depend on the grid: a projection of `WAVES` cosines.
+
+    Parameters
+    ----------
+    width : int
+        Channels D of the level.
+    shape : tuple of int
+        (X, Y, Z) of the level.
     """
 
     WAVES = 64
 
-    def __init__(self, width: int) -> None:
+    waves: Tensor
+
+    def __init__(self, width: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
+        # computed here, since it would copy from the CPU in every step
+        waves = cosines(shape, self.WAVES, torch.get_default_device())[None]
+        self.register_buffer("waves", waves, persistent=False)
         self.project = nn.Conv3d(self.WAVES, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add them to (B, D, X, Y, Z)."""
-        shape = (x.shape[2], x.shape[3], x.shape[4])
-        return x + self.project(cosines(shape, self.WAVES, x.device)[None])
+        return x + self.project(self.waves)
+
+
+class Places(nn.Module):
+    """Add fixed sinusoids of place to the tokens of one level.
+
+    Parameters
+    ----------
+    width : int
+        Channels D of the level.
+    shape : tuple of int
+        (X, Y, Z) of the level.
+    """
+
+    embedding: Tensor
+
+    def __init__(self, width: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        embedding = position_embedding(shape, width, torch.get_default_device())
+        self.register_buffer("embedding", embedding, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add them to (B, X·Y·Z, D)."""
+        return x + self.embedding.to(x)
 
 
 class Attention(nn.Module):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from fmrisynth import __version__
-from fmrisynth.config.codec import from_json, to_json
+from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import ModelError
 from fmrisynth.model.autoencoder.vqgan import VQGAN, latent_mask
@@ -29,6 +29,7 @@ from fmrisynth.model.carriers import CarrierPrior
 from fmrisynth.model.decoder_noise import DecoderNoise
 from fmrisynth.model.denoiser.conditioning import Vocabulary
 from fmrisynth.model.denoiser.denoiser import Denoiser
+from fmrisynth.model.info import FORMAT, ModelInfo, read_info, read_lattice
 from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.motion import MotionPrior
@@ -39,27 +40,21 @@ from fmrisynth.model.response import Response
 from fmrisynth.model.skill import SKILL_NAME, Skill, write_skill
 from fmrisynth.model.weights import (
     hash_files,
-    hash_json,
     load_weights,
     read_json,
     save_weights,
     write_json,
 )
 from fmrisynth.preprocess.grid import Grid
-from fmrisynth.preprocess.splits import Split
 
 __all__ = [
-    "FORMAT",
     "PARTS",
     "Model",
-    "ModelInfo",
     "make_denoiser",
     "make_noise_level",
     "make_response",
-    "read_info",
 ]
 
-FORMAT = 6
 PARTS = (
     "autoencoder",
     "noise_level",
@@ -73,39 +68,6 @@ PARTS = (
     "motion",
 )
 """Attributes of `Model` that have a weights file of the same name."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Describe a model apart from its weights, as config.json does.
-
-    Attributes
-    ----------
-    config : ModelConfig
-        Settings.
-    vocabulary : Vocabulary
-        Trial types and attributes that the model knows.
-    split : Split
-        Training and held-out participants.
-    scale : float
-        Global divisor of the residuals, %.
-    space : str or None
-        Space of the training runs.
-    provenance : mapping
-        How the model was trained: preset, seed, participants, runs, steps and seconds
-        of each stage, versions.
-    digest : str
-        Hash of the weights, which names the model in the files it writes; empty
-        until the model is saved.
-    """
-
-    config: ModelConfig
-    vocabulary: Vocabulary
-    split: Split
-    scale: float
-    space: str | None
-    provenance: Mapping[str, Any]
-    digest: str = ""
 
 
 @dataclass
@@ -223,6 +185,7 @@ class Model:
             self.grid.shape,
             sizes,
             self.skill,
+            [dataset.title for dataset in info.datasets],
         )
 
     def _description(self, directory: Path) -> dict[str, Any]:
@@ -235,6 +198,7 @@ class Model:
             "config": to_json(info.config),
             "vocabulary": info.vocabulary.to_json(),
             "split": to_json(info.split),
+            "datasets": [to_json(dataset) for dataset in info.datasets],
             "scale": info.scale,
             "space": info.space,
             "grid": {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()},
@@ -321,61 +285,9 @@ def _read_grid(directory: Path, content: Mapping[str, Any]) -> Grid:
         raise ModelError(
             f"{path} is not a readable mask ({error}); copy the model again."
         ) from None
-    shape, affine = _lattice(content)
+    shape, affine = read_lattice(content)
     if mask.shape != shape:
         raise ModelError(f"{path} has shape {mask.shape}, but config.json says {shape}.")
     if not mask.any():
         raise ModelError(f"{path} is empty; copy the model again.")
     return Grid(shape, affine, mask)
-
-
-def _lattice(content: Mapping[str, Any]) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Read shape and affine of the model grid from config.json; ValueError where they are wrong."""
-    x, y, z = (int(n) for n in content["grid"]["shape"])
-    affine = np.array(content["grid"]["affine"], dtype=float)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ValueError("grid.affine is no 4 × 4 matrix")
-    return (x, y, z), affine
-
-
-def read_info(directory: Path) -> ModelInfo:
-    """Read config.json alone, without any weights.
-
-    Raises
-    ------
-    ModelError
-        It is missing, from another format, or has unknown or missing settings.
-    """
-    path = directory / "config.json"
-    content = read_json(path)
-    if content.get("format") != FORMAT:
-        raise ModelError(
-            f"{path} has format {content.get('format')!r}, this version of fmrisynth "
-            f"({__version__}) reads format {FORMAT}; train the model again."
-        )
-    expected = {"config", "vocabulary", "split", "scale", "space", "grid", "provenance", "hashes"}
-    if missing := sorted(expected - content.keys()):
-        raise ModelError(f"{path} lacks {', '.join(missing)}; the model is damaged.")
-    try:
-        vocabulary = Vocabulary.from_json(content["vocabulary"])
-        scale = float(content["scale"])
-        _lattice(content)
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"scale is {scale}")
-        if not (isinstance(content["hashes"], dict) and isinstance(content["provenance"], dict)):
-            raise TypeError("hashes or provenance is no object")
-        if not isinstance(content["space"], str | None):
-            raise TypeError("space is no text")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelError(
-            f"{path} is damaged: {type(error).__name__}: {error}. Copy the model again."
-        ) from None
-    return ModelInfo(
-        config=from_json(ModelConfig, content["config"], f"{path}: config"),
-        vocabulary=vocabulary,
-        split=from_json(Split, content["split"], f"{path}: split"),
-        scale=scale,
-        space=content["space"],
-        provenance=content["provenance"],
-        digest=hash_json(content["hashes"])[:16],
-    )

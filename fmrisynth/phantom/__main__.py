@@ -18,7 +18,10 @@ from fmrisynth.phantom.schedules import PROTOCOLS
 
 _DEFAULT = PhantomConfig()
 # Options that a real dataset decides.
-_SIMULATED = ("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr", "realism", "n_runs")
+_SIMULATED = (
+    *("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr", "realism", "n_runs"),
+    *("site", "hrf_delay", "distortion", "intensity"),
+)
 
 
 def _usable_cpus() -> int:
@@ -66,6 +69,22 @@ def _usable_cpus() -> int:
     "--n-runs", default=_DEFAULT.n_runs, help="Runs per task and phase-encoding direction."
 )
 @click.option(
+    "--site",
+    default=_DEFAULT.site,
+    metavar="NAME",
+    help="Name of the site, which becomes InstitutionName. Of one --seed, cohorts of 3 to 5 mm "
+    "have the same participants at every site.",
+)
+@click.option(
+    "--hrf-delay",
+    default=_DEFAULT.hrf_delay,
+    help="Seconds by which all haemodynamic responses are later at this site.",
+)
+@click.option(
+    "--distortion", default=_DEFAULT.distortion, help="Factor on the susceptibility shift."
+)
+@click.option("--intensity", default=_DEFAULT.intensity, help="Factor on the images' units.")
+@click.option(
     "--noise-from",
     type=click.Path(path_type=Path),
     metavar="BIDS_DIR",
@@ -100,6 +119,10 @@ def main(
     tasks: tuple[str, ...],
     realism: str,
     n_runs: int,
+    site: str,
+    hrf_delay: float,
+    distortion: float,
+    intensity: float,
     noise_from: Path | None,
     own_responses: str,
     seed: int,
@@ -125,6 +148,10 @@ def main(
                 seed,
                 realism,
                 n_runs,
+                site,
+                hrf_delay,
+                distortion,
+                intensity,
             )
             simulate_cohort(out, config, nprocs=nprocs, progress=not quiet)
         else:

@@ -14,12 +14,14 @@ from fmrisynth.phantom.anatomy import DIRECTIONS
 from fmrisynth.phantom.assembly import complete_or_absent, run_in_order
 from fmrisynth.phantom.config import PhantomConfig
 from fmrisynth.phantom.files import link, write_image, write_table
+from fmrisynth.phantom.motion import MOTION_COLUMNS, write_motion
 from fmrisynth.phantom.noise import storage_step
 from fmrisynth.phantom.realistic import (
     build_realistic_session,
     draw_realistic_participant,
     simulate_realistic_run,
 )
+from fmrisynth.phantom.scanner import scan_at_site
 from fmrisynth.phantom.simulation import (
     Population,
     Session,
@@ -96,7 +98,7 @@ def _write_participant(
     """Simulate and write all runs of one participant; return what the tables say about it."""
     config = population.config
     draw, image, simulate = _MODELS[config.realism]
-    participant = draw(population, index)
+    participant = scan_at_site(draw(population, index), config)
     raw = folder / f"sub-{label}" / "func"
     derived = folder / texts.DERIVATIVES / f"sub-{label}" / "func"
     raw.mkdir(parents=True)
@@ -120,6 +122,9 @@ def _write_participant(
             )
             write_table(raw / f"{stem}_events.tsv", simulated.events)
             write_run_truth(folder, label, stem, simulated.courses)
+            if simulated.courses is not None:
+                motion = simulated.courses[list(MOTION_COLUMNS)].to_numpy()
+                write_motion(derived, stem, motion, "simulated, not estimated")
             texts.write_run_sidecars(
                 raw, derived, stem, task=task, direction=direction, config=config
             )
@@ -150,7 +155,7 @@ def _write_run(
         volumes.reshape(-1, *grid.shape[::-1]),
         grid,
         description="simulated BOLD, fmrisynth.phantom",
-        slope=slope * _INTENSITY,
+        slope=slope * _INTENSITY * config.intensity,
         t_r=config.t_r,
     )
     link(target, raw / f"{stem}_bold.nii.gz")

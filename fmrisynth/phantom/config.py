@@ -43,6 +43,14 @@ class PhantomConfig:
         have beyond that (:mod:`fmrisynth.phantom.realistic`).
     n_runs : int
         Runs per task and phase-encoding direction.
+    site : str
+        Name of the site, which becomes each run's InstitutionName; empty for none.
+    hrf_delay : float
+        Seconds by which everybody's haemodynamic response is later at this site.
+    distortion : float
+        Factor on the susceptibility shift along the phase-encoding axis.
+    intensity : float
+        Factor on the images' units.
 
     Raises
     ------
@@ -60,6 +68,10 @@ class PhantomConfig:
     seed: int = 0
     realism: str = "gaussian"
     n_runs: int = 1
+    site: str = ""
+    hrf_delay: float = 0.0
+    distortion: float = 1.0
+    intensity: float = 1.0
 
     def __post_init__(self) -> None:
         _check("n_participants", self.n_participants, 1, 10_000)
@@ -69,6 +81,9 @@ class PhantomConfig:
         _check("tsnr", self.tsnr, 1.0, 10_000.0)
         _check("seed", self.seed, 0, 2**63 - 1)
         _check("n_runs", self.n_runs, 1, 1000)
+        _check("hrf_delay", self.hrf_delay, -4.0, 4.0)
+        _check("distortion", self.distortion, 0.0, 3.0)
+        _check("intensity", self.intensity, 1e-3, 1e3)
         check_effect_size(self.effect_size)
         if self.realism not in REALISM:
             raise UsageError(f"realism is {self.realism!r}; expected {' or '.join(REALISM)}.")
@@ -82,7 +97,7 @@ class PhantomConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the options for a file; those that came later only where they are used."""
-        later = {"realism", "n_runs"}
+        later = {"realism", "n_runs", "site", "hrf_delay", "distortion", "intensity"}
         unused = {
             field.name
             for field in fields(self)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmrisynth.bids.confounds import read_motion
 from fmrisynth.phantom.files import (
     BIDS_VERSION,
     SPACE,
@@ -17,6 +18,7 @@ from fmrisynth.phantom.files import (
     write_json,
     write_table,
 )
+from fmrisynth.phantom.motion import write_motion
 from fmrisynth.phantom.regional import RegionalResponse
 from fmrisynth.phantom.schedules import PROTOCOLS
 from fmrisynth.phantom.source import Piece, SourceGrid
@@ -116,6 +118,10 @@ def write_piece_sidecars(folder: Path, piece: Piece, func: Path) -> None:
         derived / f"{stem}_desc-brain_mask.json",
         {"Type": "Brain", "Description": "Brain mask of the real run.", **common},
     )
+    motion = read_motion(piece.run.confounds, piece.run.n_volumes)
+    if motion is not None:
+        part = motion[piece.start : piece.stop]
+        write_motion(derived, piece.stem, part, "as the confounds of the real run have it")
 
 
 def write_cohort_texts(
@@ -146,6 +152,8 @@ def write_cohort_texts(
         "masks.\nSee the README of the raw dataset.\n",
         encoding="utf-8",
     )
+    # not yet in the specification, as in fMRIPrep's derivatives
+    (derivatives / ".bidsignore").write_text("*_timeseries.*\n", encoding="utf-8")
 
 
 def write_participant_truth(

@@ -8,18 +8,34 @@ follows a jerk for a few volumes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from fmrisynth.phantom.anatomy import Head
 from fmrisynth.phantom.fields import weighted_sum
+from fmrisynth.phantom.files import write_json, write_table
 from fmrisynth.phantom.noise import autoregressive
 from fmrisynth.phantom.physiology import Physiology
 
-__all__ = ["MOTION_COLUMNS", "Motion", "draw_motion", "motion_signal"]
+__all__ = [
+    "MOTION_COLUMNS",
+    "Motion",
+    "draw_motion",
+    "motion_signal",
+    "write_motion",
+]
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
+_KINDS = {"trans": ("Translation", "mm"), "rot": ("Rotation", "rad")}
+_DISPLACEMENT = {
+    "Description": "Sum of the absolute displacements from volume to volume, of rotations on a "
+    "sphere of 50 mm",
+    "Units": "mm",
+}
+_HEAD_RADIUS = 50.0  # mm
 _SLOW_TIME = 40.0  # s
 _ROTATION = 0.012  # rad per mm of translation; 0.7° per mm
 _BREATH = 0.35  # of the slow motion, along the phase encoding (y)
@@ -94,3 +110,33 @@ def motion_signal(motion: Motion, head: Head) -> np.ndarray:
     turning = np.cross(arm, head.gradient, axis=0)
     maps = np.concatenate([head.gradient, turning, -0.01 * head.mean[None]])
     return weighted_sum(np.column_stack([motion.parameters, motion.lost]), maps)
+
+
+def write_motion(folder: Path, stem: str, parameters: np.ndarray, origin: str) -> None:
+    """Write head motion as fMRIPrep does, as a table of confounds with its sidecar.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the derivatives of a run.
+    stem : str
+        Start of the file name, without space and resolution.
+    parameters : ndarray of shape (T, 6)
+        In the order of `MOTION_COLUMNS`.
+    origin : str
+        Where they are from, for the sidecar.
+    """
+    table = pd.DataFrame(parameters, columns=list(MOTION_COLUMNS))
+    steps = table.diff().abs().to_numpy()
+    distances = steps[:, :3].sum(axis=1) + _HEAD_RADIUS * steps[:, 3:].sum(axis=1)
+    table["framewise_displacement"] = distances
+    sidecar = {
+        name: {
+            "Description": f"{_KINDS[name[:-2]][0]} of the head, axis {name[-1]}: {origin}",
+            "Units": _KINDS[name[:-2]][1],
+        }
+        for name in MOTION_COLUMNS
+    } | {"framewise_displacement": _DISPLACEMENT}
+    path = folder / f"{stem}_desc-confounds_timeseries.tsv"
+    write_table(path, table.round(6))
+    write_json(path.with_suffix(".json"), sidecar)

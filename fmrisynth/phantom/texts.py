@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,18 @@ What is true of the simulated cohort
 - `config.json`: the options of the cohort.
 """
 
+_SITE_README = """
+Site {site}: haemodynamic responses {hrf_delay:+g} s later than elsewhere, distortions times
+{distortion:g}, units times {intensity:g}.
+"""
+
 _FULL_README = """
 Realism "full": traits of a participant drive anatomy, networks and responses together; areas are
 displaced by several mm and have haemodynamic responses of their own; levels of noise differ;
 amplitudes of fluctuation wander; coupling depends on the task; there are head motion, breath,
-heartbeat and heavy tails. See the Python module `fmrisynth.phantom.realistic`.
+heartbeat and heavy tails. The motion is in the confounds of the derivatives
+(`*_desc-confounds_timeseries.tsv`), as it was simulated. See the Python module
+`fmrisynth.phantom.realistic`.
 """
 
 _FULL_TRUTH_README = """
@@ -89,6 +97,11 @@ With realism "full" there are also
 - in `participants_truth.tsv` the traits, factors on the parts of the noise, correlation times,
   rates (Hz), SD of motion (mm) and jerks per minute.
 """
+
+
+def _at_site(config: PhantomConfig) -> str:
+    """Return what the site adds to the name of a dataset."""
+    return f", site {config.site}" if config.site else ""
 
 
 def participant_labels(n_participants: int) -> list[str]:
@@ -108,6 +121,8 @@ def write_run_sidecars(
     """Write the JSON files of one run, raw and derived."""
     timing = {"TaskName": task, "RepetitionTime": config.t_r}
     encoding = {"PhaseEncodingDirection": DIRECTIONS[direction][1]}
+    if config.site:
+        encoding["InstitutionName"] = config.site
     simulated = "Simulated by fmrisynth.phantom; no one was scanned."
     write_json(
         raw / f"{stem}_bold.json",
@@ -139,7 +154,7 @@ def write_raw_texts(folder: Path, config: PhantomConfig, records: list[dict[str,
     write_json(
         folder / "dataset_description.json",
         {
-            "Name": _NAME,
+            "Name": _NAME + _at_site(config),
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "raw",
             "License": "CC0",
@@ -160,6 +175,8 @@ def write_raw_texts(folder: Path, config: PhantomConfig, records: list[dict[str,
         seed=config.seed,
         space=SPACE,
     )
+    if config.site:
+        readme += _SITE_README.format(**asdict(config))
     readme += _FULL_README if config.realism == "full" else ""
     (folder / "README.md").write_text(readme, encoding="utf-8")
     (folder / "CHANGES").write_text("1.0.0 2025-01-01\n  - Simulated.\n", encoding="utf-8")
@@ -182,7 +199,7 @@ def write_derivative_texts(folder: Path, config: PhantomConfig) -> None:
     write_json(
         folder / DERIVATIVES / "dataset_description.json",
         {
-            "Name": _NAME + ", in template space",
+            "Name": _NAME + _at_site(config) + ", in template space",
             "BIDSVersion": BIDS_VERSION,
             "DatasetType": "derivative",
             "License": "CC0",
@@ -200,6 +217,8 @@ def write_derivative_texts(folder: Path, config: PhantomConfig) -> None:
         "simulation takes place in this space. See the README of the raw dataset.\n"
     )
     (folder / DERIVATIVES / "README.md").write_text(text, encoding="utf-8")
+    if config.realism == "full":  # not yet in the specification, as in fMRIPrep's derivatives
+        (folder / DERIVATIVES / ".bidsignore").write_text("*_timeseries.*\n", encoding="utf-8")
 
 
 def write_truth_texts(folder: Path, config: PhantomConfig) -> None:

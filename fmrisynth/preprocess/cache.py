@@ -209,8 +209,10 @@ class Frames:
         """Read volumes (B, X, Y, Z), float32, at B positions of the long sequence."""
         which = np.searchsorted(self._ends, indices, side="right")
         inside = indices - (self._ends[which] - self._lengths[which])
-        volumes = [self._runs[w].frames[i] for w, i in zip(which, inside, strict=True)]
-        frames = np.stack(volumes)
+        # copies: what is mapped keeps the file of its run open
+        frames = np.stack(
+            [np.array(self._runs[w].frames[i]) for w, i in zip(which, inside, strict=True)]
+        )
         covered = self.mask & (frames != 0)
         return continue_outside(frames, covered, self.edge) / self.scale
 

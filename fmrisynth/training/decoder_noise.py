@@ -66,7 +66,7 @@ def fit_decoder_noise(
     DecoderNoise
         On the CPU.
     """
-    mask, factor = data.grid.mask, data.config.autoencoder.factor
+    mask, factor = data.grid.mask, autoencoder.config.factor
     beyond = (continue_outside(mask[None], mask, factor)[0] > 0) & ~mask  # in blocks with brain
     outer = np.zeros(int(beyond.sum()))
     cubes = _cubes(mask, COARSE_BLOCKS * factor)
@@ -237,6 +237,8 @@ class ReconstructionSums:
         float
             Within `GAIN_LIMITS`; 1 where no evoked effect is reliable.
         """
+        if not len(self._moments[0]):  # no run has events
+            return 1.0
         ridge = RIDGE * np.trace(self._moments.sum(0)) / len(self._moments[0])
         inverse = [np.linalg.inv(m + ridge * np.eye(len(m))) for m in self._moments]
         true = [i @ t for i, t in zip(inverse, self._true, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, cast, overload
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -40,7 +40,7 @@ def encode_latents(
     Returns
     -------
     sequence of ndarray of shape (N, C, x, y, z)
-        Raw latents of each run, float16, memory-mapped.
+        Raw latents of each run, float16, on disk.
     """
     keys, cache = data.keys, folder / "latents"
 
@@ -77,7 +77,7 @@ def cached_latents(
     Returns
     -------
     sequence of ndarray of shape (N, C, x, y, z)
-        float16, memory-mapped; each is open only while it is in use.
+        float16, on disk; each is open only while a part of it is read.
     """
     cache.mkdir(parents=True, exist_ok=True)
     for index, key in enumerate(progress(keys)):
@@ -88,11 +88,36 @@ def cached_latents(
     return _StoredArrays([cache / f"{key}.npy" for key in keys])
 
 
-class _StoredArrays(Sequence[np.ndarray]):
-    """Arrays in files, each mapped into memory when it is asked for.
+class _StoredArray:
+    """An array in a file that is open only while a part of it is read.
 
-    Kept open, those of many runs would exhaust the files that a process may have open.
+    A mapping keeps its file open, and those of many runs would exhaust the files that a process
+    may have open.
     """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._mapped().shape
+
+    def _mapped(self) -> np.ndarray:
+        array: np.ndarray = np.load(self._path, mmap_mode="r")
+        return array
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.array(self._mapped()[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._mapped(), dtype)
+
+
+class _StoredArrays(Sequence[np.ndarray]):
+    """Arrays in files, none of which stays open."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
@@ -107,5 +132,4 @@ class _StoredArrays(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
         if isinstance(index, slice):
             return _StoredArrays(self._paths[index])
-        array: np.ndarray = np.load(self._paths[index], mmap_mode="r")
-        return array
+        return cast(np.ndarray, _StoredArray(self._paths[index]))

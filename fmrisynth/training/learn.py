@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.model.info import ModelInfo
 from fmrisynth.model.intensity import FrameIntensity
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.carriers import fit_carriers
@@ -103,6 +105,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
         denoiser = fit_denoiser(latent_runs, window_noise, data, plan, folders.diffusion, fabric)
+        denoiser.backbone.condition.average_unlearned(
+            torch.cat([condition.attributes for condition in data.conditions])
+        )
     info = ModelInfo(plan.config, data.vocabulary, data.split, data.scale, data.space, {})
     model = Model(
         info,

@@ -12,7 +12,7 @@ from fmrisynth.config.codec import to_json
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.errors import ModelError
 from fmrisynth.model.autoencoder.taming import read_initial_state
-from fmrisynth.model.model import FORMAT
+from fmrisynth.model.info import FORMAT
 from fmrisynth.model.weights import hash_files, hash_json
 from fmrisynth.training.loop import Budget
 

@@ -44,7 +44,7 @@ class Stopwatch:
 def training_provenance(
     plan: TrainingPlan, data: TrainingData, folders: TrainingFolders, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Compose the provenance of a model, as `fmrisynth.model.model.ModelInfo` describes it.
+    """Compose the provenance of a model, as `fmrisynth.model.info.ModelInfo` describes it.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from fmrisynth.bids.new_participants import new_runs
 from fmrisynth.bids.search import find_runs
 from fmrisynth.bids.selection import require_labels
 from fmrisynth.errors import ModelError, UsageError
-from fmrisynth.preprocess.splits import Split, choose_split
+from fmrisynth.preprocess.splits import Split
 from fmrisynth.workflow.settings import Settings
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "require_space",
     "runs_to_write",
     "select_runs",
-    "split_of",
 ]
 
 log = logging.getLogger(__name__)
@@ -121,8 +120,17 @@ def check_written(settings: Settings) -> None:
         )
 
 
-def runs_to_write(settings: Settings, dataset: Dataset) -> tuple[Run, ...]:
+def runs_to_write(settings: Settings, dataset: Dataset, split: Split) -> tuple[Run, ...]:
     """Return the runs that synthetic ones are asked for: of participants, or of new ones.
+
+    Parameters
+    ----------
+    settings : Settings
+        Participants, or number of new ones.
+    dataset : Dataset
+        All runs.
+    split : Split
+        Training and held-out participants of the dataset, by its own labels.
 
     Raises
     ------
@@ -133,18 +141,7 @@ def runs_to_write(settings: Settings, dataset: Dataset) -> tuple[Run, ...]:
     """
     if settings.new_participants is None:
         return select_runs(dataset, settings.selection.participants)
-    training = split_of(settings, dataset).training
-    return new_runs(dataset, training, settings.new_participants, settings.seed)
-
-
-def split_of(settings: Settings, dataset: Dataset) -> Split:
-    """Return the split of the model that is there, else of the one that will be trained."""
-    if settings.model_path.exists():
-        from fmrisynth.model.model import read_info  # brings torch, which a dry run can do without
-
-        return read_info(settings.model_path).split
-    share = settings.config.held_out_share
-    return choose_split(participants_of(dataset.runs), share, settings.seed)
+    return new_runs(dataset, split.training, settings.new_participants, settings.seed)
 
 
 def select_runs(dataset: Dataset, participants: tuple[str, ...]) -> tuple[Run, ...]:

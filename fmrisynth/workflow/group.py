@@ -23,8 +23,9 @@ from fmrisynth.evaluation.result import Evaluation
 from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.storage import load_evaluation, save_evaluation
-from fmrisynth.model.model import ModelInfo, read_info
+from fmrisynth.model.info import ModelInfo, read_info
 from fmrisynth.model.skill import SKILL_NAME, read_skill
+from fmrisynth.preprocess.splits import Split
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.runtime.progress import track
@@ -38,6 +39,7 @@ from fmrisynth.workflow.generators import (
     find_own_runs,
     judged_apart,
 )
+from fmrisynth.workflow.judging import judged_by, recognised
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import SHAM, STATISTICS_ONLY
@@ -58,8 +60,11 @@ class _Inputs:
     real, synthetic : sequence of Run
         Their runs, and the finished runs of the generators that are judged.
     info : ModelInfo or None
-        Model that wrote the synthetic runs, with the split of the participants; None where
-        another program wrote them.
+        Model that wrote the synthetic runs, with the split of the dataset's participants; None
+        where another program wrote them.
+    foreign : Split or None
+        Where the model has learned from nobody of the dataset, who is judged (``held_out``), and
+        who stands where training participants would.
     nprocs : int
         Number of processes that read runs.
     problems : dict
@@ -75,6 +80,11 @@ class _Inputs:
     nprocs: int
     problems: dict[Path, str]
     judged: Mapping[str, Sequence[Run]]
+    foreign: Split | None
+
+    def side(self, participant: str) -> str:
+        """Return ``training`` for somebody whose real runs make ceilings and teach baselines."""
+        return (self.foreign or self).role(participant)
 
     def role(self, participant: str) -> str:
         """Return whether the model, or the program that is judged, has learned from somebody."""
@@ -115,8 +125,10 @@ def _find_inputs(settings: Settings) -> _Inputs:
     """Find the model, the real runs and the synthetic runs of this output."""
     info = None if settings.synthetic else read_info(settings.model_path)
     dataset = find_dataset(settings)
+    foreign = None
     if info is not None:
         require_space(info.space, dataset)
+        info, dataset, foreign = recognised(info, dataset, settings.seed)
     real = select_runs(dataset, settings.selection.participants)
     nprocs = fitting_processes(
         real, settings.processes, settings.memory, simulating=settings.simulating
@@ -128,14 +140,14 @@ def _find_inputs(settings: Settings) -> _Inputs:
     else:
         judged = judged_apart(MODEL_NAME, find_own_runs(settings.output_dir, problems))
     synthetic = [run for runs in judged.values() for run in runs]
-    return _Inputs(dataset, real, synthetic, info, nprocs, problems, judged)
+    return _Inputs(dataset, real, synthetic, info, nprocs, problems, judged, foreign)
 
 
 def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     """Compare this output, other outputs and the baselines with the held-out real runs."""
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
-    held_out = [run for run in inputs.real if inputs.role(run.participant) != "training"]
-    training = [run for run in inputs.real if inputs.role(run.participant) == "training"]
+    held_out = [run for run in inputs.real if inputs.side(run.participant) != "training"]
+    training = [run for run in inputs.real if inputs.side(run.participant) == "training"]
     compared = find_compared(
         settings.compare,
         participants_of(held_out),
@@ -195,7 +207,7 @@ def _write_results(evaluation: Evaluation, settings: Settings) -> None:
 def _write_group_page(evaluation: Evaluation, inputs: _Inputs, settings: Settings) -> None:
     """Write group.html and the paragraph of methods."""
     out = settings.output_dir
-    context = _context(settings, inputs.info, inputs.problems)
+    context = _context(settings, inputs)
     write_group_report(evaluation, out / "group.html", context)
     write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
 
@@ -236,11 +248,12 @@ def _versions() -> dict[str, str]:
     return {"fmrisynth": __version__} | {name: metadata.version(name) for name in names}
 
 
-def _context(
-    settings: Settings, info: ModelInfo | None, problems: Mapping[Path, str]
-) -> dict[str, Any]:
+def _context(settings: Settings, inputs: _Inputs) -> dict[str, Any]:
     """Return what the report says about model, versions, training and missing runs."""
+    info, problems = inputs.info, inputs.problems
     notices = [f"Left out: {path.name}: {reason}" for path, reason in problems.items()]
+    if info is not None and inputs.foreign is not None:
+        notices.insert(0, judged_by(inputs.foreign, info))
     described = {
         "dataset": settings.bids_dir.resolve().name,
         "versions": _versions(),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from lightning_fabric import Fabric
 
-from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import UsageError
 from fmrisynth.model.model import Model
 from fmrisynth.runtime.files import make_folder
 from fmrisynth.runtime.locks import locked
 from fmrisynth.training.learn import learn_model
 from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.workflow.learning_data import LearningData
 from fmrisynth.workflow.settings import Settings
 
 __all__ = ["learn_or_load"]
@@ -24,15 +24,15 @@ LOCK_MESSAGE_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def learn_or_load(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric) -> Model:
+def learn_or_load(data: LearningData, settings: Settings, nprocs: int, fabric: Fabric) -> Model:
     """Load the model if its directory exists; else train and save it.
 
     Of several calls with one output a single one trains, while the others wait for its model.
 
     Parameters
     ----------
-    runs : sequence of Run
-        All runs of the dataset; those of held-out participants are left out of training.
+    data : LearningData
+        All runs of all datasets; those of held-out participants are left out of training.
     settings : Settings
         Of the call.
     nprocs : int
@@ -61,11 +61,11 @@ def learn_or_load(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: 
     with lock:
         # another call may have trained it while this one waited; all of its processes must agree
         if not fabric.broadcast(path.exists()):
-            _learn(runs, settings, nprocs, fabric)
+            _learn(data, settings, nprocs, fabric)
     return Model.load(path)
 
 
-def _learn(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric) -> None:
+def _learn(data: LearningData, settings: Settings, nprocs: int, fabric: Fabric) -> None:
     """Train the model and save it."""
     plan = TrainingPlan(
         settings.config,
@@ -75,7 +75,8 @@ def _learn(runs: Sequence[Run], settings: Settings, nprocs: int, fabric: Fabric)
         settings.max_seconds,
         nprocs,
     )
-    model = learn_model(runs, plan, settings.work_path, fabric)
+    model = learn_model(data.runs, plan, settings.work_path, fabric)
+    model.info = replace(model.info, datasets=data.datasets)
     if fabric.is_global_zero:
         model.save(settings.model_path)
     fabric.barrier()

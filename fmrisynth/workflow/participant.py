@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -20,7 +21,8 @@ from fmrisynth.bids.validation import validation
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.runs.atlas import load_atlas
 from fmrisynth.model.carriers import MINIMUM_PARTICIPANTS
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.info import ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.synthesis.carriers import no_carriers
 from fmrisynth.synthesis.companions import MAPS, SERIES, Companions, evoked_by_model
@@ -31,10 +33,10 @@ from fmrisynth.workflow.dataset import (
     find_dataset,
     require_space,
     runs_to_write,
-    split_of,
 )
 from fmrisynth.workflow.ending import remove_work_files, report_failures
 from fmrisynth.workflow.learning import learn_or_load
+from fmrisynth.workflow.learning_data import LearningData, find_learning_data
 from fmrisynth.workflow.memory import fitting_processes
 from fmrisynth.workflow.settings import Settings
 
@@ -52,19 +54,27 @@ def run_participant(settings: Settings) -> None:
         With the exit code and the message that the user sees.
     """
     check_written(settings)
-    with validation(settings.bids_dir, settings.work_dir, skip=settings.skip_validation):
+    with contextlib.ExitStack() as validated:
+        for root in (settings.bids_dir, *settings.learn_from.values()):
+            checked = validation(root, settings.work_dir, skip=settings.skip_validation)
+            validated.enter_context(checked)
         dataset = find_dataset(settings)
-        selected = runs_to_write(settings, dataset)
-        _check_carriers(settings, dataset)
+        learning = find_learning_data(settings, dataset)
+        selected = runs_to_write(settings, dataset, learning.own_split)
+        _check_carriers(settings, learning)
         designed = with_events(selected, settings.events, dataset.root)
         companions = _companions(settings, designed)
-    nprocs = fitting_processes(dataset.runs, settings.processes, settings.memory)
+    nprocs = fitting_processes(learning.runs, settings.processes, settings.memory)
     sources = write_dataset_files(
-        settings.output_dir, dataset.root, dataset.derivatives, settings.layout
+        settings.output_dir,
+        dataset.root,
+        dataset.derivatives,
+        settings.layout,
+        learning.described,
     )
     # under torchrun or SLURM this process is one of several, which share the work
     fabric = make_fabric(settings.device, settings.precision, settings.seed)
-    model = learn_or_load(dataset.runs, settings, nprocs, fabric)
+    model = learn_or_load(learning, settings, nprocs, fabric)
     if settings.train_only:
         if fabric.is_global_zero:
             remove_work_files(settings)
@@ -72,6 +82,7 @@ def run_participant(settings: Settings) -> None:
     require_space(model.info.space, dataset)
     _check_designs(selected, designed, model.info, companions.implants)
     _warn_of_unlearned(designed, model.info, companions.implants)
+    model, dataset, designed = _recognise(model, dataset, designed)
     failed = _synthesise(model, designed, dataset, settings, sources, companions, fabric)
     if fabric.is_global_zero:
         _complete_output(settings, selected, model.info)
@@ -79,12 +90,27 @@ def run_participant(settings: Settings) -> None:
     report_failures(dict(dataset.skipped) | failed, settings, "written")
 
 
-def _check_carriers(settings: Settings, dataset: Dataset) -> None:
+def _recognise(
+    model: Model, dataset: Dataset, runs: Sequence[Run]
+) -> tuple[Model, Dataset, tuple[Run, ...]]:
+    """Name participants and sites as the dataset does, or as the model has learned them."""
+    info, known = model.info, model.info.recognise(dataset)
+    if known is None:
+        log.info(
+            "the model has learned from no participant of %s but from %s: all are unseen",
+            dataset.root, "; ".join(learned.title for learned in info.datasets),
+        )  # fmt: skip
+    model = replace(model, info=info.known_as(known))
+    dataset = replace(dataset, runs=info.state_sites(dataset.runs, known))
+    return model, dataset, info.state_sites(runs, known)
+
+
+def _check_carriers(settings: Settings, learning: LearningData) -> None:
     """Refuse carriers that are nobody's, before a model is trained that cannot draw any."""
     new = settings.new_participants is not None
     if not new and settings.carrier in (None, "own"):
         return
-    n_training = len(split_of(settings, dataset).training)
+    n_training = len(learning.split.training)
     if n_training < MINIMUM_PARTICIPANTS and not settings.model_path.exists():
         raise no_carriers(str(settings.carrier), n_training, new=new)
 

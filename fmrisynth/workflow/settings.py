@@ -21,6 +21,7 @@ from fmrisynth.workflow.words import (
     read_baselines,
     read_events_tables,
     read_filters,
+    read_further_datasets,
     read_gigabytes,
     read_named_paths,
     read_named_preset,
@@ -85,6 +86,10 @@ class Settings:
         with `--max-time`, at most that many steps are taken.
     max_seconds : float or None
         Wall-clock time for training. The schedule of the learning rate is fitted to it.
+    learn_from : mapping of str to pathlib.Path
+        Further datasets to learn from, together with `BIDS_DIR`. Only participants of `BIDS_DIR`
+        are written. All have to be in one space; repetition times, voxels, tasks and noise may
+        differ. See [several datasets](../how_to/several_datasets.md).
     train_only : bool
         Train and save the model, but write no runs.
     n_samples : int
@@ -135,7 +140,7 @@ class Settings:
         Sources of noise to put into the runs. `networks` (what places have in common), `drift` and
         `decoder` noise (what the autoencoder loses) there are; `none` leaves all three out.
     seed : int
-        Seed of the split, the training and the synthetic noise.
+        Seed of split, training and synthetic noise.
     baselines : tuple of str
         Generators to compare with, or `none`. `statistics-only` is the model without its network;
         `group-glm` and `fmrisim` are simulators, of which `fmrisim` needs the extra of that name.
@@ -212,7 +217,7 @@ class Settings:
 
     model_dir: Annotated[
         Path | None,
-        Option("--model", MODEL, "DIR", absent="`OUTPUT_DIR/model`, trained if missing"),
+        Option("--model", MODEL, "DIR", absent="`OUTPUT_DIR/model`, else trained"),
     ] = None
     preset: Annotated[
         str, Option("--preset", MODEL, "NAME", choices=tuple(PRESETS), read=read_named_preset)
@@ -227,6 +232,10 @@ class Settings:
     max_seconds: Annotated[
         float | None, Option("--max-time", MODEL, "HH:MM:SS", read=read_seconds, absent="no limit")
     ] = None
+    learn_from: Annotated[
+        Mapping[str, Path],
+        Option("--learn-from", MODEL, "[NAME=]DIR...", several=True, read=read_further_datasets),
+    ] = field(default_factory=dict)
     train_only: Annotated[bool, Option("--train-only", MODEL)] = False
 
     n_samples: Annotated[int, Option("--n-samples", OUTPUT, "N", minimum=1)] = 1

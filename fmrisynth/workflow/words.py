@@ -20,6 +20,7 @@ __all__ = [
     "read_baselines",
     "read_events_tables",
     "read_filters",
+    "read_further_datasets",
     "read_gigabytes",
     "read_named_paths",
     "read_named_preset",
@@ -107,6 +108,27 @@ def read_named_paths(words: Sequence[str]) -> dict[str, Path]:
             key = f"{own}{count}"
         named[key] = root
     return named
+
+
+def read_further_datasets(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``[NAME=]DIR`` words of datasets whose participants get the name before their label.
+
+    Raises
+    ------
+    ValueError
+        A name is given twice, or is none.
+    """
+    given = [name for name, equals, _ in (word.partition("=") for word in words) if equals]
+    for name in given:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise ValueError(
+                f"{name!r} is no name of a dataset; expected letters, digits, dots, hyphens and "
+                "underscores, as in NAME=DIR."
+            )
+        if given.count(name) > 1:
+            raise ValueError(f"two datasets are called {name!r}; give each a name of its own.")
+    named = read_named_paths(words)
+    return {re.sub(r"[^A-Za-z0-9._-]", "-", name): path for name, path in named.items()}
 
 
 def read_events_tables(words: Sequence[str]) -> dict[str, Path]:

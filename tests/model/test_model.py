@@ -20,7 +20,8 @@ from support.tiny_model import (
 )
 
 from fmrisynth.errors import ModelError
-from fmrisynth.model.model import PARTS, Model, read_info
+from fmrisynth.model.info import read_info
+from fmrisynth.model.model import PARTS, Model
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.synthesis.synthesiser import Synthesiser

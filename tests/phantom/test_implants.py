@@ -12,9 +12,11 @@ import pytest
 from nilearn.glm.first_level import compute_regressor
 from support.validator import validator_issues
 
+from fmrisynth.bids.confounds import read_motion
 from fmrisynth.bids.search import find_bold_runs, find_runs
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.phantom import ImplantConfig, PhantomConfig, implant_responses, simulate_cohort
+from fmrisynth.phantom.motion import write_motion
 from fmrisynth.phantom.source import choose_tasks, plan_pieces, without_own_responses
 
 pytestmark = pytest.mark.slow
@@ -37,7 +39,11 @@ def source(tmp_path_factory):
     config = PhantomConfig(
         n_participants=2, n_volumes=120, voxel_size=12.0, tsnr=400.0, tasks=("SOCIAL",)
     )
-    return simulate_cohort(tmp_path_factory.mktemp("source") / "bids", config, progress=False)
+    folder = simulate_cohort(tmp_path_factory.mktemp("source") / "bids", config, progress=False)
+    motion = np.random.default_rng(0).standard_normal((config.n_volumes, 6)).cumsum(axis=0)
+    stem = "sub-01_task-SOCIAL_dir-AP"  # one of the runs has confounds
+    write_motion(folder / DERIVATIVES / "sub-01" / "func", stem, motion.round(3), "drawn")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +122,18 @@ def test_what_no_response_reaches_is_the_source(source, tmp_path):
         assert before > 1
         np.testing.assert_array_equal(data[..., :before], real[..., :before])
         assert not np.array_equal(data, real)
+
+
+def test_head_motion_is_that_of_the_stretch(source, implanted):
+    motion = [
+        read_motion(run.confounds, run.n_volumes)
+        for run in find_runs(implanted).runs
+        if run.confounds is not None
+    ]
+    (original,) = (source / DERIVATIVES).rglob("*_desc-confounds_timeseries.tsv")
+    np.testing.assert_array_equal(
+        np.concatenate(motion), read_motion(original, 120)[: sum(map(len, motion))]
+    )
 
 
 def test_added_signal_is_percent_of_the_voxels_mean(source, tmp_path):

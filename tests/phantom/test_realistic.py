@@ -9,9 +9,11 @@ import pytest
 from nilearn.glm.first_level import compute_regressor
 from support.validator import validator_issues
 
+from fmrisynth.bids.confounds import read_motion
+from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import UsageError
 from fmrisynth.phantom import PhantomConfig, simulate_cohort
-from fmrisynth.phantom.motion import draw_motion
+from fmrisynth.phantom.motion import MOTION_COLUMNS, draw_motion
 from fmrisynth.phantom.noise import draw_connectivity, task_mixing
 from fmrisynth.phantom.physiology import arousal_course, draw_physiology, periodic_course
 from fmrisynth.phantom.realistic import (
@@ -29,6 +31,7 @@ from fmrisynth.phantom.simulation import (
     simulate_run,
 )
 from fmrisynth.phantom.traits import COUPLING, couple, draw_traits, trait_fields, trait_patterns
+from fmrisynth.synthesis.confounds import framewise_displacement
 
 pytestmark = pytest.mark.slow
 
@@ -270,6 +273,33 @@ def test_files_of_a_cohort(cohort, tmp_path):
     assert {"site", "delay", "dispersion", "undershoot", "shift_x"} <= set(sites)
     table = pd.read_csv(truth / "participants_truth.tsv", sep="\t")
     assert {"trait_1", "motion", "jerk_rate", "respiration_rate"} <= set(table)
+
+
+def test_confounds_hold_the_motion_that_moved_the_images(cohort):
+    """Else nothing could be learned of it, and no denoising by them be tried out."""
+    for run in find_runs(cohort).runs:
+        stem = run.confounds.name.removesuffix("_desc-confounds_timeseries.tsv")
+        truth = cohort / "derivatives" / "truth" / f"sub-{run.participant}"
+        courses = pd.read_csv(truth / f"{stem}_desc-courses_timeseries.tsv", sep="\t")
+        motion = read_motion(run.confounds, run.n_volumes)
+        np.testing.assert_array_equal(motion, courses[list(MOTION_COLUMNS)])
+        displacement = pd.read_csv(run.confounds, sep="\t")["framewise_displacement"]
+        np.testing.assert_allclose(displacement, framewise_displacement(motion), atol=1e-6)
+
+
+def test_motion_that_is_told_is_the_one_that_moves(population):
+    participant = draw_realistic_participant(population, 0)
+    session = build_realistic_session(population, participant, "AP")
+    still = replace(participant, physiology=replace(participant.physiology, motion=0.0))
+    moved, unmoved = (
+        simulate_realistic_run(population, p, session, "WM", run_generator(CONFIG, 0, "WM", "AP"))
+        for p in (participant, still)
+    )
+    difference = (moved.signal - unmoved.signal).astype(float)
+    told = moved.courses[[*MOTION_COLUMNS, "lost"]].to_numpy()
+    left = difference - told @ np.linalg.lstsq(told, difference, rcond=None)[0]
+    assert np.square(difference).sum() > 0
+    assert np.square(left).sum() < 0.01 * np.square(difference).sum()
 
 
 @pytest.mark.validator

@@ -30,3 +30,14 @@ def test_the_split_follows_its_share_and_seed():
     labels = [f"{i:02d}" for i in range(20)]
     assert len(choose_split(labels, 0.25, 0).held_out) == 5
     assert len({choose_split(labels, 0.25, seed).held_out for seed in range(8)}) > 4
+
+
+def test_a_dataset_is_split_the_same_beside_others():
+    own, others = [f"{i:02d}" for i in range(12)], [f"there:{i:02d}" for i in range(8)]
+    alone, together = choose_split(own, 0.25, 3), choose_split([*others, *own], 0.25, 3)
+    assert together.within("") == alone
+    there = together.within("there")
+    assert there == choose_split([f"{i:02d}" for i in range(8)], 0.25, 3)
+    assert together.role(f"there:{there.held_out[0]}") == "held_out"
+    assert together.within(None).role("01") == "unseen"
+    assert together.within("nowhere") == together.within(None)

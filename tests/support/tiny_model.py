@@ -16,7 +16,8 @@ from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig, ResponseConfig
 from fmrisynth.config.model import ModelConfig, PreprocessConfig, SamplingConfig
 from fmrisynth.model.denoiser.conditioning import Condition, RunCondition, Vocabulary, collate
-from fmrisynth.model.model import Model, ModelInfo
+from fmrisynth.model.info import ModelInfo
+from fmrisynth.model.model import Model
 from fmrisynth.model.response import Response
 from fmrisynth.preprocess.grid import Grid
 from fmrisynth.preprocess.splits import Split

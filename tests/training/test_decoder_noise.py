@@ -101,7 +101,9 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
     active = np.zeros(SHAPE, bool)
     active[::2] = True  # every second voxel along x: half of each block
     course = condition.design.evoked[:, 1, 0]  # hand
-    frames = (course[:, None, None, None] * (active & ball())).astype(np.float32)
+    # not zero elsewhere, where a run would have no data
+    amplitude = np.where(active & ball(), 1.0, 1e-6)
+    frames = (course[:, None, None, None] * amplitude).astype(np.float32)
     inside = np.zeros(SHAPE, bool)  # blocks that lie in the brain with all of their voxels
     inside[4:12, 4:12, 4:12] = True
     frames *= inside

@@ -21,10 +21,13 @@ def test_each_run_is_encoded_once_and_none_is_kept_open(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     latents = cached_latents(keys, encode, tmp_path)
     assert len(latents) == 50
-    assert [float(run[0, 0, 0, 0, 0]) for run in latents] == list(range(50))
+    runs = list(latents)
+    parts = [run[1:3] for run in runs]
     assert len(os.listdir("/proc/self/fd")) <= before + 1
-    assert latents[7].dtype == np.float16
-    assert [run.max() for run in latents[2:4]] == [2, 3]
+    assert {(run.shape, len(run)) for run in runs} == {((4, 1, 2, 2, 2), 4)}
+    assert [float(part.max()) for part in parts] == list(range(50))
+    assert {(part.shape, part.dtype.name) for part in parts} == {((2, 1, 2, 2, 2), "float16")}
+    assert [np.asarray(run, np.float32).max() for run in latents[2:4]] == [2, 3]
     cached_latents(keys, encode, tmp_path)
     assert encoded == list(range(50))
     with pytest.raises(IndexError):

@@ -138,14 +138,16 @@ def describe() -> dict[str, object]:
 
 def metrics_reference() -> str:
     """Write all metrics in Markdown, a table for each family."""
-    head = "| metric | what it is | ceiling | floor | rule | use |\n|---|---|---|---|---|---|"
+    head = "| metric | what it is | ceiling and floor |\n|---|---|---|"
     parts = []
     for family in FAMILIES:
         rows = []
         for metric in family.metrics:
-            rule = metric.rule.asked if metric.rule is not None else ""
-            use = metric.use.name if metric.use is not None else ""
-            cells = (f"`{metric.name}`", metric.what, metric.ceiling, metric.floor, rule, use)
+            what = metric.what
+            if metric.rule is not None and metric.use is not None:
+                what += f"<br>**Rule** ({metric.use.name}): {metric.rule.asked}"
+            ends = f"**Ceiling**: {metric.ceiling}<br>**Floor**: {metric.floor}"
+            cells = (f"`{metric.name}`", what, ends)
             rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         parts += [f"## {family.name.capitalize()}", family.question, "\n".join([head, *rows])]
     return "\n\n".join(parts)

@@ -19,10 +19,10 @@ from fmrisynth.model.denoiser.conditioning import FEATURES, Condition, Vocabular
 from fmrisynth.model.denoiser.frame_head import FrameHead
 from fmrisynth.model.layers import (
     FilmBlock,
+    Places,
     Positions,
     TransformerBlock,
     channels_last,
-    position_embedding,
     sinusoid,
     zero_,
 )
@@ -114,20 +114,48 @@ class ConditionEncoder(nn.Module):
             tokens = self.widen(tokens)
         return Encoded(pooled, tokens, valid, frames=window * given[..., None])
 
+    def average_unlearned(self, learned: Tensor) -> None:
+        """Give values of attributes that no run had the mean of those that runs had.
+
+        Else a run of an unknown site would get the random vector that training started from.
+
+        Parameters
+        ----------
+        learned : Tensor of shape (N, A), int64
+            Attributes of the runs that were learned.
+        """
+        for values, part in zip(learned.T, self.attributes, strict=True):
+            embedding = next(m for m in part.modules() if isinstance(m, nn.Embedding))
+            had = torch.isin(torch.arange(len(embedding.weight)), values)
+            with torch.no_grad():
+                embedding.weight[~had] = embedding.weight[had].mean(0)
+
     def at(self, theta: Tensor, pooled: Tensor) -> Tensor:
         """Join the pooled condition (B, E) and the angles (B,)."""
         return F.silu(pooled + self.angle(sinusoid(theta * 1000, self.width)))
 
 
 class Stage(nn.Module):
-    """Apply the blocks of one level, all of one kind."""
+    """Apply the blocks of one level, all of one kind.
 
-    def __init__(self, config: BackboneConfig, level: int) -> None:
+    Parameters
+    ----------
+    config : BackboneConfig
+        Widths and blocks of all levels.
+    level : int
+        Which of them.
+    grid : tuple of int
+        (X, Y, Z) of the finest level.
+    """
+
+    def __init__(self, config: BackboneConfig, level: int, grid: tuple[int, int, int]) -> None:
         super().__init__()
+        shape = (grid[0] >> level, grid[1] >> level, grid[2] >> level)  # each level halves it
         width, condition_width = config.widths[level], config.condition_width
         token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.convolutional = config.is_convolutional(level)
-        self.positions = Positions(width) if config.positions else None
+        self.positions = Positions(width, shape) if config.positions else None
+        self.places = None if self.convolutional else Places(width, shape)
         depth = config.blocks[level] * (1 if self.convolutional else config.transformer_depth)
         self.blocks = nn.ModuleList(
             FilmBlock(width, condition_width, zero=config.zero_gates)
@@ -148,7 +176,8 @@ class Stage(nn.Module):
             return x
         shape = x.shape[2:]
         h = rearrange(x, "b d x y z -> b (x y z) d")
-        h = h + position_embedding((shape[0], shape[1], shape[2]), h.shape[2], h.device).to(h)
+        assert self.places is not None
+        h = self.places(h)
         for block in self.blocks:
             h = block(h, pooled, tokens, valid)
         return rearrange(h, "b (x y z) d -> b d x y z", x=shape[0], y=shape[1])
@@ -189,7 +218,7 @@ class Backbone(nn.Module):
         if config.anatomy:
             # one channel more says that the anatomy is given
             self.anatomy = nn.Conv3d(ANATOMY_CHANNELS * anatomy_patch**3 + 1, widths[0], 1)
-        self.down = nn.ModuleList(Stage(config, i) for i in levels)
+        self.down = nn.ModuleList(Stage(config, i, grid) for i in levels)
         self.shrink = nn.ModuleList(
             nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in levels[:-1]
         )
@@ -197,7 +226,7 @@ class Backbone(nn.Module):
             nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in levels[:-1]
         )
         self.fuse = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
-        self.up = nn.ModuleList(Stage(config, i) for i in levels)
+        self.up = nn.ModuleList(Stage(config, i, grid) for i in levels)
         self.norm = nn.GroupNorm(math.gcd(32, widths[0]), widths[0])
         self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
         self.frame_head = make_frame_head(config, vocabulary, widths[0], channels, grid)

@@ -237,6 +237,11 @@ class RunCondition:
         Frames; may differ from the run's, as for a design without a scan.
     high_pass : float
         Hz.
+
+    Attributes
+    ----------
+    attributes : Tensor of shape (1, A), int64
+        Index of each attribute's value, 0 for unknown.
     """
 
     def __init__(
@@ -256,7 +261,7 @@ class RunCondition:
         self.t_r = run.t_r
         self._history = math.ceil(HISTORY / run.t_r)
         self._longest = vocabulary.longest_history
-        self._attributes = torch.tensor([vocabulary.attributes(run)])
+        self.attributes = torch.tensor([vocabulary.attributes(run)])
         self._anatomy = torch.from_numpy(np.asarray(anatomy, np.float32))[None]
         features = np.concatenate([self.design.share[..., None], self.design.hrf], axis=2)
         self._features = features.reshape(n_volumes, -1)
@@ -277,7 +282,7 @@ class RunCondition:
         part = self.design.evoked[start : start + length]  # shorter where the run ends
         evoked[: len(part)] = part
         return Condition(
-            attributes=self._attributes,
+            attributes=self.attributes,
             t_r=torch.tensor([self.t_r]),
             frames=torch.from_numpy(frames)[None],
             times=torch.from_numpy((index - start) * np.float32(self.t_r))[None].float(),

@@ -69,6 +69,8 @@ class MonaiBackbone(nn.Module):
         MONAI is not installed, or a width is no multiple of 16.
     """
 
+    waves: Tensor
+
     def __init__(
         self,
         config: BackboneConfig,
@@ -92,6 +94,8 @@ class MonaiBackbone(nn.Module):
         )
         self.condition = ConditionEncoder(encoder, vocabulary, n_frames)
         anatomy = ANATOMY_CHANNELS * anatomy_patch**3 + 1 if config.anatomy else 0
+        waves = cosines(grid, Positions.WAVES, torch.get_default_device())[None]
+        self.register_buffer("waves", waves if config.positions else None, persistent=False)
         positions = Positions.WAVES if config.positions else 0
         network = _network_class()(
             spatial_dims=3,
@@ -132,8 +136,7 @@ class MonaiBackbone(nn.Module):
         if encoded.anatomy is not None:
             h = torch.cat([h, encoded.anatomy.to(h)], dim=1)
         if self.config.positions:
-            waves = cosines((h.shape[2], h.shape[3], h.shape[4]), Positions.WAVES, h.device)
-            h = torch.cat([h, waves.to(h).expand(len(h), -1, -1, -1, -1)], dim=1)
+            h = torch.cat([h, self.waves.to(h).expand(len(h), -1, -1, -1, -1)], dim=1)
         h = self.network(h, theta * (TIME_STEPS / (math.pi / 2)), context)
         features = self.norm(h)
         out = rearrange(self.head(features), "b (t c) x y z -> b t c x y z", t=self.n_frames)

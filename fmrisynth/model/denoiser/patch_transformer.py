@@ -23,11 +23,11 @@ from fmrisynth.model.denoiser.backbone import (
 )
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.layers import (
+    Places,
     Positions,
     TransformerBlock,
     channels_last,
     modulate,
-    position_embedding,
     zero_,
 )
 
@@ -72,7 +72,9 @@ class PatchTransformer(nn.Module):
         if config.anatomy:
             inputs = ANATOMY_CHANNELS * anatomy_patch**3 + 1
             self.anatomy = nn.Conv3d(inputs, width, PATCH, stride=PATCH)
-        self.positions = Positions(width) if config.positions else None
+        shape = (grid[0] // PATCH, grid[1] // PATCH, grid[2] // PATCH)
+        self.positions = Positions(width, shape) if config.positions else None
+        self.places = Places(width, shape)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 width, condition_width, config.head_width, token_width, zero=config.zero_gates
@@ -103,7 +105,7 @@ class PatchTransformer(nn.Module):
             h = self.positions(h)
         shape = (h.shape[2], h.shape[3], h.shape[4])
         h = rearrange(h, "b d x y z -> b (x y z) d")
-        h = h + position_embedding(shape, h.shape[2], h.device).to(h)
+        h = self.places(h)
         for block in self.blocks:
             h = block(h, pooled, tokens, valid)
         h = modulate(self.norm(h), *self.modulation(pooled).chunk(2, dim=-1))

@@ -81,7 +81,7 @@ def test_blocks_of_every_level_know_their_places(architecture: str, level: int) 
     """Far from the edges, convolutions of a constant are the same everywhere without."""
     for positions in (True, False):
         config = replace(BACKBONE, architecture=architecture, positions=positions)
-        stage = Stage(config, level)
+        stage = Stage(config, level, (10 << level, 10 << level, 10 << level))
         perturb(stage, 0.3)
         width, tokens = config.widths[level], torch.zeros(1, 1, config.condition_width)
         x, valid = torch.ones(1, width, 10, 10, 10), torch.ones(1, 1, dtype=torch.bool)
