@@ -134,14 +134,14 @@ class Response(nn.Module):
         How much of each map a trial type evokes, by HRF and derivative.
     prior : IndividualPrior
         Distribution of the individual differences that anatomy does not foretell.
-    energy : Tensor of shape (J,)
-        Factor that gives a shrunk map the energy of the true one. The best prediction is
-        smaller than the truth, of which it knows a part; a synthetic response is not to be.
+    restored : Tensor of shape (J,)
+        Factor that gives a shrunk map the size of the true one. The best prediction is smaller
+        than the truth, of which it knows a part; a synthetic response is not to be.
     """
 
     maps: Tensor
     coefficients: Tensor
-    energy: Tensor
+    restored: Tensor
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Response(nn.Module):
         shape, rank = tuple(mask.shape), config.rank
         self.register_buffer("maps", torch.zeros(rank, channels, *shape))
         self.register_buffer("coefficients", torch.zeros(n_trial_types, 2, rank))
-        self.register_buffer("energy", torch.ones(rank))
+        self.register_buffer("restored", torch.ones(rank))
         n_fields = config.individual_fields if config.kind != "none" else 0
         self.prior = IndividualPrior(n_fields, n_trial_types, rank, channels, mask)
         self.individual: IndividualResponse | None = None
@@ -180,8 +180,8 @@ class Response(nn.Module):
 
     @property
     def synthetic_maps(self) -> Tensor:
-        """Group maps with the energy of true ones, (J, C, x, y, z)."""
-        return self.maps * self.energy[:, None, None, None, None]
+        """Group maps with the size of true ones, (J, C, x, y, z)."""
+        return self.maps * self.restored[:, None, None, None, None]
 
     def inference(self) -> IndividualInference:
         """Make what infers and draws participants' deviations from `prediction`."""
@@ -195,7 +195,7 @@ class Response(nn.Module):
         mean : Tensor of shape (X, Y, Z) or None
             The carrier's mean image on the model grid, relative to its median.
         """
-        maps = self.maps_of(mean) * self.energy[:, None, None, None, None]
+        maps = self.maps_of(mean) * self.restored[:, None, None, None, None]
         return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, maps)
 
     def forward(self, evoked: Tensor, mean: Tensor | None) -> Tensor:

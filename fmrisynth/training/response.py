@@ -32,7 +32,7 @@ __all__ = ["fit_response", "own_responses"]
 
 FOLDS = 4  # of the participants left out together
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
-MINIMUM_SHARE = 0.1  # of a component, below which its energy is not restored in full
+FULL_SHARE = 0.5  # of a component, from which on it is more truth than error
 OWN_RIDGE = 1e-1  # the same, for the fit of one participant
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
 LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10
@@ -89,7 +89,7 @@ def fit_response(
     if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
         predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
     if not present:  # what the network learns is drawn as it is: of the size of true responses
-        fitted.coefficients.mul_(fitted.energy)
+        fitted.coefficients.mul_(fitted.restored)
     own = own_responses(fitted, statistics, data)
     if present and config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
@@ -114,9 +114,9 @@ def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingD
     maps = statistics.whitening.colour(maps)
     scaled = torch.from_numpy(maps * (share[:rank] * size)[:, None]).float()
     response.maps[:rank, :, mask] = scaled.view(rank, settings.latent_channels, -1)
-    # a map's expected energy is its share of the fit's, the prediction's that share squared
-    energy = np.where(share > 0, np.maximum(share, MINIMUM_SHARE) ** -0.5, 1.0)
-    response.energy.copy_(torch.from_numpy(energy))
+    # firm thresholding: what is more truth than error is drawn at the size that it was found at
+    factor = np.where(share > 0, 1 / np.maximum(share, FULL_SHARE), 1.0)
+    response.restored.copy_(torch.from_numpy(factor))
     log.info("components of the group response are shrunk to %s", np.round(share, 2).tolist())
     return response
 

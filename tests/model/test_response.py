@@ -161,7 +161,7 @@ def test_a_synthetic_response_is_the_prediction_with_the_energy_of_true_maps():
     torch.testing.assert_close(
         response.synthetic(evoked, mean, None), response(evoked, mean), atol=1e-4, rtol=1e-4
     )
-    response.energy.fill_(1.5)
+    response.restored.fill_(1.5)
     torch.testing.assert_close(
         response.synthetic(evoked, mean, None), 1.5 * response(evoked, mean), atol=1e-4, rtol=1e-4
     )

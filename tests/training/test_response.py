@@ -100,9 +100,22 @@ def test_a_network_without_a_response_model_learns_responses_of_true_size(tmp_pa
         response, runs = fit(made, tmp_path / kind, replace(CONFIG, kind=kind))
         own = np.mean([o[0::2] for o in runs.responses.values()], axis=0)
         size[kind] = slope(own, 0.08 * patterns())[0]
-        restored[kind] = float(response.energy[0])  # of the first component
+        restored[kind] = float(response.restored[0])  # of the first component
     assert restored["glm"] > 1.1
     assert size["none"] / size["glm"] == pytest.approx(restored["glm"], rel=0.1)
+
+
+def test_a_synthetic_response_that_is_more_truth_than_error_is_drawn_unbiased(tmp_path):
+    """The best prediction is less than the truth; what is drawn is of its size."""
+    sizes = {"prediction": [], "synthetic": []}
+    for seed in range(4):
+        made = simulate(0.14 * np.repeat(patterns()[None], 8, 0), noise=1.0, seed=seed)
+        response, _ = fit(made, tmp_path / str(seed), replace(CONFIG, kind="glm"))
+        for name, maps in (("prediction", response.maps), ("synthetic", response.synthetic_maps)):
+            found = torch.einsum("vj,jcxyz->vcxyz", response.coefficients[:, 0], maps)
+            sizes[name].append(slope(found[..., MASK].flatten(1).numpy(), 0.14 * patterns())[0])
+    assert np.mean(sizes["prediction"]) < 0.92
+    assert np.mean(sizes["synthetic"]) == pytest.approx(1, abs=0.08)
 
 
 # Own responses
