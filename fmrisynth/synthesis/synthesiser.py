@@ -32,7 +32,7 @@ from fmrisynth.preprocess.carrier import (
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
-from fmrisynth.synthesis.noise_sources import out_of_step
+from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
 
@@ -232,8 +232,9 @@ class Synthesiser:
             return self._whole_volumes(decoded, carrier)
         missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid, noise or self.model.noise)
         wanted = None if noise is None else noise.voxel_lag1
+        tissue = None if self.sampling.physiology else quiet_tissue(run, carrier.mask)
         residual = self._residual(
-            decoded, carrier, missing_sd, intensity, generator, condition, wanted
+            decoded, carrier, missing_sd, intensity, generator, condition, wanted, tissue
         )
         if not self.sampling.drift:
             carrier = replace(carrier, drift=carrier.drift[:0])
@@ -270,6 +271,7 @@ class Synthesiser:
         generator: torch.Generator,
         condition: RunCondition,
         voxel_lag1: float | None,
+        tissue: np.ndarray | None,
     ) -> np.ndarray:
         """Add decoder noise to the decoded residual, and take out drift.
 
@@ -289,6 +291,8 @@ class Synthesiser:
             Of the run, whose responses are not noise.
         voxel_lag1 : float or None
             Mean lag-1 autocorrelation that voxels are to have; None for any.
+        tissue : ndarray of shape (V,), bool, or None
+            Brain voxels whose fluctuations are taken out everywhere.
         """
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
@@ -297,6 +301,9 @@ class Synthesiser:
         del signal  # as large as the run
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
+        evoked = condition.design.evoked.reshape(len(series), -1)
+        if tissue is not None:
+            series = without_physiology(series, tissue, evoked)
         if self.sampling.decoder_noise:
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
@@ -304,7 +311,6 @@ class Synthesiser:
             burst = intensity ** float(self.model.decoder_noise.burst_share)
             burst /= burst.square().mean().sqrt()
             if voxel_lag1 is not None:
-                evoked = condition.design.evoked.reshape(len(series), -1)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
                 lag1 = decoder_lag1(
                     voxel_lag1,
