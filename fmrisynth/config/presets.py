@@ -3,10 +3,10 @@
 ``paper-*`` is the paper's method and ``scaled-*`` this project's method, with an
 autoencoder of its own, both at the sizes of the paper, which gives parameter counts
 alone. Widths, depths, the 20 frames of 4 latent channels of a window, and the
-autoencoder's training are this project's choice; with a vocabulary of seven tasks the parameter counts then
-agree with the paper's within 1 %, with either method. ``dit``, ``khader`` and
-``pinaya`` are systems that the paper names beside its own (`SYSTEMS`), at 237M
-within 2 %.
+autoencoder's training are this project's choice; with a vocabulary of seven tasks the
+parameter counts then agree with the paper's within 1 %, with either method. ``dit``,
+``khader`` and ``pinaya`` are systems that the paper names beside its own (`SYSTEMS`),
+at 237M within 2 %.
 """
 
 from __future__ import annotations
