@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from gzip import GzipFile
 from pathlib import Path
 
 import nibabel as nib
@@ -10,10 +12,11 @@ import numpy as np
 
 from fmrisynth.runtime.files import atomic_path
 
-try:
-    from isal.igzip import IGzipFile as GzipWriter
-except ImportError:  # there is none for this processor
-    from gzip import GzipFile as GzipWriter
+GzipWriter: type[GzipFile] = GzipFile
+with suppress(ImportError):  # there is none for some processors
+    from isal.igzip import IGzipFile
+
+    GzipWriter = IGzipFile
 
 __all__ = ["write_bold_image", "write_mask_image", "write_volume"]
 

@@ -13,6 +13,7 @@ Legend: X Y Z voxels, T frames, P voxels of the brain, K columns of the drift ba
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from fmrisynth.bids.images import Bold
 
 __all__ = [
     "Carrier",
+    "brain_pieces",
     "drift_basis",
     "least_squares",
     "merge",
@@ -30,6 +32,7 @@ __all__ = [
     "split",
 ]
 
+VOXELS_AT_ONCE = 1024
 RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, not signal
 
 
@@ -131,10 +134,12 @@ def split(
     """
     mean = bold.data.mean(axis=3)  # outlying volumes are interpolated
     brain = bold.mask & (mean > 0.05 * np.median(mean[bold.mask]))
-    series = bold.data[brain].T / mean[brain] * 100 - 100  # T P
+    series = bold.data[brain].T / mean[brain]  # T P
+    series *= 100
+    series -= 100
     basis = drift_basis(len(series), bold.t_r, high_pass).astype(np.float32)
     coefficients = basis.T @ series  # K P
-    series = series - basis @ coefficients
+    series -= basis @ coefficients
     np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
     residual = np.zeros(bold.data.shape, np.float32)
     residual[brain] = series.T
@@ -199,11 +204,21 @@ def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarra
     ndarray of shape (X, Y, Z, T), float32
         In the units of the carrier's run, zero outside the brain.
     """
-    brain = carrier.mask
-    series = residual[brain].T.astype(np.float32)  # T P
-    basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
-    if basis.shape[1] == len(carrier.drift):
-        series = series + basis @ carrier.drift[:, brain]
+    n_volumes = residual.shape[3]
+    basis = drift_basis(n_volumes, carrier.t_r, high_pass).astype(np.float32)
+    drift = carrier.drift.reshape(len(carrier.drift), carrier.mask.size)
     out = np.zeros(residual.shape, np.float32)
-    out[brain] = (carrier.mean[brain] * (1 + series / 100)).T
+    rows, merged = residual.reshape(-1, n_volumes), out.reshape(-1, n_volumes)
+    for voxels in brain_pieces(carrier.mask):
+        series = rows[voxels].astype(np.float32, copy=False)  # P T
+        if basis.shape[1] == len(drift):
+            series = series + drift[:, voxels].T @ basis.T
+        merged[voxels] = carrier.mean.ravel()[voxels, None] * (1 + series / 100)
     return out
+
+
+def brain_pieces(brain: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the flat indices of a mask's voxels, as many at once as fit into the cache."""
+    voxels = np.flatnonzero(brain)
+    for start in range(0, len(voxels), VOXELS_AT_ONCE):
+        yield voxels[start : start + VOXELS_AT_ONCE]

@@ -24,6 +24,7 @@ from fmrisynth.model.model import Model
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.preprocess.carrier import (
     Carrier,
+    brain_pieces,
     drift_basis,
     merge,
     remove_drift,
@@ -304,6 +305,7 @@ class Synthesiser:
         evoked = condition.design.evoked.reshape(len(series), -1)
         if tissue is not None:
             series = without_physiology(series, tissue, evoked)
+        noise: np.ndarray | None = None
         if self.sampling.decoder_noise:
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
@@ -324,11 +326,16 @@ class Synthesiser:
             edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
             if np.allclose(edges, own, rtol=SAME_EDGE):
                 add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
-            noise *= burst.numpy()[:, None]
-            series = series + noise * deviation[brain] * np.float32(inflation**0.5)
-        series = remove_drift(series, basis)
+            noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
         residual = np.zeros((*shape, len(series)), np.float32)
-        residual[brain] = series.T
+        rows, first = residual.reshape(-1, len(series)), 0
+        for voxels in brain_pieces(brain):
+            part = slice(first, first + len(voxels))
+            piece = series[:, part]
+            if noise is not None:
+                piece = piece + noise[:, part] * deviation.ravel()[voxels]
+            rows[voxels] = remove_drift(piece, basis).T
+            first += len(voxels)
         return residual
 
     def _decoder_noise_sd(
