@@ -121,7 +121,7 @@ $(BENCH)/%/dataset_description.json: | $(VENV)/bench.stamp
 bench: $(VENV)/bench.stamp $(BENCH)/gaussian/dataset_description.json \
 		$(BENCH)/full/dataset_description.json
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/autoencoder.py
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/synthesis.py --hcp
 	$(BIN)/python benchmarks/cores.py

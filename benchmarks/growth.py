@@ -79,7 +79,8 @@ def stages(root: Path, out: Path, options: argparse.Namespace) -> list[str]:
 
     def stage(*words: str) -> None:
         cells.append(fmrisynth([str(root), str(out), *words]).cell())
-        print(f"  {root.name}: {words[0]} {words[1]} {cells[-1]}", flush=True)
+        named = " ".join(word for word in words[:2] if word not in common)
+        print(f"  {root.name}: {named} {cells[-1]}", flush=True)
 
     stage("participant", "--dry-run", *learning)
     stage("participant", "--train-only", *learning)

@@ -71,9 +71,9 @@ def test_step() -> None:
 
 
 @pytest.mark.usefixtures("monai")
-def test_compression() -> None:
+def test_autoencoder() -> None:
     text = printed(
-        "compression.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "2"
+        "autoencoder.py", "--presets", "scaled-38m", "--grid", "8", "8", "8", "--repeats", "2"
     )  # fmt: skip
     found = table(text, "scaled-38m")[-4:]
     assert [cells[1:3] for cells in found] == [

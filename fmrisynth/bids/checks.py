@@ -23,6 +23,7 @@ OUTLYING_ENERGY = 50.0  # times the median; the largest frames of usable real ru
 # outliers of motion, most of which differ from the rest by no more than noise does.
 SUSPECT_ENERGY = 12.0
 _MAD_TO_SD = 1.4826
+VOXELS_AT_ONCE = 1024
 
 
 def reference_image(image: Path) -> Path | None:
@@ -57,7 +58,7 @@ def require_mean(data: np.ndarray, mask: np.ndarray, path: Path) -> None:
         The typical mean is below its standard deviation over time.
     """
     series = data[mask]
-    mean, spread = np.abs(np.median(series, axis=1)), series.std(axis=1)
+    mean, spread = np.abs(_medians(series)), series.std(axis=1)
     tsnr = float(np.median(mean / np.maximum(spread, np.finfo(np.float32).tiny)))
     if tsnr >= LOWEST_TSNR:
         return
@@ -69,6 +70,15 @@ def require_mean(data: np.ndarray, mask: np.ndarray, path: Path) -> None:
         "z-scored or detrended. Percent signal change needs the mean: give the preprocessed image "
         f"before denoising{hint}."
     )
+
+
+def _medians(series: np.ndarray) -> np.ndarray:
+    """Compute the median of each row as numpy does, by a sort, which is faster."""
+    ordered = np.sort(series, axis=1)
+    middle = series.shape[1] // 2
+    if series.shape[1] % 2:
+        return np.asarray(ordered[:, middle])
+    return np.asarray(ordered[:, middle - 1 : middle + 1].mean(axis=1))
 
 
 def find_outlying_volumes(
@@ -100,14 +110,19 @@ def find_outlying_volumes(
     series = data[mask]  # V T
     if known.all():
         return known
-    rest = series[:, ~known]
+    rest = series[:, ~known] if known.any() else series
     level = series.mean(axis=0, dtype=np.float64)
     centre = float(np.median(level[~known]))
     change = np.abs(level - centre)
     spread = _MAD_TO_SD * float(np.median(change[~known]))
     outlying = change > np.maximum(OUTLYING_SPREAD * spread, OUTLYING_CHANGE * abs(centre))
-    typical = np.median(rest[:, ~outlying[~known]], axis=1, keepdims=True)
-    energy = np.square(series - typical).mean(axis=0, dtype=np.float64)
+    unlike = outlying[~known]
+    typical = _medians(rest[:, ~unlike] if unlike.any() else rest)
+    energy = np.zeros(series.shape[1])
+    for start in range(0, len(series), VOXELS_AT_ONCE):  # that fit into the cache
+        part = slice(start, start + VOXELS_AT_ONCE)
+        energy += np.square(series[part] - typical[part, None]).sum(axis=0, dtype=np.float64)
+    energy /= len(series)
     limit = np.full(len(energy), OUTLYING_ENERGY)
     if suspect is not None:
         limit[suspect] = SUSPECT_ENERGY

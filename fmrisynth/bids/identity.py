@@ -51,7 +51,8 @@ class DatasetIdentity:
     doi : str or None
         Its DatasetDOI.
     images : tuple of str
-        Hash of a part of one image of each participant.
+        Hash of a part of the first image of each participant, session and task, so that the
+        dataset is known again when a call uses some of its sessions or tasks.
     """
 
     name: str
@@ -103,10 +104,10 @@ def read_identities(content: Mapping[str, Any], source: str) -> tuple[DatasetIde
 
 
 def _image_hashes(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Hash a part of the first image of each participant; images that cannot be read have none."""
-    first: dict[str, Path] = {}
+    """Hash a part of some images; those that cannot be read have none."""
+    first: dict[tuple[str | None, ...], Path] = {}
     for run in runs:
-        first.setdefault(run.participant, run.bold)
+        first.setdefault((run.participant, run.session, run.task), run.bold)
     hashes = []
     for path in first.values():
         try:

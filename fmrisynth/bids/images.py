@@ -27,6 +27,7 @@ __all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
 log = logging.getLogger(__name__)
 
 MOST_NONFINITE = 0.01  # share of brain voxels that may be NaN or Inf before the run is refused
+VOLUMES_AT_ONCE, VOXELS_AT_ONCE = 64, 1024
 _MOST_LISTED = 10  # outlying volumes that a message lists
 _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as float32
 
@@ -247,7 +248,7 @@ def _voxels(path: Path) -> np.ndarray:
         raw = _decompressed(path, proxy.offset, n_bytes)
         stored = np.frombuffer(raw, dtype).reshape(proxy.shape, order="F")
         with np.errstate(over="ignore", invalid="ignore"):
-            data = stored.astype(np.float32)  # a fresh array, which may be changed in place
+            data = _in_series(stored)
             if (slope, inter) != (1.0, 0.0):
                 data *= np.float32(slope)
                 data += np.float32(inter)
@@ -259,6 +260,25 @@ def _voxels(path: Path) -> np.ndarray:
         ) from error
     except MemoryError as error:
         raise DataError(f"{path} does not fit in memory") from error
+
+
+def _in_series(stored: np.ndarray) -> np.ndarray:
+    """Copy an image to float32, of a run such that a voxel's series is one piece of memory.
+
+    Whatever is done with a run is done with its brain's series.
+    """
+    if stored.ndim != 4:
+        return stored.astype(np.float32)
+    n_volumes = stored.shape[3]
+    data = np.empty(stored.shape, np.float32)
+    rows = data.reshape(-1, n_volumes)  # V T
+    for start in range(0, n_volumes, VOLUMES_AT_ONCE):
+        frames = slice(start, start + VOLUMES_AT_ONCE)
+        volumes = np.stack([volume.ravel() for volume in np.moveaxis(stored[..., frames], 3, 0)])
+        for first in range(0, len(rows), VOXELS_AT_ONCE):  # that fit into the cache
+            voxels = slice(first, first + VOXELS_AT_ONCE)
+            rows[voxels, frames] = volumes[:, voxels].T
+    return data
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
+from contextlib import suppress
+from gzip import GzipFile
 from pathlib import Path
 
 import nibabel as nib
@@ -11,14 +12,21 @@ import numpy as np
 
 from fmrisynth.runtime.files import atomic_path
 
+GzipWriter: type[GzipFile] = GzipFile
+with suppress(ImportError):  # there is none for some processors
+    from isal.igzip import IGzipFile
+
+    GzipWriter = IGzipFile
+
 __all__ = ["write_bold_image", "write_mask_image", "write_volume"]
 
 DESCRIPTION = b"fmrisynth: synthetic data"  # the header's descrip field, at most 80 bytes
-# Level 1 against 6 on a real run: 9.2 against 8.9 MB in .40 against .52 s for 36 MB of int16.
+# On 66 MB of int16: 19.2 MB in .07 s by ISA-L, 20.1 MB in .55 s by zlib, whose level 6 saves 3 %.
 _GZIP_LEVEL = 1
 # Rounding to int16 adds white noise of step/√12. At 1 % of a voxel's temporal SD it changes the
 # SD by 5e-5 and the lag-1 autocorrelation by less than 1e-4, and it halves the file.
 _ROUNDING_NOISE = 0.01
+VOLUMES_AT_ONCE, VOXELS_AT_ONCE = 64, 1024  # of float32 that fit into the cache
 
 
 def write_bold_image(
@@ -26,7 +34,7 @@ def write_bold_image(
 ) -> Path:
     """Write a 4D image, as scaled int16 where rounding is far below the noise, else as float32.
 
-    Zeros stay exactly zero. The bytes depend on the data alone.
+    Zeros stay exactly zero. The bytes depend on the data, and on the library that deflates them.
 
     Parameters
     ----------
@@ -106,13 +114,25 @@ def _int16_slope(data: np.ndarray, mask: np.ndarray) -> np.float32 | None:
 
 
 def _volumes(data: np.ndarray, slope: np.float32 | None) -> Iterator[bytes]:
-    for index in range(data.shape[3]):
-        volume = data[..., index]
-        if slope is None:
-            yield volume.astype("<f4").tobytes(order="F")
-        else:
-            rounded = np.clip(np.rint(volume / slope), -32767, 32767)
-            yield rounded.astype("<i2").tobytes(order="F")
+    """Give volume after volume in Fortran's order, as float32 or in steps of the slope.
+
+    Frames are neighbours in memory. Read volume by volume they would pass through the cache once
+    for each of a line's frames, and whole runs do not fit into it.
+    """
+    shape, n_volumes = data.shape[:3], data.shape[3]
+    rows = data.reshape(-1, n_volumes)  # V T
+    for start in range(0, n_volumes, VOLUMES_AT_ONCE):
+        frames = slice(start, start + VOLUMES_AT_ONCE)
+        count = len(range(n_volumes)[frames])
+        volumes = np.empty((count, len(rows)), "<f4" if slope is None else "<i2")
+        for first in range(0, len(rows), VOXELS_AT_ONCE):
+            voxels = slice(first, first + VOXELS_AT_ONCE)
+            values = rows[voxels, frames]
+            if slope is not None:
+                values = np.clip(np.rint(values / slope), -32767, 32767)
+            volumes[:, voxels] = values.T
+        for volume in volumes:
+            yield volume.reshape(shape).tobytes(order="F")
 
 
 def _write(target: Path, header: nib.Nifti1Header, chunks: Iterator[bytes]) -> Path:
@@ -120,7 +140,7 @@ def _write(target: Path, header: nib.Nifti1Header, chunks: Iterator[bytes]) -> P
         atomic_path(target) as temporary,
         temporary.open("wb") as file,
         # Neither the name nor the time goes into the gzip header: same data, same bytes.
-        gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed,
+        GzipWriter("", "wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0) as packed,
     ):
         packed.write(header.binaryblock + b"\0\0\0\0")  # no extensions follow
         for chunk in chunks:

@@ -101,10 +101,10 @@ def _run(settings: Settings, level: str) -> None:
 
     threads = settings.omp_nthreads
     limit_threads(threads or settings.processes, threads or 1)
-    from fmrisynth.workflow.group import run_group
-    from fmrisynth.workflow.participant import run_participant
-
-    run = run_participant if level == "participant" else run_group
+    if level == "participant":
+        from fmrisynth.workflow.participant import run_participant as run
+    else:
+        from fmrisynth.workflow.group import run_group as run
     run(settings)
 
 

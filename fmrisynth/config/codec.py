@@ -44,19 +44,21 @@ def from_json(kind: type[Config], content: Any, source: str) -> Config:
     Raises
     ------
     ModelError
-        A key is unknown or missing, or a value has the wrong type.
+        A key is unknown or missing (other than of a setting that is ``new``, which models of
+        before have by default), or a value has the wrong type.
     """
     if not isinstance(content, Mapping):
         raise ModelError(f"{source} is {content!r}, expected an object of settings.")
     hints = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    unknown, missing = sorted(content.keys() - set(names)), sorted(set(names) - content.keys())
+    required = {f.name: not f.metadata.get("new") for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(content.keys() - required.keys())
+    missing = sorted(n for n in required.keys() - content.keys() if required[n])
     if unknown or missing:
         raise ModelError(
             f"{source}: unknown settings {unknown or 'none'}, missing settings "
             f"{missing or 'none'}. Was it written by another version of fmrisynth?"
         )
-    values = {n: _value(hints[n], content[n], f"{source}: {n}") for n in names}
+    values = {n: _value(hints[n], content[n], f"{source}: {n}") for n in required if n in content}
     try:
         return kind(**values)
     except (ValueError, FmrisynthError) as error:

@@ -89,6 +89,9 @@ class SamplingConfig:
         spectrum and its variance, and has them to itself (beyond the size of a latent voxel).
     drift : bool
         Whether runs have the slow drift of their carrier.
+    physiology : bool
+        Whether runs have what white matter and cerebrospinal fluid fluctuate by: breath, heart,
+        motion; without, its principal components are regressed out of the noise everywhere.
     """
 
     sampler: str = "euler"
@@ -100,6 +103,7 @@ class SamplingConfig:
     decoder_noise: bool = field(default=True, metadata={"formerly": "observation_noise"})
     networks: bool = True
     drift: bool = True
+    physiology: bool = field(default=True, metadata={"new": True})
 
     def __post_init__(self) -> None:
         """Refuse a sampler that does not exist, and counts below one."""

@@ -83,7 +83,21 @@ def cosines(shape: tuple[int, int, int], count: int, device: torch.device) -> Te
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Compute x · (1 + scale) + shift, with (B, D) broadcast over tokens (B, N, D)."""
-    return x * (1 + scale[:, None]) + shift[:, None]
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+class LayerNorm(nn.LayerNorm):
+    """Normalise the last axis in the precision of what comes in.
+
+    Autocast would widen it to float32, and the next layer narrow it again: two passes more.
+    Sums are float32 in any case.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise; the shape stays."""
+        weight, bias = (None if p is None else p.to(input.dtype) for p in (self.weight, self.bias))
+        # autocast knows layer_norm, and not what it calls
+        return torch.native_layer_norm(input, self.normalized_shape, weight, bias, self.eps)[0]
 
 
 class Positions(nn.Module):
@@ -209,16 +223,16 @@ class TransformerBlock(nn.Module):
         zero: bool = True,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm1 = LayerNorm(width, elementwise_affine=False)
         self.attention = Attention(width, None, head_width)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = LayerNorm(width, elementwise_affine=False)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
         )
         self.modulation = nn.Linear(condition_width, 6 * width)
         self.cross: Attention | None = None
         if token_width is not None:
-            self.norm_cross = nn.LayerNorm(width)
+            self.norm_cross = LayerNorm(width)
             self.cross = Attention(width, token_width, head_width)
         if zero:
             zero_(self.modulation)
@@ -228,10 +242,11 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, pooled: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
         """Map (B, N, D) under a pooled condition (B, E) and tokens (B, L, E'), valid (B, L)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(pooled).chunk(6, dim=-1)
-        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
+        attended = self.attention(modulate(self.norm1(x), shift1, scale1))
+        x = torch.addcmul(x, gate1[:, None], attended)
         if self.cross is not None:
             x = x + self.cross(self.norm_cross(x), tokens, valid)
-        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return torch.addcmul(x, gate2[:, None], self.mlp(modulate(self.norm2(x), shift2, scale2)))
 
 
 class FilmBlock(nn.Module):
@@ -265,5 +280,5 @@ class FilmBlock(nn.Module):
         """Map (B, D, X, Y, Z) under a pooled condition (B, E)."""
         shift, scale = self.modulation(pooled)[:, :, None, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(self.norm2(h) * (1 + scale) + shift)
+        h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
         return x + self.conv2(h)

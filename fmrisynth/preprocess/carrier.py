@@ -13,6 +13,7 @@ Legend: X Y Z voxels, T frames, P voxels of the brain, K columns of the drift ba
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from fmrisynth.bids.images import Bold
 
 __all__ = [
     "Carrier",
+    "brain_pieces",
     "drift_basis",
     "least_squares",
     "merge",
@@ -30,6 +32,7 @@ __all__ = [
     "split",
 ]
 
+VOXELS_AT_ONCE = 1024
 RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, not signal
 
 
@@ -131,19 +134,24 @@ def split(
     """
     mean = bold.data.mean(axis=3)  # outlying volumes are interpolated
     brain = bold.mask & (mean > 0.05 * np.median(mean[bold.mask]))
-    series = bold.data[brain].T / mean[brain] * 100 - 100  # T P
-    basis = drift_basis(len(series), bold.t_r, high_pass).astype(np.float32)
-    coefficients = basis.T @ series  # K P
-    series = series - basis @ coefficients
-    np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
-    residual = np.zeros(bold.data.shape, np.float32)
-    residual[brain] = series.T
-    drift = np.zeros((len(coefficients), *brain.shape), np.float32)
-    drift[:, brain] = coefficients
-    noise_sd = np.zeros(brain.shape, np.float32)
+    n_volumes = bold.data.shape[3]
+    basis = drift_basis(n_volumes, bold.t_r, high_pass).astype(np.float32)
     # interpolated volumes have less noise than others
     kept = slice(None) if bold.outlying is None else ~bold.outlying
-    noise_sd[brain] = _noise_sd(series[kept], evoked if evoked is None else evoked[kept])
+    explained = None if evoked is None else _orthonormal(evoked[kept], np.dtype(np.float32))
+    residual = np.zeros(bold.data.shape, np.float32)
+    drift = np.zeros((basis.shape[1], *brain.shape), np.float32)
+    noise_sd = np.zeros(brain.shape, np.float32)
+    rows, left = bold.data.reshape(-1, n_volumes), residual.reshape(-1, n_volumes)
+    drifts = drift.reshape(len(drift), brain.size)
+    for voxels in brain_pieces(brain):
+        series = rows[voxels].T / mean.ravel()[voxels] * 100 - 100  # T P
+        coefficients = basis.T @ series  # K P
+        series -= basis @ coefficients
+        np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
+        left[voxels] = series.T
+        drifts[:, voxels] = coefficients
+        noise_sd.ravel()[voxels] = _noise_sd(series[kept], explained)
     mean = np.where(brain, mean, 0).astype(np.float32)
     return Carrier(mean, drift, noise_sd, brain, bold.affine, bold.t_r), residual
 
@@ -165,21 +173,29 @@ def least_squares(regressors: np.ndarray, series: np.ndarray) -> tuple[np.ndarra
     used : int
         Degrees of freedom that they took.
     """
+    basis = _orthonormal(regressors, series.dtype)
+    return (series - basis @ (basis.T @ series) if basis.shape[1] else series), basis.shape[1]
+
+
+def _orthonormal(regressors: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Compute an orthonormal basis of regressors (T, K), of which some may be zero."""
     present = regressors[:, np.abs(regressors).sum(0) > 1e-6]
     if not present.shape[1]:
-        return series, 0
+        return np.zeros((len(regressors), 0), dtype)
     basis, scale, _ = np.linalg.svd(present, full_matrices=False)
-    basis = basis[:, scale > 1e-6 * scale[0]].astype(series.dtype)
-    return series - basis @ (basis.T @ series), basis.shape[1]
+    return np.asarray(basis[:, scale > 1e-6 * scale[0]].astype(dtype))
 
 
-def _noise_sd(series: np.ndarray, evoked: np.ndarray | None) -> np.ndarray:
-    """Compute the standard deviation of what evoked responses leave of (T, P), (P,)."""
-    if evoked is None:
+def _noise_sd(series: np.ndarray, explained: np.ndarray | None) -> np.ndarray:
+    """Compute the standard deviation (P,) of what a basis (T, K) leaves of (T, P).
+
+    Without a basis it is that about the mean.
+    """
+    if explained is None:
         deviation: np.ndarray = series.std(axis=0)
         return deviation
-    rest, used = least_squares(evoked, series)
-    return np.sqrt(np.square(rest).sum(0) / max(1, len(rest) - used))
+    rest = series - explained @ (explained.T @ series)
+    return np.sqrt(np.square(rest).sum(0) / max(1, len(rest) - explained.shape[1]))
 
 
 def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarray:
@@ -199,11 +215,21 @@ def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarra
     ndarray of shape (X, Y, Z, T), float32
         In the units of the carrier's run, zero outside the brain.
     """
-    brain = carrier.mask
-    series = residual[brain].T.astype(np.float32)  # T P
-    basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
-    if basis.shape[1] == len(carrier.drift):
-        series = series + basis @ carrier.drift[:, brain]
+    n_volumes = residual.shape[3]
+    basis = drift_basis(n_volumes, carrier.t_r, high_pass).astype(np.float32)
+    drift = carrier.drift.reshape(len(carrier.drift), carrier.mask.size)
     out = np.zeros(residual.shape, np.float32)
-    out[brain] = (carrier.mean[brain] * (1 + series / 100)).T
+    rows, merged = residual.reshape(-1, n_volumes), out.reshape(-1, n_volumes)
+    for voxels in brain_pieces(carrier.mask):
+        series = rows[voxels].astype(np.float32, copy=False)  # P T
+        if basis.shape[1] == len(drift):
+            series = series + drift[:, voxels].T @ basis.T
+        merged[voxels] = carrier.mean.ravel()[voxels, None] * (1 + series / 100)
     return out
+
+
+def brain_pieces(brain: np.ndarray) -> Iterator[np.ndarray]:
+    """Give the flat indices of a mask's voxels, as many at once as fit into the cache."""
+    voxels = np.flatnonzero(brain)
+    for start in range(0, len(voxels), VOXELS_AT_ONCE):
+        yield voxels[start : start + VOXELS_AT_ONCE]

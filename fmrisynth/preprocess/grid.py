@@ -16,6 +16,7 @@ from fmrisynth.errors import DataError
 __all__ = ["Grid", "choose_grid", "continue_outside", "resample"]
 
 LATTICE_TOLERANCE = 1e-3  # voxels
+PARALLEL = 1e-7  # sines of angles between axes that count as none
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,9 @@ def resample(
     offset = _lattice_offset(affine, target_affine)
     if offset is not None:
         return _crop(data, offset, target_shape)
+    between = np.linalg.inv(affine) @ target_affine
+    if interpolation == "linear" and _is_parallel(between) and np.isfinite(data).all():
+        return _interpolate_axes(data, between, target_shape)
     image = nib.Nifti1Image(data, affine)
     try:
         moved = resample_img(
@@ -218,6 +222,43 @@ def resample(
     except BoundingBoxError:  # the two do not meet anywhere
         return np.zeros((*target_shape, *data.shape[3:]), np.float32)
     return np.asarray(moved.dataobj, dtype=np.float32)
+
+
+def _is_parallel(between: np.ndarray) -> bool:
+    """Say whether the axes of two lattices are parallel, in the same order."""
+    matrix = between[:3, :3]
+    return bool(np.abs(matrix - np.diag(np.diag(matrix))).max() < PARALLEL * np.abs(matrix).max())
+
+
+def _interpolate_axes(data: np.ndarray, between: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolate linearly between parallel lattices, one axis after the other.
+
+    The result is that of scipy's interpolation in three dimensions, which takes ten times as long.
+    """
+    moved = data.astype(np.float32, copy=False).reshape(*data.shape[:3], -1)  # X Y Z T
+    for axis, size in enumerate(shape):
+        place = between[axis, axis] * np.arange(size) + between[axis, 3]
+        weights = _linear_weights(place, moved.shape[axis])
+        before, after = moved.shape[:axis], moved.shape[axis + 1 :]
+        rows = np.ascontiguousarray(moved).reshape(-1, moved.shape[axis], int(np.prod(after)))
+        moved = (weights @ rows).reshape(*before, size, *after)
+    return moved.reshape(*shape, *data.shape[3:])
+
+
+def _linear_weights(place: np.ndarray, length: int) -> np.ndarray:
+    """Compute the weights (M, L) by which M places between L voxels are interpolated, float32.
+
+    Places beyond the first and the last voxel's centre have none.
+    """
+    inside = (place >= 0) & (place <= length - 1)
+    below = np.clip(np.floor(place), 0, max(length - 2, 0)).astype(int)
+    share = np.clip(place - below, 0, 1)
+    weights = np.zeros((len(place), length), np.float32)
+    rows = np.arange(len(place))
+    weights[rows, np.minimum(below + 1, length - 1)] = share
+    weights[rows, below] += (1 - share).astype(np.float32)
+    weights[~inside] = 0
+    return weights
 
 
 def _crop(data: np.ndarray, offset: np.ndarray, shape: Iterable[int]) -> np.ndarray:

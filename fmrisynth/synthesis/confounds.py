@@ -36,6 +36,7 @@ MOST_COMPONENTS = 50
 RMS_RADIUS = 80.0  # mm
 LARGEST_FD, LARGEST_DVARS = 0.5, 1.5  # mm; standardised; beyond them a volume is an outlier
 NORMAL_MEDIAN = 1000.0  # to which intensities are scaled before DVARS
+VOXELS_AT_ONCE = 256
 _SIGNALS = {"csf": "CSF", "white_matter": "WM"}
 
 
@@ -156,16 +157,35 @@ def _expanded(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 def _dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute standardised and plain DVARS of (V, T) intensities; NaN for the first volume."""
     median = float(np.median(series))
-    scaled = series.astype(np.float64) * (NORMAL_MEDIAN / median if median else 1.0)
-    low, high = np.percentile(scaled, [25, 75], axis=1)
-    spread = (high - low) / 1.349
-    centred = scaled - scaled.mean(axis=1, keepdims=True)
-    power = np.maximum(np.square(centred).sum(axis=1), np.finfo(float).tiny)
-    lag1 = (centred[:, 1:] * centred[:, :-1]).sum(axis=1) / power
-    expected = np.sqrt(2 * np.maximum(1 - lag1, 0)) * spread
-    plain = np.sqrt(np.square(np.diff(scaled, axis=1)).mean(axis=0))
-    standardised = plain / max(float(expected.mean()), np.finfo(float).tiny)
+    factor = NORMAL_MEDIAN / median if median else 1.0
+    tiny = np.finfo(float).tiny
+    energy, expected = np.zeros(series.shape[1] - 1), 0.0
+    for start in range(0, len(series), VOXELS_AT_ONCE):  # that fit into the cache
+        piece = series[start : start + VOXELS_AT_ONCE]
+        low, high = _quartiles(piece)
+        spread = (high - low) * (factor / 1.349)
+        scaled = piece.astype(np.float64) * factor
+        centred = scaled - scaled.mean(axis=1, keepdims=True)
+        power = np.maximum(np.einsum("vt,vt->v", centred, centred), tiny)
+        lag1 = np.einsum("vt,vt->v", centred[:, 1:], centred[:, :-1]) / power
+        expected += float((np.sqrt(2 * np.maximum(1 - lag1, 0)) * spread).sum())
+        steps = np.diff(scaled, axis=1)
+        energy += np.einsum("vt,vt->t", steps, steps)
+    plain = np.sqrt(energy / len(series))
+    standardised = plain / max(expected / len(series), tiny)
     return np.concatenate([[np.nan], standardised]), np.concatenate([[np.nan], plain])
+
+
+def _quartiles(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the quartiles of each row as numpy's percentile does, by a sort, which is faster."""
+    ordered = np.sort(series, axis=1)
+    last = series.shape[1] - 1
+    quartiles = []
+    for place in (0.25 * last, 0.75 * last):
+        below = int(place)
+        low = ordered[:, below].astype(np.float64)
+        quartiles.append(low + (place - below) * (ordered[:, min(below + 1, last)] - low))
+    return quartiles[0], quartiles[1]
 
 
 def framewise_displacement(motion: np.ndarray) -> np.ndarray:

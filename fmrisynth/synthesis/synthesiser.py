@@ -24,6 +24,7 @@ from fmrisynth.model.model import Model
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.preprocess.carrier import (
     Carrier,
+    brain_pieces,
     drift_basis,
     merge,
     remove_drift,
@@ -32,7 +33,7 @@ from fmrisynth.preprocess.carrier import (
 from fmrisynth.preprocess.grid import continue_outside, resample
 from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
-from fmrisynth.synthesis.noise_sources import out_of_step
+from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
 
@@ -232,8 +233,9 @@ class Synthesiser:
             return self._whole_volumes(decoded, carrier)
         missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid, noise or self.model.noise)
         wanted = None if noise is None else noise.voxel_lag1
+        tissue = None if self.sampling.physiology else quiet_tissue(run, carrier.mask)
         residual = self._residual(
-            decoded, carrier, missing_sd, intensity, generator, condition, wanted
+            decoded, carrier, missing_sd, intensity, generator, condition, wanted, tissue
         )
         if not self.sampling.drift:
             carrier = replace(carrier, drift=carrier.drift[:0])
@@ -269,6 +271,7 @@ class Synthesiser:
         generator: torch.Generator,
         condition: RunCondition,
         voxel_lag1: float | None,
+        tissue: np.ndarray | None,
     ) -> np.ndarray:
         """Add decoder noise to the decoded residual, and take out drift.
 
@@ -288,6 +291,8 @@ class Synthesiser:
             Of the run, whose responses are not noise.
         voxel_lag1 : float or None
             Mean lag-1 autocorrelation that voxels are to have; None for any.
+        tissue : ndarray of shape (V,), bool, or None
+            Brain voxels whose fluctuations are taken out everywhere.
         """
         grid, brain = self.model.grid, carrier.mask
         shape = (brain.shape[0], brain.shape[1], brain.shape[2])
@@ -296,6 +301,10 @@ class Synthesiser:
         del signal  # as large as the run
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
+        evoked = condition.design.evoked.reshape(len(series), -1)
+        if tissue is not None:
+            series = without_physiology(series, tissue, evoked)
+        noise: np.ndarray | None = None
         if self.sampling.decoder_noise:
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
@@ -303,7 +312,6 @@ class Synthesiser:
             burst = intensity ** float(self.model.decoder_noise.burst_share)
             burst /= burst.square().mean().sqrt()
             if voxel_lag1 is not None:
-                evoked = condition.design.evoked.reshape(len(series), -1)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
                 lag1 = decoder_lag1(
                     voxel_lag1,
@@ -317,11 +325,16 @@ class Synthesiser:
             edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
             if np.allclose(edges, own, rtol=SAME_EDGE):
                 add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
-            noise *= burst.numpy()[:, None]
-            series = series + noise * deviation[brain] * np.float32(inflation**0.5)
-        series = remove_drift(series, basis)
+            noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
         residual = np.zeros((*shape, len(series)), np.float32)
-        residual[brain] = series.T
+        rows, first = residual.reshape(-1, len(series)), 0
+        for voxels in brain_pieces(brain):
+            part = slice(first, first + len(voxels))
+            piece = series[:, part]
+            if noise is not None:
+                piece = piece + noise[:, part] * deviation.ravel()[voxels]
+            rows[voxels] = remove_drift(piece, basis).T
+            first += len(voxels)
         return residual
 
     def _decoder_noise_sd(

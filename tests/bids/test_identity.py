@@ -15,6 +15,7 @@ from fmrisynth.bids.identity import (
     state_sites,
 )
 from fmrisynth.bids.search import find_runs
+from fmrisynth.bids.selection import Selection
 from fmrisynth.config.codec import to_json
 from fmrisynth.errors import ModelError
 
@@ -39,6 +40,13 @@ def test_a_dataset_is_known_by_its_images(tiny_bids, tmp_path, known, changed):
             path.touch()
     other = replace(known, name="b", images=("0" * 16,), title=known.title)
     assert match_dataset([other, known], identify(find_runs(copy))) == known
+
+
+@pytest.mark.parametrize("task", ["motor", "wm"])
+def test_a_part_of_a_dataset_is_known(tiny_bids, known, caplog, task):
+    part = find_runs(tiny_bids, selection=Selection(tasks=(task,)))
+    assert match_dataset([replace(known, name="b", images=()), known], identify(part)) == known
+    assert not caplog.records
 
 
 def test_a_dataset_that_was_preprocessed_anew_is_known_by_its_doi_or_name(tmp_path, caplog):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.signal import detrend
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_synthetic_run
@@ -204,11 +205,13 @@ class Exchanger:
         source = self._repetition(run)
         bold, other = load_bold(run), load_bold(source)
         inside = bold.mask & other.mask
-        settings, (x, y) = GlmSettings(), (_design(r) for r in (run, source))
+        x, y = (_design(r) for r in (run, source))
         percent = percent_signal_change(other.data[inside])
-        effects = fit_run(other.data[inside], y, settings).effects
-        beta, *_ = np.linalg.lstsq(y.to_numpy(), percent.T, rcond=None)
-        spectrum = np.fft.rfft(percent - (y.to_numpy() @ beta).T, axis=1)
+        effects = fit_run(other.data[inside], y, GlmSettings()).effects
+        # Drift stays in: the comparison takes it out, and slow noise beside it if that was done
+        # before. Without its trend, a course ends where it begins, as the transform takes it to.
+        evoked = effects.T @ y.to_numpy()[:, : len(effects)].T
+        spectrum = np.fft.rfft(detrend(percent - evoked, axis=1), axis=1)
         phases = np.exp(2j * np.pi * rng.random(spectrum.shape[1]))
         phases[0], phases[-1] = 1.0, 1.0
         change = np.fft.irfft(spectrum * phases, run.n_volumes, axis=1)

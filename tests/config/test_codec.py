@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from fmrisynth.config.codec import from_json, override, to_json
-from fmrisynth.config.model import ModelConfig
+from fmrisynth.config.model import ModelConfig, SamplingConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.errors import ModelError, UsageError
 
@@ -98,6 +98,13 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
     with pytest.raises(ModelError, match=message) as error:
         from_json(Outer, json.loads(json.dumps(content)), "model/config.json")
     assert "model/config.json" in str(error.value)
+
+
+def test_models_of_before_have_a_new_setting_by_default():
+    content = to_json(SamplingConfig(physiology=False))
+    assert not from_json(SamplingConfig, content, "config.json").physiology
+    del content["physiology"]
+    assert from_json(SamplingConfig, content, "config.json") == SamplingConfig()
 
 
 def test_missing_settings_are_refused():

@@ -135,7 +135,9 @@ def test_the_papers_method_differs_in_the_named_settings_alone() -> None:
     for size in SIZES:
         scaled = flat(to_json(PRESETS[f"scaled-{size}"]))
         paper = flat(to_json(PRESETS[f"paper-{size}"]))
-        assert {k for k in scaled if scaled[k] != paper[k]} == set(PAPER_METHOD)
+        form = {"patch", "multipliers", "base_width", "linear_path"}  # of the autoencoder
+        changed = set(PAPER_METHOD) | {f"autoencoder.{field}" for field in form}
+        assert {k for k in scaled if scaled[k] != paper[k]} == changed
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
