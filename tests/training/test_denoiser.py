@@ -101,6 +101,15 @@ def test_micro_batches_of_windows_add_up_to_the_batch():
     np.testing.assert_allclose(losses(split), losses(whole), rtol=1e-4)
 
 
+def test_neighbours_in_a_batch_are_windows_of_one_run_with_opposite_noise():
+    learner = diffusion_learner(replace(TRAINING, batch_size=8))
+    runs, noises = learner._noises(0, range(8))
+    for even in range(0, 8, 2):
+        assert runs[even] == runs[even + 1]
+        assert torch.equal(noises[even], -noises[even + 1])
+    assert len(set(runs.values())) > 1
+
+
 def losses_of_a_rank(fabric, changes):
     torch.set_num_threads(1)
     config = replace(DENOISER, backbone=replace(DENOISER.backbone, **changes))

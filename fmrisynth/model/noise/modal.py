@@ -161,42 +161,16 @@ class ModalNoise(NoiseModel):
             removed,
         )
         # whatever share the modes have of a voxel, its total variance is one
-        self._level((1 - share).clamp(min=MINIMUM_REMAINDER), self._spectrum(rest))
+        self._level((1 - share).clamp(min=MINIMUM_REMAINDER))
         return self
 
-    def _level(self, variance: Tensor, spectrum: Tensor) -> None:
-        """Give the remainder, free of the modes, a variance at each voxel and a spectrum.
-
-        The modes are coarse patterns: where they are taken out of stationary noise, it is left
-        too fine.
-
-        Parameters
-        ----------
-        variance : Tensor of shape (C, P)
-            That modes leave of each voxel.
-        spectrum : Tensor of shape (S, C)
-            From `_spectrum`.
-        """
+    def _level(self, variance: Tensor) -> None:
+        """Scale the remainder, free of the modes, to a variance (C, P) at each voxel."""
         self.remainder_sd.copy_(variance.sqrt())
         for number in range(LEVELLING_ROUNDS):
             generator = torch.Generator().manual_seed(number)
-            field = self.remainder.sample_window(LEVELLING_FRAMES, generator)
-            drawn = self._remainder(field)
+            drawn = self._remainder(self.remainder.sample_window(LEVELLING_FRAMES, generator))
             self.remainder_sd *= (variance / drawn.square().mean(0).clamp(min=1e-6)).sqrt()
-            gain = spectrum / self._spectrum([drawn.flatten(1)]).clamp(min=1e-12)
-            self.remainder.scale_spectrum(gain.sqrt())
-
-    def _spectrum(self, runs: Sequence[Tensor]) -> Tensor:
-        """Average the power of runs (N, C·P) over frames and shells of spatial frequency.
-
-        Returns
-        -------
-        Tensor of shape (S, C)
-            As shares of the power of all shells.
-        """
-        fields = (self._field(run.unflatten(1, self.remainder_sd.shape)) for run in runs)
-        power = torch.stack([self.remainder.power_by_shell(field) for field in fields]).sum(0)
-        return power / power.sum(0)
 
     def _remainder(self, field: Tensor) -> Tensor:
         """Scale stationary noise and project the modes out of it, (N, C, P).

@@ -44,7 +44,6 @@ from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
 __all__ = ["StationaryNoise"]
 
 TAPER = 8.0  # voxels, scale of the Gaussian taper of the spatial covariance
-SHELLS = 12  # of spatial frequency, equally wide, in which power is measured and scaled
 SHRINKAGE = 20.0  # pairs of voxels at which a sample covariance is trusted by half
 
 
@@ -94,7 +93,7 @@ class StationaryNoise(NoiseModel):
         self.register_buffer("autocovariance", torch.zeros(bands, channels, order + 1))
         self.register_buffer("window_autocovariance", torch.zeros(bands, channels, max(2, frames)))
         self.register_buffer("filter", torch.zeros(channels, *mask.shape))
-        self._band_of, self._shell_of = _bands(self.box, bands), _bands(self.box, SHELLS)
+        self._band_of = _bands(self.box, bands)
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
@@ -145,18 +144,6 @@ class StationaryNoise(NoiseModel):
         ):
             other._buffers[name] = self._towards(getattr(self, name), lags, known)
         return other
-
-    def power_by_shell(self, field: Tensor) -> Tensor:
-        """Sum the power of a field (N, C, X, Y, Z) over shells of spatial frequency, (S, C)."""
-        spectrum = torch.fft.rfftn(field * self.mask, s=self.box, dim=(-3, -2, -1))
-        power = spectrum.abs().square().sum(0).flatten(1)  # C F
-        shells = self._shell_of.to(power.device)
-        return power.new_zeros(SHELLS, len(power)).index_add_(0, shells, power.T)
-
-    def scale_spectrum(self, gain: Tensor) -> None:
-        """Scale the amplitude of each shell of spatial frequency, gain (S, C)."""
-        factor = gain[self._shell_of.to(gain.device)].view(*self.transfer.shape[1:4], -1, 1)
-        self.transfer *= factor
 
     def _towards(self, rows: Tensor, lags: Tensor, known: float) -> Tensor:
         """Move autocovariances (bands, C, L) so that their mean moves towards one."""

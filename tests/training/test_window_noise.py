@@ -1,0 +1,77 @@
+"""The noise of training windows: inferred for a run from the other runs of its participant."""
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_model import N_FRAMES
+
+from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.training import window_noise
+from fmrisynth.training.window_noise import WindowNoise
+
+MASK = torch.ones(4, 5, 4, dtype=torch.bool)
+PARTICIPANTS = ("01", "01", "01", "02", "03", "03")
+NOTHING = np.zeros((40, 0))
+LOUD = (slice(0, 2), slice(None), slice(None))
+
+
+def fields():
+    """White noise; half of the brain has an amplitude of its own in each participant."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for participant in PARTICIPANTS:
+        field = torch.randn(40, 1, *MASK.shape, generator=generator)
+        field[:, :, *LOUD] *= {"01": 0.5, "02": 1.0, "03": 2.0}[participant]
+        made.append(field)
+    return made
+
+
+@pytest.fixture(scope="module")
+def group():
+    noise = ModalNoise(1, MASK, 8, 0, order=2, frames=N_FRAMES).fit(fields(), NOTHING)
+    noise.signal_per_frame.fill_(1.0)  # runs tell nearly all of their participant
+    return noise
+
+
+def infer(group, runs):
+    return WindowNoise.infer(group, runs.__getitem__, PARTICIPANTS, NOTHING, 0)
+
+
+def deviation(noise, run):
+    """Standard deviation where participants differ."""
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.stack([noise.draw(run, N_FRAMES, generator) for _ in range(60)])
+    return float(drawn[:, :, 0, *LOUD].std())
+
+
+def test_windows_have_the_noise_of_their_participant(group):
+    noise = infer(group, fields())
+    assert deviation(noise, 0) == pytest.approx(0.5, abs=0.12)
+    assert deviation(noise, 4) == pytest.approx(2.0, abs=0.3)
+
+
+def test_who_has_one_run_has_the_noise_of_the_group(group):
+    assert infer(group, fields()).models[3] is group
+
+
+def test_a_run_has_no_say_in_its_own_noise(group):
+    """It is synthesised from the participant's other runs, too."""
+    runs = fields()
+    before = infer(group, runs)
+    runs[0] = 5 * runs[0]
+    after = infer(group, runs)
+    assert deviation(after, 0) == deviation(before, 0)
+    assert deviation(after, 1) > 1.5 * deviation(before, 1)
+
+
+def test_the_noise_of_some_participants_is_in_the_order_of_their_runs(group):
+    noise = infer(group, fields())
+    some = noise.of(["02", "03"])
+    assert list(some.models) == list(noise.models[3:])
+    assert list(some.participants) == ["02", "03", "03"]
+
+
+def test_no_more_runs_than_memory_is_meant_for_are_inferred(group, monkeypatch):
+    monkeypatch.setattr(window_noise, "OWN_RUNS", 2)
+    noise = infer(group, fields())
+    assert 1 <= sum(model is not group for model in noise.models) <= 2
