@@ -137,8 +137,9 @@ class Settings:
     sampling_steps : int or None
         Number of denoising steps.
     noise : tuple of str
-        Sources of noise to put into the runs. `networks` (what places have in common), `drift` and
-        `decoder` noise (what the autoencoder loses) there are; `none` leaves all three out.
+        Sources of noise to put into the runs. `networks` (what places have in common), `drift`,
+        `decoder` noise (what the autoencoder loses) and `physiology` (what white matter and CSF
+        fluctuate by) there are; `none` leaves all four out.
     seed : int
         Seed of split, training and synthetic noise.
     baselines : tuple of str
@@ -390,4 +391,5 @@ class Settings:
             "networks": "networks" in self.noise,
             "drift": "drift" in self.noise,
             "decoder_noise": "decoder" in self.noise,
+            "physiology": "physiology" in self.noise,
         }

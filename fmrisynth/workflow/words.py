@@ -37,7 +37,7 @@ BASELINE_NAMES = (STATISTICS_ONLY, "group-glm", "fmrisim")
 """The same, and the names of `fmrisynth.baselines.BASELINES`; a test compares them."""
 DEFAULT_BASELINES = (STATISTICS_ONLY, "group-glm")
 NO_BASELINE = "none"
-NOISE_SOURCES = ("networks", "drift", "decoder")
+NOISE_SOURCES = ("networks", "drift", "decoder", "physiology")
 NO_NOISE = "none"
 
 GB = {"K": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3}

@@ -143,9 +143,9 @@ def test_series_of_parcels(participant, tmp_path: Path, monkeypatch: pytest.Monk
 def test_noise_by_choice(participant, tmp_path: Path) -> None:
     for name, words in {
         "all": (),
-        "same": ("networks", "drift", "decoder"),
-        "no drift": ("networks", "decoder"),
-        "no networks": ("drift", "decoder"),
+        "same": ("networks", "drift", "decoder", "physiology"),
+        "no drift": ("networks", "decoder", "physiology"),
+        "no networks": ("drift", "decoder", "physiology"),
         "none": ("none",),
     }.items():
         code, text = participant(name, "-t", "rest", *(("--noise", *words) if words else ()))
