@@ -198,6 +198,19 @@ class Response(nn.Module):
         maps = self.maps_of(mean) * self.restored[:, None, None, None, None]
         return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, maps)
 
+    def expectation(self, mean: Tensor | None) -> Tensor:
+        """Make the best prediction of the coefficients of a participant, (V, 2, C, x, y, z).
+
+        Individual differences are measured from it. Measured from `prediction`, which is larger,
+        they would make everybody's response smaller on average.
+
+        Parameters
+        ----------
+        mean : Tensor of shape (X, Y, Z) or None
+            As for `prediction`.
+        """
+        return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, self.maps_of(mean))
+
     def forward(self, evoked: Tensor, mean: Tensor | None) -> Tensor:
         """Compute the best prediction of a run's standardised latents.
 

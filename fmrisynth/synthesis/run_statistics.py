@@ -165,7 +165,7 @@ class SiblingReader:
         )
         median = np.median(carrier.mean[carrier.mask])
         mean = torch.from_numpy(on_grid(carrier.mean / median)).to(mask.device)
-        expected = model.response.prediction(mean).flatten(0, 1)  # K C x y z
+        expected = model.response.expectation(mean).flatten(0, 1)  # K C x y z
         known = expected[..., mask].flatten(1).double().cpu().numpy()
         rest = torch.from_numpy(products - moments @ known)
         evoked = torch.from_numpy(regressors).to(expected)

@@ -85,7 +85,7 @@ def fit_response(
     )
     present = config.kind != "none"
     fitted = _fit(config if present else replace(config, kind="glm"), statistics, data)
-    predictions = [fitted.prediction(None)] * len(statistics.participants)
+    predictions = [fitted.expectation(None)] * len(statistics.participants)
     if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
         predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
     if not present:  # what the network learns is drawn as it is: of the size of true responses
@@ -235,7 +235,7 @@ def _fit_individual(
         others = [i for i in range(count) if i not in out]
         _train(response, features, reduced, others, best * WATCH_EVERY, seed)
         with torch.no_grad():
-            predictions |= {i: response.prediction(means[i]) for i in out}
+            predictions |= {i: response.expectation(means[i]) for i in out}
     _train(response, features, reduced, range(count), best * WATCH_EVERY, seed)
     log.info(
         "individual responses from anatomy: %d steps, amplitude %.2f",
