@@ -56,7 +56,7 @@ def test_a_participants_other_runs_foretell_its_deviation(tmp_path):
     learned = simulate(maps[:22], noise=0.5)
     response, _ = fit_response_of(learned, tmp_path, CONFIG)
     inference, new = response.inference(), simulate(maps[22:], noise=0.5, seed=5)
-    expected = response.prediction(None)[..., MASK].flatten(2).flatten(0, 1).double()
+    expected = response.expectation(None)[..., MASK].flatten(2).flatten(0, 1).double()
     found, true = [], maps[22:] - maps[:22].mean(0)
     for index in range(0, len(new.runs), 2):  # the first run of each participant
         x, z = new.runs.regressors(index), new.runs.standardised(index)
@@ -72,6 +72,29 @@ def test_a_participants_other_runs_foretell_its_deviation(tmp_path):
     ]
     assert np.mean(own) > 0.8
     assert abs(np.mean(others)) < 0.45
+
+
+def test_own_responses_are_on_average_as_large_as_those_of_nobody(tmp_path):
+    """What runs say is measured from the best prediction, not from the larger synthetic response."""
+    ratio = []
+    for seed in range(3):
+        gains = 1 + 0.4 * np.random.default_rng(seed).standard_normal((20, 1, 1))
+        maps = 0.2 * gains * patterns()
+        made = simulate(maps[:8], noise=1.0, seed=seed)
+        response, _ = fit_response_of(made, tmp_path / str(seed), CONFIG)
+        inference, new = response.inference(), simulate(maps[8:], noise=1.0, seed=seed + 50)
+        expected = response.expectation(None)[..., MASK].flatten(2).flatten(0, 1).double()
+        found = []
+        for index in range(0, len(new.runs), 2):
+            x, z = new.runs.regressors(index), new.runs.standardised(index)
+            moments = torch.from_numpy(x.T @ x).double()
+            residual = torch.from_numpy(x.T @ z).double() - moments @ expected
+            mean = inference.posterior(inference.evidence(moments, residual)).mean
+            found.append(inference.deviation(mean)[:, 0, 0][:, MASK].numpy())
+        nobody = response.prediction(None)[:, 0, 0][:, MASK].numpy()
+        truth = maps[8:].mean(0)
+        ratio.append(((nobody + np.mean(found, 0)) * truth).sum() / (nobody * truth).sum())
+    assert np.mean(ratio) > 0.92
 
 
 def test_the_fit_repeats_and_holds_nobodys_values(tmp_path):
