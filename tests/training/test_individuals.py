@@ -75,7 +75,7 @@ def test_a_participants_other_runs_foretell_its_deviation(tmp_path):
 
 
 def test_own_responses_are_on_average_as_large_as_those_of_nobody(tmp_path):
-    """What runs say is measured from the best prediction, not from the larger synthetic response."""
+    """What runs say is measured from the best prediction, not from the larger response."""
     ratio = []
     for seed in range(3):
         gains = 1 + 0.4 * np.random.default_rng(seed).standard_normal((20, 1, 1))
