@@ -53,7 +53,7 @@ def table(text: str, *start: str) -> list[list[str]]:
 def ratio(cell: str) -> float:
     """Ratio of a cell, which lies within its interval."""
     middle, low, high = (float(n) for n in re.findall(r"[\d.]+", cell))
-    assert 0 < low <= middle <= high
+    assert 0 <= low <= middle <= high  # a low end rounds to zero where two turns scatter
     return middle
 
 
@@ -177,6 +177,7 @@ def test_backbone_alone(cohort: Path, tmp_path: Path) -> None:
     text = printed(
         "backbone_alone.py", str(cohort), str(tmp_path), "--seeds", "0", "--steps", "4",
         "--only", "hybrid", "hybrid, plain", *SET,
+        "--set", "diffusion_training.gate=false",  # which these few steps would not open
     )  # fmt: skip
     assert float(cells(text, "training participants' GLM")[1]) > 0.3  # Corr of the reference
     for row in ("hybrid", "hybrid, plain"):
