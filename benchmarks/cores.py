@@ -12,14 +12,16 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from cases import read_run, untrained_model, write_run
 from measuring import head, in_child, machine, paired_ratio, row, spread
-from synthesis import HCP, STUDYFORREST, make_ours
+from synthesis import make_ours, run_parser, size_of
 
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS
@@ -27,11 +29,7 @@ from fmrisynth.synthesis.run_statistics import SiblingReader
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hcp", action="store_true", help="91 × 109 × 91 × 284 instead")
-    parser.add_argument("--shape", nargs=4, type=int, metavar="N", help="X Y Z T of the run")
-    parser.add_argument("--preset", default="demo", choices=PRESETS)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser = run_parser(__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3, help="runs that each process makes")
     parser.add_argument("--repeats", type=int, default=3)
@@ -58,23 +56,21 @@ def rate(options: argparse.Namespace, work: str, folder: Path, processes: int) -
 
     The first run of a process loads what later ones find loaded, and is not counted.
     """
-    values = (work, folder, options.preset, options.set, options.device)
+    once = partial(seconds_of, work, folder, options.preset, options.set, options.device)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_each, options.runs, *values) for _ in range(processes)]
+        futures = [pool.submit(_each, options.runs, once) for _ in range(processes)]
         return sum(options.runs * 3600 / future.result() for future in futures)
 
 
-def _each(runs: int, *values: object) -> float:
+def _each(runs: int, once: Callable[[], float]) -> float:
     """Seconds of a process's runs, one after the other."""
-    taken = [seconds_of(*values) for _ in range(runs + 1)]  # type: ignore[arg-type]
+    taken = [once() for _ in range(runs + 1)]
     return sum(taken[1:])
 
 
 def main() -> None:
     options = arguments()
-    shape, n_volumes, t_r = HCP if options.hcp else STUDYFORREST
-    if options.shape:
-        shape, n_volumes = tuple(options.shape[:3]), options.shape[3]
+    shape, n_volumes, t_r = size_of(options)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
     print(machine(options.device))
     print(f"{' × '.join(map(str, shape))} × {n_volumes}, preset {options.preset}\n")

@@ -74,10 +74,10 @@ def paired_ratio(above: Sequence[float], below: Sequence[float]) -> str:
     logs = [math.log(a / b) for a, b in zip(above, below, strict=True)]
     middle = statistics.fmean(logs)
     if len(logs) < 2:
-        return f"{math.exp(middle):.2f}"
+        return f"{math.exp(middle):.3g}"
     half = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / len(logs) ** 0.5
     low, high = math.exp(middle - half), math.exp(middle + half)
-    return f"{math.exp(middle):.2f} ({low:.2f} to {high:.2f})"
+    return f"{math.exp(middle):.3g} ({low:.3g} to {high:.3g})"
 
 
 def row(*cells: object) -> str:

@@ -70,12 +70,27 @@ STAGES = (
 )  # fmt: skip
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser of the options that choose a run and a model."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--hcp", action="store_true", help="91 × 109 × 91 × 284 instead")
     parser.add_argument("--shape", nargs=4, type=int, metavar="N", help="X Y Z T of the run")
     parser.add_argument("--preset", default="demo", choices=PRESETS)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    return parser
+
+
+def size_of(options: argparse.Namespace) -> tuple[tuple[int, int, int], int, float]:
+    """Return shape, volumes and repetition time (s) of the run that the options choose."""
+    shape, n_volumes, t_r = HCP if options.hcp else STUDYFORREST
+    if options.shape:
+        x, y, z, n_volumes = options.shape
+        shape = (x, y, z)
+    return shape, n_volumes, t_r
+
+
+def arguments() -> argparse.Namespace:
+    parser = run_parser(__doc__)
     parser.add_argument(
         "--sampling", nargs="+", metavar="SAMPLER:STEPS",
         help="default: the preset's own, and for --hcp three samplers",
@@ -224,9 +239,7 @@ def stages(made: dict[str, list[Made]]) -> str:
 
 def main() -> None:
     options = arguments()
-    shape, n_volumes, t_r = HCP if options.hcp else STUDYFORREST
-    if options.shape:
-        shape, n_volumes = tuple(options.shape[:3]), options.shape[3]
+    shape, n_volumes, t_r = size_of(options)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = in_child(write_run, folder, shape, n_volumes, t_r)

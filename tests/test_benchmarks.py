@@ -52,8 +52,8 @@ def table(text: str, *start: str) -> list[list[str]]:
 
 def ratio(cell: str) -> float:
     """Ratio of a cell, which lies within its interval."""
-    middle, low, high = (float(n) for n in re.findall(r"[\d.]+", cell))
-    assert 0 <= low <= middle <= high  # a low end rounds to zero where two turns scatter
+    middle, low, high = (float(n) for n in re.findall(r"[\d.]+(?:e[+-]\d+)?", cell))
+    assert 0 < low <= middle <= high
     return middle
 
 

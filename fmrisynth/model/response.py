@@ -195,8 +195,7 @@ class Response(nn.Module):
         mean : Tensor of shape (X, Y, Z) or None
             The carrier's mean image on the model grid, relative to its median.
         """
-        maps = self.maps_of(mean) * self.restored[:, None, None, None, None]
-        return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, maps)
+        return self._combine(self.maps_of(mean) * self.restored[:, None, None, None, None])
 
     def expectation(self, mean: Tensor | None) -> Tensor:
         """Make the best prediction of the coefficients of a participant, (V, 2, C, x, y, z).
@@ -209,7 +208,11 @@ class Response(nn.Module):
         mean : Tensor of shape (X, Y, Z) or None
             As for `prediction`.
         """
-        return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, self.maps_of(mean))
+        return self._combine(self.maps_of(mean))
+
+    def _combine(self, maps: Tensor) -> Tensor:
+        """Weight maps (J, C, x, y, z) as each trial type does, (V, 2, C, x, y, z)."""
+        return torch.einsum("vdj,jcxyz->vdcxyz", self.coefficients, maps)
 
     def forward(self, evoked: Tensor, mean: Tensor | None) -> Tensor:
         """Compute the best prediction of a run's standardised latents.

@@ -20,11 +20,15 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.model import Model
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.cache import RunData, run_key
-from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.training.intensity import log_energy
 from fmrisynth.training.latents import cached_latents
 from fmrisynth.training.plan import TrainingPlan
-from fmrisynth.training.prepare import condition_of, prepare_runs_on_grid, read_events_of
+from fmrisynth.training.prepare import (
+    condition_of,
+    prepare_runs_on_grid,
+    read_events_of,
+    typical_removed_basis,
+)
 from fmrisynth.training.skill import ValidationWindows, measure_skill
 from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns
@@ -92,7 +96,7 @@ def measure_held_out(
             for c, d in zip(conditions, data, strict=True)
         ]
     rests = [latent_runs.noise(i) - mean / levels[i] for i, mean in enumerate(means)]
-    removed = removed_basis(*_typical_length(data), config.preprocess.removed_high_pass)
+    removed = typical_removed_basis(data, config.preprocess)
     noise = WindowNoise.infer(
         model.noise.cpu(), rests.__getitem__, latent_runs.participants, removed, plan.seed
     )
@@ -111,12 +115,6 @@ def measure_held_out(
             row.theta, row.part, row.gain, row.ci_low, row.ci_high,
         )  # fmt: skip
     return tuple(skill)
-
-
-def _typical_length(data: Sequence[RunData]) -> tuple[int, float]:
-    """Return the frames and the repetition time (s) of a run of median length."""
-    median = sorted(data, key=lambda d: len(d.frames))[len(data) // 2]
-    return len(median.frames), median.run.t_r
 
 
 def _some_runs(runs: Sequence[Run]) -> list[Run]:

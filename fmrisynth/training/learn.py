@@ -94,9 +94,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
             lags = max(NOISE_LAGS, plan.config.denoiser.n_frames)
             noise.divide_lags(intensity.agreement(lags), data.removed_basis)
-        whole_noise = replace(latent_runs, intensities=None)
+        with_bursts = replace(latent_runs, intensities=None)
         window_noise = WindowNoise.infer(
-            noise, whole_noise.noise, data.participants, data.removed_basis, plan.seed
+            noise, with_bursts.noise, data.participants, data.removed_basis, plan.seed
         )
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(

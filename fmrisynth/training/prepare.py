@@ -39,6 +39,7 @@ __all__ = [
     "progress_bar",
     "read_events_of",
     "sample_runs",
+    "typical_removed_basis",
 ]
 
 GRID_MASKS = 64  # masks that decide the grid, at most
@@ -103,9 +104,7 @@ class TrainingData:
     @cached_property
     def removed_basis(self) -> np.ndarray:
         """Mean and drift that were removed from a run of median length, (N, K) orthonormal."""
-        median = sorted(self.runs, key=lambda d: len(d.frames))[len(self.runs) // 2]
-        high_pass = self.config.preprocess.removed_high_pass
-        return removed_basis(len(median.frames), median.run.t_r, high_pass)
+        return typical_removed_basis(self.runs, self.config.preprocess)
 
 
 def prepare_training(
@@ -153,6 +152,12 @@ def prepare_training(
         Frames.global_scale(data, grid.mask, plan.seed),
         tuple(run_key(r, grid, config.preprocess) for r in training),
     )
+
+
+def typical_removed_basis(runs: Sequence[RunData], config: PreprocessConfig) -> np.ndarray:
+    """Compute the mean and drift that a run of median length is without, (N, K) orthonormal."""
+    median = sorted(runs, key=lambda d: len(d.frames))[len(runs) // 2]
+    return removed_basis(len(median.frames), median.run.t_r, config.removed_high_pass)
 
 
 def sample_runs(count: int, seed: int, most: int = STATISTICS_RUNS) -> list[int]:

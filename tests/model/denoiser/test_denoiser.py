@@ -1,10 +1,11 @@
-"""The denoiser: conditions reach its output, it starts at zero, gate, guidance, masks."""
+"""The denoiser: conditions reach its output, it starts at zero, gate, masks."""
 
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from support.tiny_denoiser import MASK, condition, make, noisy, output, size
 from support.tiny_model import (
     BACKBONE,
     DENOISER,
@@ -15,8 +16,6 @@ from support.tiny_model import (
     batch,
     blocks,
     make_run,
-    perturb,
-    run_condition,
     with_backbone,
 )
 
@@ -26,41 +25,6 @@ from fmrisynth.model.denoiser.denoiser import EPSILON_ERROR, GATE_BANDS, Denoise
 from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.sampler import SAMPLERS, euler
-from fmrisynth.training.diffusion_loss import Regression, diffusion_loss
-
-CHANNELS = 2
-MASK = torch.ones(LATENT, dtype=torch.bool)
-MASK[0] = MASK[:, :, -2:] = False
-
-
-def make(config=DENOISER, mask=MASK, *, seed=0, wild=0.3, patch=2):
-    """A denoiser whose zero-initialised layers were moved, so that all paths are open."""
-    torch.manual_seed(seed)
-    denoiser = Denoiser(config, VOCABULARY, CHANNELS, mask, patch).eval()
-    if wild:
-        perturb(denoiser, wild)
-    return denoiser
-
-
-def noisy(count=1, mask=MASK, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, N_FRAMES, CHANNELS, *mask.shape, generator=generator) * mask
-
-
-def condition(events=None, start=4, **more):
-    events = blocks("hand", "foot", "hand") if events is None else events
-    return run_condition(events, **more).window(start, N_FRAMES)
-
-
-@torch.no_grad()
-def output(denoiser, window, x=None, theta=0.9):
-    x = noisy() if x is None else x
-    return denoiser(x, torch.full((len(x),), theta), window)
-
-
-def size(values):
-    return float(values.detach().square().mean().sqrt())
-
 
 ARCHITECTURES = [
     {"architecture": architecture, "cross_attention": cross, "frame_tokens": tokens}
@@ -263,149 +227,6 @@ def test_a_gate_of_zero_leaves_the_noise(prediction):
     assert size(euler(velocity, x, angles, None) - x) > 0.01
     denoiser.gate.zero_()
     assert torch.equal(euler(velocity, x, angles, None), x)
-
-
-@torch.no_grad()
-def test_the_losses_of_v_and_epsilon_differ_by_the_squared_cosine():
-    """ε − ε̂ = cos θ · (v − v̂) for the same belief about x_0."""
-    x0, noise, window = noisy(seed=2), noisy(seed=3), condition()
-
-    def belief(x, theta, _condition=None):
-        return 0.3 * x + 0.1 * theta.view(-1, 1, 1, 1, 1, 1)
-
-    def as_epsilon(x, theta, _condition):
-        cos, sin = theta.cos(), theta.sin()
-        return sin * x + cos * belief(x, theta)
-
-    for theta in (0.4, 1.2):
-        angle = torch.tensor([theta])
-        of_v = diffusion_loss(belief, "v", x0, noise, angle, window, MASK)
-        of_epsilon = diffusion_loss(as_epsilon, "epsilon", x0, noise, angle, window, MASK)
-        assert float(of_epsilon) == pytest.approx(np.cos(theta) ** 2 * float(of_v), rel=1e-4)
-
-
-@torch.no_grad()
-def test_the_loss_is_a_mean_over_the_brain():
-    """Zero for the true velocity, one for an error of one inside the brain."""
-    x0, noise, window = noisy(3, seed=2), noisy(3, seed=3), condition()
-    theta = torch.tensor([0.3, 0.9, 1.4])
-    cos, sin = theta.cos().view(-1, 1, 1, 1, 1, 1), theta.sin().view(-1, 1, 1, 1, 1, 1)
-    truth = cos * noise - sin * x0
-    for error in (0.0, 1.0, 2.0):
-        loss = diffusion_loss(
-            lambda x, t, c, e=error: truth + e * MASK, "v", x0, noise, theta, window, MASK
-        )
-        assert float(loss) == pytest.approx(error**2, abs=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("prediction", ["v", "epsilon"])
-def test_regression_replaces_the_target(prediction):
-    """A share of 1 makes the loss zero for what regression says, and for nothing else."""
-    x0, noise, window = noisy(3, seed=2), noisy(3, seed=3), condition()
-    mean, theta = 0.2 * noisy(3, seed=4), torch.tensor([0.4, 1.3, 1.5])
-    cos, sin = (f.view(-1, 1, 1, 1, 1, 1) for f in (theta.cos(), theta.sin()))
-    share = torch.ones(3)
-
-    def exactly(x, _theta, _condition):
-        return -sin * mean if prediction == "v" else (x - cos * mean) / sin
-
-    def loss(function, share):
-        regression = Regression(mean, share)
-        return float(
-            diffusion_loss(function, prediction, x0, noise, theta, window, MASK, regression)
-        )
-
-    assert loss(exactly, share) == pytest.approx(0, abs=1e-10)
-    # an error of one counts 1 for v, and for ε the error of the v that follows from it
-    expected = 1.0 if prediction == "v" else float((cos.clamp(min=0.05) ** -2).mean())
-    off = loss(lambda *given: exactly(*given) + 1.0 * MASK, share)
-    assert off == pytest.approx(expected, rel=1e-4)
-    # without a share it is the diffusion's loss
-    plain = diffusion_loss(exactly, prediction, x0, noise, theta, window, MASK)
-    assert loss(exactly, torch.zeros(3)) == pytest.approx(float(plain), rel=1e-5)
-    assert float(plain) > 0.1
-
-
-@torch.no_grad()
-def test_regression_and_diffusion_have_the_same_optimum():
-    """Between them targets are mixed: their expectation does not change."""
-    generator = torch.Generator().manual_seed(0)
-    mean, window = 0.5, condition()
-    x0 = mean + torch.randn(400, 2, CHANNELS, *LATENT, generator=generator)
-    noise = torch.randn(x0.shape, generator=generator)
-    theta = torch.full((400,), 1.1)
-    least = []
-    for share in (0.0, 0.5, 1.0):
-        regression = Regression(torch.full_like(x0, mean), torch.full((400,), share))
-        losses = [
-            float(
-                diffusion_loss(
-                    lambda x, t, c, b=b: b * torch.ones_like(x),
-                    "v", x0, noise, theta, window, MASK, regression,
-                )
-            )
-            for b in (-1.0, 0.0, 1.0)
-        ]  # fmt: skip
-        # the losses of constants lie on a parabola
-        least.append((losses[0] - losses[2]) / (2 * (losses[0] + losses[2] - 2 * losses[1])))
-    assert least == pytest.approx([-np.sin(1.1) * mean] * 3, abs=0.01)
-
-
-# Guidance
-
-
-@torch.no_grad()
-def test_rescaling_brings_the_spread_back():
-    """At φ = 1 the guided output has the unguided one's spread, its direction stays."""
-    denoiser, x, window = make(), noisy(3), collate([condition()] * 3)
-    one = GuidedVelocity(denoiser, window, 1.0, 1.0)(x, 0.7)
-    wild = GuidedVelocity(denoiser, window, 30.0)(x, 0.7)
-    tame, half = (GuidedVelocity(denoiser, window, 30.0, r)(x, 0.7) for r in (1.0, 0.5))
-    torch.testing.assert_close(
-        GuidedVelocity(denoiser, window, 1.0)(x, 0.7), one, atol=1e-6, rtol=1e-5
-    )
-    spread = [v.square().sum((1, 2, 3, 4, 5)).sqrt() for v in (one, wild, tame)]
-    assert (spread[1] > 1.2 * spread[0]).all()
-    torch.testing.assert_close(spread[2], spread[0], atol=1e-4, rtol=1e-4)
-    cosine = torch.cosine_similarity(wild.flatten(1), tame.flatten(1))
-    torch.testing.assert_close(cosine, torch.ones(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(half, (wild + tame) / 2, atol=1e-4, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_classifier_free_guidance_of_gaussians_scales_the_mean():
-    """Of N(m, 1) given and N(0, 1) not, a scale of w makes N(w · m, 1)."""
-    denoiser = make()
-    mean = 1.5
-
-    class Known(torch.nn.Module):
-        patch = 2
-
-        def encode(self, condition):
-            return condition.condition_mask.view(-1, 1, 1, 1, 1, 1)
-
-        def forward(self, x, theta, encoded):
-            return -theta.sin().view(-1, 1, 1, 1, 1, 1) * mean * encoded + 0 * x
-
-    denoiser.backbone = Known()
-    for w in (0.0, 1.0, 2.5):
-        guided = GuidedVelocity(denoiser, collate([condition()] * 40), w)
-        noise = noisy(40) * MASK
-        angles = torch.linspace(np.pi / 2, 0, 26)
-        made = euler(lambda x, theta, g=guided: g(x, theta), noise, angles, None)
-        inside = made[..., MASK]
-        assert float(inside.mean()) == pytest.approx(w * mean, abs=0.03)
-        assert float(inside.std()) == pytest.approx(float(noise[..., MASK].std()), abs=0.03)
-
-
-@torch.no_grad()
-def test_guidance_is_classifier_free():
-    denoiser, x, window = make(), noisy(), condition()
-    none = GuidedVelocity(denoiser, window.unconditional(), 1.0)(x, 0.7)
-    one, three = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (1.0, 3.0))
-    torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-4, rtol=1e-3)
-    assert size(three - one) > 1e-4
 
 
 # Shapes and masks
