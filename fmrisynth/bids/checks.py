@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fmrisynth.bids.names import compose_name, current_name, parse_name
+from fmrisynth.bids.nifti import VOXELS_AT_ONCE
 from fmrisynth.errors import DataError
 
 __all__ = ["find_outlying_volumes", "interpolate_volumes", "reference_image", "require_mean"]
@@ -23,7 +24,6 @@ OUTLYING_ENERGY = 50.0  # times the median; the largest frames of usable real ru
 # outliers of motion, most of which differ from the rest by no more than noise does.
 SUSPECT_ENERGY = 12.0
 _MAD_TO_SD = 1.4826
-VOXELS_AT_ONCE = 1024
 
 
 def reference_image(image: Path) -> Path | None:

@@ -20,6 +20,7 @@ from fmrisynth.bids.checks import find_outlying_volumes, interpolate_volumes, re
 from fmrisynth.bids.confounds import known_outliers
 from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
+from fmrisynth.bids.nifti import VOLUMES_AT_ONCE, VOXELS_AT_ONCE
 from fmrisynth.errors import DataError
 
 __all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
@@ -27,7 +28,6 @@ __all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
 log = logging.getLogger(__name__)
 
 MOST_NONFINITE = 0.01  # share of brain voxels that may be NaN or Inf before the run is refused
-VOLUMES_AT_ONCE, VOXELS_AT_ONCE = 64, 1024
 _MOST_LISTED = 10  # outlying volumes that a message lists
 _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as float32
 

@@ -18,7 +18,13 @@ with suppress(ImportError):  # there is none for some processors
 
     GzipWriter = IGzipFile
 
-__all__ = ["write_bold_image", "write_mask_image", "write_volume"]
+__all__ = [
+    "VOLUMES_AT_ONCE",
+    "VOXELS_AT_ONCE",
+    "write_bold_image",
+    "write_mask_image",
+    "write_volume",
+]
 
 DESCRIPTION = b"fmrisynth: synthetic data"  # the header's descrip field, at most 80 bytes
 # On 66 MB of int16: 19.2 MB in .07 s by ISA-L, 20.1 MB in .55 s by zlib, whose level 6 saves 3 %.

@@ -20,6 +20,7 @@ import numpy as np
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.images import Bold
+from fmrisynth.bids.nifti import VOXELS_AT_ONCE
 
 __all__ = [
     "Carrier",
@@ -32,7 +33,6 @@ __all__ = [
     "split",
 ]
 
-VOXELS_AT_ONCE = 1024
 RESIDUAL_LIMIT = 30.0  # %, beyond it a voxel's excursion is an edge artefact, not signal
 
 
