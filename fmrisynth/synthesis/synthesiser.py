@@ -33,6 +33,7 @@ from fmrisynth.preprocess.carrier import (
 from fmrisynth.preprocess.grid import continue_outside, resample
 from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
 from fmrisynth.synthesis.guidance import GuidedVelocity
+from fmrisynth.synthesis.missing_noise import missing_sd, temporal_sd
 from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
@@ -231,11 +232,11 @@ class Synthesiser:
             decoded = self.decode(latents)
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
-        missing_sd = self._decoder_noise_sd(carrier, noise_sd, on_grid, noise or self.model.noise)
+        expected = self._expected_sd(carrier, on_grid, noise or self.model.noise)
         wanted = None if noise is None else noise.voxel_lag1
         tissue = None if self.sampling.physiology else quiet_tissue(run, carrier.mask)
         residual = self._residual(
-            decoded, carrier, missing_sd, intensity, generator, condition, wanted, tissue
+            decoded, carrier, noise_sd, expected, intensity, generator, condition, wanted, tissue
         )
         if not self.sampling.drift:
             carrier = replace(carrier, drift=carrier.drift[:0])
@@ -266,7 +267,8 @@ class Synthesiser:
         self,
         decoded: np.ndarray,
         carrier: Carrier,
-        deviation: np.ndarray,
+        noise_sd: np.ndarray,
+        expected: np.ndarray,
         intensity: Tensor,
         generator: torch.Generator,
         condition: RunCondition,
@@ -281,8 +283,10 @@ class Synthesiser:
             On the model grid, %.
         carrier : Carrier
             Grid and mask of the run.
-        deviation : ndarray of shape (X, Y, Z)
-            Standard deviation of the decoder noise, %.
+        noise_sd : ndarray of shape (X, Y, Z)
+            Temporal standard deviation that the run is to have, %.
+        expected : ndarray of shape (2, X, Y, Z)
+            Of `_expected_sd`.
         intensity : Tensor of shape (N,)
             Intensity of the noise in each frame.
         generator : torch.Generator
@@ -302,6 +306,11 @@ class Synthesiser:
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         evoked = condition.design.evoked.reshape(len(series), -1)
+        edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
+        drawn = temporal_sd(series, evoked)
+        missing = missing_sd(
+            noise_sd[brain], expected[0][brain], drawn, expected[1][brain], brain, edges
+        )
         if tissue is not None:
             series = without_physiology(series, tissue, evoked)
         noise: np.ndarray | None = None
@@ -316,13 +325,12 @@ class Synthesiser:
                 lag1 = decoder_lag1(
                     voxel_lag1,
                     series,
-                    deviation[brain],
+                    missing,
                     evoked,
                     removed,
                     float((burst[1:] * burst[:-1]).mean()),
                 )
             noise = _autoregressive(series.shape, lag1, generator)
-            edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
             if np.allclose(edges, own, rtol=SAME_EDGE):
                 add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
             noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
@@ -332,22 +340,20 @@ class Synthesiser:
             part = slice(first, first + len(voxels))
             piece = series[:, part]
             if noise is not None:
-                piece = piece + noise[:, part] * deviation.ravel()[voxels]
+                piece = piece + noise[:, part] * missing[part]
             rows[voxels] = remove_drift(piece, basis).T
             first += len(voxels)
         return residual
 
-    def _decoder_noise_sd(
-        self, carrier: Carrier, noise_sd: np.ndarray, on_grid: np.ndarray, noise: NoiseModel
-    ) -> np.ndarray:
-        """Compute the SD (%) by which the decoded noise misses the noise the run is to have.
+    def _expected_sd(self, carrier: Carrier, on_grid: np.ndarray, noise: NoiseModel) -> np.ndarray:
+        """Foretell the SD (%) of what is decoded, and of the autoencoder's error, (2, X, Y, Z).
 
         Parameters
         ----------
         carrier : Carrier
             Grid and mask of the run.
-        noise_sd, on_grid : ndarray of shape (X, Y, Z)
-            Temporal standard deviation on the run's grid, and on the model grid.
+        on_grid : ndarray of shape (X', Y', Z')
+            Temporal standard deviation that the run is to have, on the model grid.
         noise : NoiseModel
             Of the latents.
         """
@@ -359,20 +365,10 @@ class Synthesiser:
         for axis, length in enumerate(grid.shape):
             gain = gain.repeat_interleave(length // gain.shape[axis], axis)
         sds = (statistics.decoded_sd * gain, statistics.error_sd)
-        maps = torch.stack(sds, dim=-1).cpu().numpy()
-        shape = carrier.mask.shape
-        decoded, error = np.moveaxis(
-            resample(
-                maps * level[..., None],
-                grid.affine,
-                carrier.affine,
-                (shape[0], shape[1], shape[2]),
-            ),
-            -1,
-            0,
-        )
-        missing = np.square(noise_sd) - np.square(decoded)
-        return np.sqrt(np.maximum(missing, np.square(error / 2)))
+        maps = torch.stack(sds, dim=-1).cpu().numpy() * level[..., None]
+        x, y, z = carrier.mask.shape
+        moved = resample(maps, grid.affine, carrier.affine, (x, y, z))
+        return np.moveaxis(moved, -1, 0)
 
     def _whole_volumes(self, decoded: np.ndarray, carrier: Carrier) -> np.ndarray:
         """Resample decoded whole volumes (the published form) to the run's grid and units."""
