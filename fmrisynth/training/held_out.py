@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.model.codec import encode_run
@@ -33,7 +34,7 @@ from fmrisynth.training.skill import ValidationWindows, measure_skill
 from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["measure_held_out"]
+__all__ = ["held_out_windows", "measure_held_out"]
 
 MAXIMUM_RUNS = 6  # of a participant, which say enough
 
@@ -52,6 +53,43 @@ def measure_held_out(
 
     Parameters
     ----------
+    model, runs, plan, work_dir, latents_dir, fabric
+        As for `held_out_windows`.
+
+    Returns
+    -------
+    tuple of Skill
+        Empty where nobody was held out.
+    """
+    found = held_out_windows(model, runs, plan, work_dir, latents_dir, fabric)
+    if found is None:
+        log.info("no participant was held out that skill could be measured on")
+        return ()
+    windows, means = found
+    denoiser = model.denoiser.to(fabric.device)
+    with fabric.autocast():
+        skill = measure_skill(denoiser, windows, means)
+    denoiser.cpu()
+    for row in skill:
+        log.info(
+            "skill at %.2f: %s %+.4f (%.4f to %.4f)",
+            row.theta, row.part, row.gain, row.ci_low, row.ci_high,
+        )  # fmt: skip
+    return tuple(skill)
+
+
+def held_out_windows(
+    model: Model,
+    runs: Sequence[Run],
+    plan: TrainingPlan,
+    work_dir: Path,
+    latents_dir: Path,
+    fabric: Fabric,
+) -> tuple[ValidationWindows, list[Tensor]] | None:
+    """Prepare the runs of the held-out participants.
+
+    Parameters
+    ----------
     model : Model
         The trained parts.
     runs : sequence of Run
@@ -65,8 +103,12 @@ def measure_held_out(
 
     Returns
     -------
-    tuple of Skill
-        Empty where nobody was held out.
+    windows : ValidationWindows
+        With the noise that is inferred for each run from the participant's others.
+    means : list of Tensor of shape (N, C, x, y, z)
+        The response model's prediction for each run, in units of the standardised latents.
+    None
+        Nobody was held out.
     """
     config, info = model.info.config, model.info
     held_out = _some_runs([r for r in runs if info.split.role(r.participant) == "held_out"])
@@ -74,8 +116,7 @@ def measure_held_out(
     held_out = [r for r in held_out if r.bold in events]
     data = prepare_runs_on_grid(held_out, model.grid, plan, work_dir, fabric) if held_out else []
     if not data:
-        log.info("no participant was held out that skill could be measured on")
-        return ()
+        return None
     conditions = [
         condition_of(d, events[d.run.bold], info.vocabulary, config.preprocess) for d in data
     ]
@@ -105,16 +146,7 @@ def measure_held_out(
         intensities = [model.intensity.of_run(course) for course in courses]
         latent_runs = replace(latent_runs, intensities=intensities)
     windows = ValidationWindows(latent_runs, noise, config.denoiser.n_frames, plan.seed)
-    denoiser = model.denoiser.to(fabric.device)
-    with fabric.autocast():
-        skill = measure_skill(denoiser, windows, means)
-    denoiser.cpu()
-    for row in skill:
-        log.info(
-            "skill at %.2f: %s %+.4f (%.4f to %.4f)",
-            row.theta, row.part, row.gain, row.ci_low, row.ci_high,
-        )  # fmt: skip
-    return tuple(skill)
+    return windows, means
 
 
 def _some_runs(runs: Sequence[Run]) -> list[Run]:

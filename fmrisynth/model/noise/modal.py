@@ -89,6 +89,8 @@ class ModalNoise(NoiseModel):
 
     Attributes
     ----------
+    axes : Tensor of shape (K, K) or None
+        That the courses of an inferred participant are mixed along, as columns.
     observed : Tensor of shape (K, L)
         Autocovariance of the modes' courses in runs, before it is divided by `agreement`.
     signal_per_frame : Tensor of shape (2,)
@@ -123,7 +125,7 @@ class ModalNoise(NoiseModel):
         self.channels, self.order, self.high_pass = channels, order, high_pass
         # until a participant is inferred, the variance is one, and modes have courses of their own
         self._variance: Tensor | None = None
-        self._axes: Tensor | None = None  # K K, of the courses
+        self.axes: Tensor | None = None
         voxels = int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
@@ -243,7 +245,7 @@ class ModalNoise(NoiseModel):
         variance = known_rest * shown + (1 - known_rest) * expected
         own = copy(self)
         own._modules, own._buffers = dict(self._modules), dict(self._buffers)
-        own._axes = axes
+        own.axes = axes
         own._buffers |= {
             "autocovariance": divided_by(before, self.agreement, removed),
             "window_autocovariance": divided_by(windows, self.agreement, NO_DRIFT),
@@ -308,8 +310,8 @@ class ModalNoise(NoiseModel):
         if self.differences.any():
             drawn = self.differences.shape[1]
             courses[:drawn] = self._networks(seed) @ courses[:drawn]
-        if self._axes is not None:
-            courses = self._axes @ courses
+        if self.axes is not None:
+            courses = self.axes @ courses
         return self._field(rest + torch.einsum("kn,kcp->ncp", courses, self.modes))
 
     def _networks(self, seed: int) -> Tensor:
