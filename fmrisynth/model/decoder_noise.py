@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DecoderNoise"]
+__all__ = ["LARGEST_CORRELATION", "DecoderNoise"]
+
+LARGEST_CORRELATION = 0.45  # of neighbours, that adding a share of each can make
 
 
 class DecoderNoise(nn.Module):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["FWHM_PER_SIGMA", "fwhm_of_correlation", "neighbours"]
+__all__ = ["FWHM_PER_SIGMA", "correlation_of_fwhm", "fwhm_of_correlation", "neighbours"]
 
 FWHM_PER_SIGMA = 2.3548
 """Full width at half maximum of a Gaussian over its standard deviation."""
@@ -52,3 +52,16 @@ def fwhm_of_correlation(correlation: float, edge: float) -> float:
         Full width at half maximum, mm (Forman et al. 1995, MRM 33, 636–647).
     """
     return edge * float(np.sqrt(-2.0 * np.log(2.0) / np.log(correlation)))
+
+
+def correlation_of_fwhm(fwhm: float, edge: float) -> float:
+    """Compute the correlation of neighbours at a smoothness; inverse of `fwhm_of_correlation`.
+
+    Parameters
+    ----------
+    fwhm : float
+        Full width at half maximum, mm; 0 for none.
+    edge : float
+        Distance of neighbours, mm.
+    """
+    return float(np.exp(-2.0 * np.log(2.0) * (edge / fwhm) ** 2)) if fwhm > 0 else 0.0

@@ -13,9 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import orth, toeplitz
 
+from fmrisynth.model.decoder_noise import LARGEST_CORRELATION
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.preprocess.smoothness import (
+    correlation_of_fwhm,
+    fwhm_of_correlation,
+    neighbours,
+)
 
-__all__ = ["add_neighbours", "decoder_lag1", "voxel_lag1"]
+__all__ = ["add_neighbours", "decoder_lag1", "decoder_neighbours", "voxel_fwhm", "voxel_lag1"]
 
 VOXELS = 4096  # spread over the brain, which are enough for a mean
 LIMITS, CANDIDATES = (-0.3, 0.95), 26
@@ -36,6 +42,84 @@ def voxel_lag1(series: np.ndarray, regressors: np.ndarray) -> float:
     lagged = (rest[1:] * rest[:-1]).sum(0)
     known = power > 0
     return float(np.mean(lagged[known] / power[known])) if known.any() else 0.0
+
+
+def voxel_fwhm(
+    series: np.ndarray, regressors: np.ndarray, brain: np.ndarray, edges: np.ndarray
+) -> tuple[float, float, float]:
+    """Measure the smoothness of what evoked responses leave, along each axis.
+
+    Parameters
+    ----------
+    series : ndarray of shape (N, V)
+        Without mean and drift.
+    regressors : ndarray of shape (N, K)
+        Of the evoked responses.
+    brain : ndarray of shape (X, Y, Z), bool
+        The voxels.
+    edges : ndarray of shape (3,)
+        Of a voxel, mm.
+
+    Returns
+    -------
+    tuple of three float
+        FWHM, mm; 0 where neighbours are not correlated, or there are none.
+    """
+    fwhm = []
+    for axis in range(3):
+        near, far = _pairs(brain, axis)
+        first, second = (least_squares(regressors, series[:, v])[0] for v in (near, far))
+        power = np.sqrt(np.square(first).sum(0) * np.square(second).sum(0))
+        known = power > 0
+        products = (first * second).sum(0)[known] / power[known]
+        correlation = min(float(products.mean()), 1 - 1e-6) if known.any() else 0.0
+        edge = float(edges[axis])
+        fwhm.append(fwhm_of_correlation(correlation, edge) if correlation > 0 else 0.0)
+    return fwhm[0], fwhm[1], fwhm[2]
+
+
+def decoder_neighbours(
+    wanted: Sequence[float],
+    decoded: np.ndarray,
+    deviation: np.ndarray,
+    regressors: np.ndarray,
+    brain: np.ndarray,
+    edges: np.ndarray,
+) -> list[float]:
+    """Choose the correlation of neighbours in decoder noise such that a run is as smooth as wanted.
+
+    Parameters
+    ----------
+    wanted : sequence of three float
+        FWHM along each axis, mm, as `voxel_fwhm` measures it.
+    decoded, deviation, regressors
+        As for `decoder_lag1`.
+    brain : ndarray of shape (X, Y, Z), bool
+        The voxels.
+    edges : ndarray of shape (3,)
+        Of a voxel, mm.
+
+    Returns
+    -------
+    list of three float
+        For `add_neighbours`.
+    """
+    chosen = []
+    for axis in range(3):
+        near, far = _pairs(brain, axis)
+        (first, used), (second, _) = (least_squares(regressors, decoded[:, v]) for v in (near, far))
+        freedom = max(1, len(decoded) - used)
+        one, other = (
+            np.square(rest).sum(0) / freedom + np.square(deviation[v])
+            for rest, v in ((first, near), (second, far))
+        )
+        total = np.maximum(np.sqrt(one * other), 1e-9)
+        shared = float(np.mean((first * second).sum(0) / freedom / total)) if near.size else 0.0
+        share = float(np.mean(deviation[near] * deviation[far] / total)) if near.size else 0.0
+        missing = correlation_of_fwhm(wanted[axis], float(edges[axis])) - shared
+        correlation = missing / share if share > 1e-3 else 0.0
+        chosen.append(float(np.clip(correlation, -LARGEST_CORRELATION, LARGEST_CORRELATION)))
+    return chosen
 
 
 def decoder_lag1(
@@ -117,7 +201,7 @@ def add_neighbours(noise: np.ndarray, brain: np.ndarray, correlation: Sequence[f
     brain : ndarray of shape (X, Y, Z), bool
         The voxels.
     correlation : sequence of float
-        Of neighbours along each axis, within ± .45.
+        Of neighbours along each axis, within ± `LARGEST_CORRELATION`.
     """
     # the root of r b² − b + r = 0 that is smaller than one
     shares = [(1 - (1 - 4 * r**2) ** 0.5) / (2 * r) if r else 0.0 for r in correlation]
@@ -138,6 +222,13 @@ def _add_shifted(volume: np.ndarray, share: float, axis: int) -> None:
     """Add to each voxel a share of the one before it along an axis, in place."""
     moved = np.moveaxis(volume, axis, 0)
     moved[1:] += share * moved[:-1].copy()
+
+
+def _pairs(brain: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take some pairs of neighbours, spread evenly over the brain."""
+    near, far = neighbours(brain, axis)
+    step = max(1, near.size // VOXELS)
+    return near[::step], far[::step]
 
 
 def _spread(series: np.ndarray) -> np.ndarray:

@@ -22,14 +22,14 @@ from fmrisynth.errors import ModelError
 from fmrisynth.model.codec import encode_run
 from fmrisynth.model.individuals import Evidence, IndividualInference
 from fmrisynth.model.model import Model
-from fmrisynth.model.noise.protocol import RunNoise
+from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
 from fmrisynth.model.run_statistics import run_statistics
 from fmrisynth.preprocess.cache import run_key
 from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import own_regressors
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.runtime.files import write_arrays
-from fmrisynth.synthesis.autocorrelation import voxel_lag1
+from fmrisynth.synthesis.autocorrelation import voxel_fwhm, voxel_lag1
 
 __all__ = ["RunStatistics", "SiblingReader"]
 
@@ -58,7 +58,9 @@ class RunStatistics:
         arrays = {"moments": self.response.moments, "scores": self.response.scores}
         if self.noise is not None:
             arrays |= {name: getattr(self.noise, name) for name in OF_NOISE}
-            arrays |= {"voxel_lag1": torch.tensor(self.noise.voxel_lag1)}
+            if self.noise.voxels is not None:
+                voxels = torch.tensor([self.noise.voxels.lag1, *self.noise.voxels.fwhm])
+                arrays |= {"voxels": voxels}
         write_arrays(path, {n: a.cpu().numpy() for n, a in arrays.items()}, durable=False)
 
     @classmethod
@@ -71,9 +73,12 @@ class RunStatistics:
         except (OSError, ValueError, KeyError, EOFError):
             return None
         noise = None
-        if arrays.keys() >= {"voxel_lag1", *OF_NOISE}:
+        if arrays.keys() >= {*OF_NOISE}:
             courses, remainder, lags = (arrays[name] for name in OF_NOISE)
-            noise = RunNoise(courses, remainder, lags, float(arrays["voxel_lag1"]))
+            noise = RunNoise(courses, remainder, lags)
+            if "voxels" in arrays:
+                lag1, x, y, z = arrays["voxels"].tolist()
+                noise = replace(noise, voxels=VoxelNoise(lag1, (x, y, z)))
         return cls(response, noise)
 
 
@@ -172,6 +177,9 @@ class SiblingReader:
         noise = (latents - torch.tensordot(evoked, expected, dims=1)) / level
         of_noise = model.noise.statistics(noise)
         if of_noise is not None:
-            lag1 = voxel_lag1(residual[carrier.mask].T, regressors)
-            of_noise = replace(of_noise, voxel_lag1=lag1)
+            series = residual[carrier.mask].T
+            edges = np.linalg.norm(carrier.affine[:3, :3], axis=0)
+            fwhm = voxel_fwhm(series, regressors, carrier.mask, edges)
+            voxels = VoxelNoise(voxel_lag1(series, regressors), fwhm)
+            of_noise = replace(of_noise, voxels=voxels)
         return RunStatistics(inference.evidence(torch.from_numpy(moments), rest), of_noise)

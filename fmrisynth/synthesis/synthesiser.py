@@ -21,7 +21,7 @@ from fmrisynth.model.codec import decode_run
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
 from fmrisynth.model.denoiser.schedule import sampling_angles
 from fmrisynth.model.model import Model
-from fmrisynth.model.noise.protocol import NoiseModel
+from fmrisynth.model.noise.protocol import NoiseModel, VoxelNoise
 from fmrisynth.preprocess.carrier import (
     Carrier,
     brain_pieces,
@@ -31,7 +31,7 @@ from fmrisynth.preprocess.carrier import (
     removed_basis,
 )
 from fmrisynth.preprocess.grid import continue_outside, resample
-from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1
+from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, decoder_neighbours
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.missing_noise import missing_sd, temporal_sd
 from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
@@ -233,7 +233,7 @@ class Synthesiser:
         if info.config.preprocess.removed_high_pass is None:
             return self._whole_volumes(decoded, carrier)
         expected = self._expected_sd(carrier, on_grid, noise or self.model.noise)
-        wanted = None if noise is None else noise.voxel_lag1
+        wanted = None if noise is None else noise.voxels
         tissue = None if self.sampling.physiology else quiet_tissue(run, carrier.mask)
         residual = self._residual(
             decoded, carrier, noise_sd, expected, intensity, generator, condition, wanted, tissue
@@ -272,7 +272,7 @@ class Synthesiser:
         intensity: Tensor,
         generator: torch.Generator,
         condition: RunCondition,
-        voxel_lag1: float | None,
+        wanted: VoxelNoise | None,
         tissue: np.ndarray | None,
     ) -> np.ndarray:
         """Add decoder noise to the decoded residual, and take out drift.
@@ -293,8 +293,8 @@ class Synthesiser:
             Of the decoder noise.
         condition : RunCondition
             Of the run, whose responses are not noise.
-        voxel_lag1 : float or None
-            Mean lag-1 autocorrelation that voxels are to have; None for any.
+        wanted : VoxelNoise or None
+            What voxels are to be like; None for decoder noise as it was learned.
         tissue : ndarray of shape (V,), bool, or None
             Brain voxels whose fluctuations are taken out everywhere.
         """
@@ -320,10 +320,14 @@ class Synthesiser:
             lag1 = float(self.model.decoder_noise.lag1)
             burst = intensity ** float(self.model.decoder_noise.burst_share)
             burst /= burst.square().mean().sqrt()
-            if voxel_lag1 is not None:
+            correlation = self.model.decoder_noise.neighbours.tolist()
+            if not np.allclose(edges, own, rtol=SAME_EDGE):
+                correlation = [0.0, 0.0, 0.0]
+            if wanted is not None:
+                correlation = decoder_neighbours(wanted.fwhm, series, missing, evoked, brain, edges)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
                 lag1 = decoder_lag1(
-                    voxel_lag1,
+                    wanted.lag1,
                     series,
                     missing,
                     evoked,
@@ -331,8 +335,7 @@ class Synthesiser:
                     float((burst[1:] * burst[:-1]).mean()),
                 )
             noise = _autoregressive(series.shape, lag1, generator)
-            if np.allclose(edges, own, rtol=SAME_EDGE):
-                add_neighbours(noise, brain, self.model.decoder_noise.neighbours.tolist())
+            add_neighbours(noise, brain, correlation)
             noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
         residual = np.zeros((*shape, len(series)), np.float32)
         rows, first = residual.reshape(-1, len(series)), 0

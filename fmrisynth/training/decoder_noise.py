@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.codec import decode_run
-from fmrisynth.model.decoder_noise import DecoderNoise
+from fmrisynth.model.decoder_noise import LARGEST_CORRELATION, DecoderNoise
 from fmrisynth.model.noise.autocovariance import undo_highpass
 from fmrisynth.model.noise_level import NoiseLevel
 from fmrisynth.preprocess.carrier import least_squares
@@ -28,7 +28,6 @@ GAIN_LIMITS = 0.25, 1.0  # of the evoked gain, whose estimate is noisy in small 
 RIDGE = 1e-3  # of the regressors' mean square
 COARSE_BLOCKS = 2  # edge of a coarse cube, in latent voxels
 LARGEST_COARSE_GAIN = 1.25
-LARGEST_CORRELATION = 0.45  # of neighbours, that adding a share of each can make
 
 log = logging.getLogger(__name__)
 

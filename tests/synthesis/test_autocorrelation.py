@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from fmrisynth.model.decoder_noise import LARGEST_CORRELATION
 from fmrisynth.preprocess.carrier import drift_basis, remove_drift, removed_basis
-from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, voxel_lag1
+from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
+from fmrisynth.synthesis.autocorrelation import (
+    add_neighbours,
+    decoder_lag1,
+    decoder_neighbours,
+    voxel_fwhm,
+    voxel_lag1,
+)
 
 N, VOXELS, T_R, HIGH_PASS = 200, 300, 2.0, 1 / 128
 NOTHING = np.zeros((N, 0))
@@ -87,3 +96,45 @@ def test_neighbours_are_correlated_along_each_axis_at_unit_variance(correlation)
     for axis, expected in enumerate(correlation):
         moved = np.moveaxis(volume, axis + 1, 0)
         assert np.nanmean(moved[1:] * moved[:-1]) == pytest.approx(expected, abs=0.03)
+
+
+def smooth_noise(brain, fwhm, edges, seed):
+    sigma = [0.0, *(fwhm / FWHM_PER_SIGMA / edges)]
+    white = np.random.default_rng(seed).standard_normal((N, *brain.shape))
+    return filtered(gaussian_filter(white, sigma)[:, brain])
+
+
+BRAIN = np.ones((14, 15, 16), bool)
+EDGES = np.array([2.0, 3.0, 4.0])
+
+
+def test_the_smoothness_of_voxels_is_that_of_the_filter():
+    series = smooth_noise(BRAIN, 7.0, EDGES, 0)
+    evoked = filtered(np.repeat([1.0, -1.0], N // 2)[:, None])
+    assert voxel_fwhm(series, NOTHING, BRAIN, EDGES) == pytest.approx((7, 7, 7), rel=0.05)
+    assert voxel_fwhm(series + 3 * evoked, evoked, BRAIN, EDGES) == pytest.approx(
+        (7, 7, 7), rel=0.05
+    )
+    assert voxel_fwhm(np.zeros((N, 8)), NOTHING, np.ones((8, 1, 1), bool), EDGES) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("wanted", [(3.0, 4.5, 5.5), (2.2, 3.3, 3.8)])
+def test_a_run_is_as_smooth_along_each_axis_as_wanted(wanted):
+    decoded = smooth_noise(BRAIN, 8.0, EDGES, 0)
+    decoded /= decoded.std()
+    deviation = np.full(int(BRAIN.sum()), 1.2)
+    chosen = decoder_neighbours(wanted, decoded, deviation, NOTHING, BRAIN, EDGES)
+    noise = np.random.default_rng(1).standard_normal(decoded.shape).astype(np.float32)
+    add_neighbours(noise, BRAIN, chosen)
+    total = decoded + filtered(deviation * noise)
+    assert max(abs(r) for r in chosen) < LARGEST_CORRELATION
+    assert voxel_fwhm(total, NOTHING, BRAIN, EDGES) == pytest.approx(wanted, rel=0.05)
+
+
+def test_where_noise_can_do_nothing_it_is_as_correlated_as_it_can_be():
+    decoded = smooth_noise(BRAIN, 8.0, EDGES, 0)
+    quiet = np.full(int(BRAIN.sum()), 1e-6)
+    assert decoder_neighbours((3, 3, 3), decoded, quiet, NOTHING, BRAIN, EDGES) == [0, 0, 0]
+    loud = np.ones(int(BRAIN.sum()))
+    limit = LARGEST_CORRELATION
+    assert decoder_neighbours((99, 99, 99), 0 * decoded, loud, NOTHING, BRAIN, EDGES) == [limit] * 3

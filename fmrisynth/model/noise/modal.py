@@ -51,7 +51,12 @@ from fmrisynth.model.noise.participants import (
     mean_remainder,
     signal_per_frame,
 )
-from fmrisynth.model.noise.protocol import NoiseModel, RunNoise, remove_mean_and_drift
+from fmrisynth.model.noise.protocol import (
+    NoiseModel,
+    RunNoise,
+    VoxelNoise,
+    remove_mean_and_drift,
+)
 from fmrisynth.model.noise.stationary import StationaryNoise
 
 __all__ = ["ModalNoise"]
@@ -259,8 +264,7 @@ class ModalNoise(NoiseModel):
         )
         modes = self.modes.flatten(1)
         power = ((lagged[0] @ modes) * modes).sum(0).view_as(variance)
-        voxel_lag1 = [run.voxel_lag1 for run in runs if run.voxel_lag1 is not None]
-        own.voxel_lag1 = sum(voxel_lag1) / len(voxel_lag1) if voxel_lag1 else None
+        own.voxels = VoxelNoise.average([run.voxels for run in runs if run.voxels is not None])
         own._variance = self._field((variance + power)[None])[0]
         return own
 

@@ -17,7 +17,31 @@ from torch import Tensor, nn
 
 from fmrisynth.preprocess.carrier import removed_basis
 
-__all__ = ["NoiseModel", "RunNoise", "remove_mean_and_drift"]
+__all__ = ["NoiseModel", "RunNoise", "VoxelNoise", "remove_mean_and_drift"]
+
+
+@dataclass(frozen=True)
+class VoxelNoise:
+    """Hold what a participant's voxels are like, on the grid of the runs.
+
+    Attributes
+    ----------
+    lag1 : float
+        Mean autocorrelation at lag 1.
+    fwhm : tuple of float
+        Smoothness along each axis of the grid, mm; 0 where neighbours are not correlated.
+    """
+
+    lag1: float
+    fwhm: tuple[float, float, float]
+
+    @classmethod
+    def average(cls, several: Sequence[VoxelNoise]) -> VoxelNoise | None:
+        """Average over runs; None of none."""
+        if not several:
+            return None
+        x, y, z = np.mean([voxels.fwhm for voxels in several], axis=0).tolist()
+        return cls(float(np.mean([voxels.lag1 for voxels in several])), (x, y, z))
 
 
 @dataclass(frozen=True)
@@ -32,14 +56,14 @@ class RunNoise:
         Mean square of what the patterns leave, inside the brain, float16.
     remainder_lags : Tensor of shape (L,)
         Autocorrelation of what the patterns leave, over all values, float32.
-    voxel_lag1 : float or None
-        Mean lag-1 autocorrelation of the run's voxels; None where it is not known.
+    voxels : VoxelNoise or None
+        Of the run's voxels; None where it is not known.
     """
 
     courses: Tensor
     remainder: Tensor
     remainder_lags: Tensor
-    voxel_lag1: float | None = None
+    voxels: VoxelNoise | None = None
 
 
 class NoiseModel(nn.Module, ABC):
@@ -54,14 +78,13 @@ class NoiseModel(nn.Module, ABC):
         C.
     mask : Tensor of shape (X, Y, Z), bool
         Latent voxels that hold brain.
-    voxel_lag1 : float or None
-        Mean lag-1 autocorrelation that decoded voxels are to have; None for that of the
-        decoder noise, whatever comes of it.
+    voxels : VoxelNoise or None
+        What voxels are to be like; None for decoder noise as it was learned, whatever comes of it.
     """
 
     channels: int
     mask: Tensor
-    voxel_lag1: float | None = None
+    voxels: VoxelNoise | None = None
 
     @abstractmethod
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
