@@ -67,7 +67,7 @@ def write_baselines(
 
 def write_statistics_only(
     settings: Settings, dataset: Dataset, imitated: Sequence[Run], scratch: Path
-) -> tuple[Run, ...]:
+) -> tuple[Run, ...] | None:
     """Write synthetic runs of the model with its network switched off.
 
     All else is as in the output that is evaluated, so that a comparison of the two shows
@@ -83,8 +83,15 @@ def write_statistics_only(
         Real runs whose design is followed.
     scratch : pathlib.Path
         Folder in which the runs are written; finished ones are kept.
+
+    Returns
+    -------
+    tuple of Run or None
+        None for a network that validation participants gave no say: its runs are these.
     """
     model = Model.load(settings.model_path)
+    if not model.denoiser.gate.any():
+        return None
     plan = SynthesisPlan(
         out=scratch / STATISTICS_ONLY,
         sampling=replace(settings.sampling(model.info.config.sampling), backbone=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,17 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     )
     scratch, imitated = settings.work_path / "group", held_out or training
     baselines: dict[str, tuple[Run, ...]] = {}
+    notices: list[str] = []
     if STATISTICS_ONLY in settings.baselines and inputs.info is not None:
-        first = next(iter(inputs.judged.values()))
+        name, first = next(iter(inputs.judged.items()))
         followed = runs_to_compare(first, set()) if all(run.new for run in first) else imitated
         runs = write_statistics_only(settings, inputs.dataset, followed, scratch)
-        baselines[STATISTICS_ONLY] = runs
+        if runs is None:
+            notices.append(
+                f"Validation participants gave the network of this model no say: the runs of "
+                f"{STATISTICS_ONLY} are those of {name}, and are not written anew."
+            )
+        baselines[STATISTICS_ONLY] = tuple(first) if runs is None else runs
     baselines |= write_baselines(
         [name for name in settings.baselines if name != STATISTICS_ONLY and training],
         training,
@@ -172,7 +178,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
     sham = (
         {SHAM: with_sham_events(imitated, scratch / SHAM, settings.seed)} if settings.sham else {}
     )
-    return evaluate(
+    evaluation = evaluate(
         held_out,
         training,
         {**inputs.judged, **compared, **baselines, **sham},
@@ -183,6 +189,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         contrasts=contrasts,
         atlas=load_atlas(inputs.real[0].space),
     )
+    return replace(evaluation, notices=(*evaluation.notices, *notices))
 
 
 def _glm_settings(inputs: _Inputs) -> GlmSettings:

@@ -10,6 +10,7 @@ from support.command_line import restored_process
 from support.tiny_model import make_model
 
 from fmrisynth.cli.main import main
+from fmrisynth.model.model import Model
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,29 @@ def test_the_default_baseline(out):
         "statistics-only",
         "group-glm",
     ]
+
+
+def values_of(out, generator):
+    rows = pd.read_csv(out / "group" / "metrics.tsv", sep="\t").set_index("generator")
+    return rows.loc[generator].set_index("metric")["value"]
+
+
+def test_a_network_without_a_say_is_statistics_only(group, out, tiny_bids, tmp_path):
+    """Its runs are not written twice; those of a network that has a say are."""
+    model, written = Model.load(out / "model"), tmp_path / "work" / "group" / "statistics-only"
+    for gate in (0.0, 1.0):
+        model.denoiser.gate.fill_(gate)
+        shutil.rmtree(out / "model")
+        shutil.rmtree(written, ignore_errors=True)
+        model.save(out / "model")
+        code, _, err = group(tiny_bids, "--baselines", "statistics-only")
+        assert code == 0, err
+        notice = "gave the network of this model no say" in (out / "group.html").read_text()
+        model_values, without = (values_of(out, name) for name in ("fmrisynth", "statistics-only"))
+        # the network's runs in the output were written with another gate: any other draw will do
+        assert notice == (gate == 0)
+        assert without.equals(model_values) == (gate == 0)
+        assert bool(list(written.rglob("*_bold.nii.gz"))) == (gate > 0)
 
 
 def test_no_baseline_and_other_outputs(group, out, tiny_bids, tmp_path):

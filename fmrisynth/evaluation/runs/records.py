@@ -159,12 +159,16 @@ def summarise_usable_runs(
         work_dir=work_dir,
         rois=Rois.of(atlas) if atlas is not None else None,
     )
-    bar = partial(track, total=len(runs), desc="First level", disable=not progress)
-    if nprocs <= 1 or len(runs) < 2:
-        results = list(bar(map(task, runs)))
+    # two generators may be the same runs
+    distinct = {(run.bold, run.events): run for run in runs}
+    bar = partial(track, total=len(distinct), desc="First level", disable=not progress)
+    if nprocs <= 1 or len(distinct) < 2:
+        found = list(bar(map(task, distinct.values())))
     else:
-        with worker_pool(min(nprocs, len(runs))) as pool:
-            results = list(bar(pool.map(task, runs, chunksize=1)))
+        with worker_pool(min(nprocs, len(distinct))) as pool:
+            found = list(bar(pool.map(task, distinct.values(), chunksize=1)))
+    result_of = dict(zip(distinct, found, strict=True))
+    results = [result_of[run.bold, run.events] for run in runs]
     skipped = {
         run.bold: why for run, why in zip(runs, results, strict=True) if isinstance(why, str)
     }
