@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
@@ -16,6 +17,8 @@ __all__ = ["from_json", "override", "to_json"]
 Config = TypeVar("Config")
 
 log = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)  # .5, which JSON lacks
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def override(config: Config, assignments: Mapping[str, str]) -> Config:
             try:
                 value = json.loads(text)
             except json.JSONDecodeError:
-                value = text
+                value = float(text) if _NUMBER.fullmatch(text) else text
             _assign(content, type(config), name.split("."), value, name)
         # all at once: settings such as widths and blocks are right together only
         return from_json(type(config), content, "--set")

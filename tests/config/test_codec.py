@@ -145,9 +145,15 @@ def test_overrides_change_what_they_name_and_no_more():
     assert override(config, {}) == config
 
 
+@pytest.mark.parametrize("text", [".25", "0.25", "+.25", "25e-2", "2.5E-1"])
+def test_numbers_are_read_as_people_write_them(text):
+    assert override(PRESETS["demo"], {"held_out_share": text}).held_out_share == 0.25
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("held_out_share", "nan", "'nan', expected float"),
         ("colour", "1", "no setting 'colour'; expected one of .*denoiser"),
         ("denoiser.colour", "1", "no setting 'colour'; expected one of n_frames"),
         ("denoiser.n_frames.x", "1", "n_frames is a single value"),
