@@ -7,6 +7,7 @@ condition, E width of the condition.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "TransformerBlock",
     "channels_last",
     "cosines",
+    "linear",
     "modulate",
     "position_embedding",
     "sinusoid",
@@ -34,6 +36,13 @@ LARGEST_WEIGHTS = 2048**2  # attention weights per head that are written out on 
 def channels_last(module: nn.Module) -> nn.Module:
     """Lay out weights in the order in which 3D convolution is fastest, in place."""
     return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def linear(n_features: int, width: int) -> nn.Linear:
+    """Make a linear layer, without torch's warning where there is no feature, as in rest."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return nn.Linear(n_features, width)
 
 
 def zero_(

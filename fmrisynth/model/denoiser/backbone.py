@@ -23,6 +23,7 @@ from fmrisynth.model.layers import (
     Positions,
     TransformerBlock,
     channels_last,
+    linear,
     sinusoid,
     zero_,
 )
@@ -85,9 +86,9 @@ class ConditionEncoder(nn.Module):
         self.frames: nn.Module | None = None
         if config.frame_tokens:
             features = FEATURES * len(vocabulary.trial_types)
-            self.window = part(nn.Linear(n_frames * features, width))
+            self.window = part(linear(n_frames * features, width))
             if config.attends:  # weights that nothing uses would stall data-parallel training
-                self.frames = part(nn.Linear(features, width))
+                self.frames = part(linear(features, width))
                 self.index = nn.Parameter(torch.randn(n_frames, width) * 0.02)
 
     def forward(self, condition: Condition) -> Encoded:

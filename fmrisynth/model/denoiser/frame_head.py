@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmrisynth.model.layers import zero_
+from fmrisynth.model.layers import linear, zero_
 
 __all__ = ["FrameHead"]
 
@@ -46,10 +46,10 @@ class FrameHead(nn.Module):
         grid: tuple[int, int, int],
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_features, components)
+        self.linear = linear(n_features, components)
         nn.init.normal_(self.linear.weight)
         self.network = nn.Sequential(
-            nn.Linear(n_features, condition_width),
+            linear(n_features, condition_width),
             nn.SiLU(),
             nn.Linear(condition_width, components),
         )

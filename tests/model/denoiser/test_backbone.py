@@ -190,3 +190,11 @@ def test_a_withheld_condition_leaves_courses_that_no_event_decides() -> None:
     perturb(backbone, 0.3)
     one, other = (window(name).unconditional() for name in ("hand", "foot"))
     torch.testing.assert_close(output(backbone, one), output(backbone, other))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("error")
+def test_rest_has_a_backbone_without_a_warning(form: dict) -> None:
+    nothing = replace(VOCABULARY, trial_types=())
+    backbone = Backbone(replace(BACKBONE, **form), nothing, N_FRAMES, CHANNELS, LATENT, 2)
+    assert all(torch.isfinite(weights).all() for weights in backbone.parameters())
