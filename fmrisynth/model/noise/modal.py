@@ -324,11 +324,12 @@ class ModalNoise(NoiseModel):
         return scale[:, None] * self._root(seed) / scale
 
     def _root(self, seed: int) -> Tensor:
-        """Take the root of one participant's W, with a trace of M, (M, M)."""
+        """Take the root of one participant's W, as loud as the group's modes are together, (M, M)."""
         difference = draw_difference(self.differences, seed)
         values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
-        values = values.clamp(min=MINIMUM_EIGENVALUE)
-        return vectors @ ((values / values.mean()).sqrt()[:, None] * vectors.T)
+        root = vectors @ (values.clamp(min=MINIMUM_EIGENVALUE).sqrt()[:, None] * vectors.T)
+        power = self.autocovariance[: len(root), 0]
+        return root * (power.sum() / (power @ root.square().sum(1)).clamp(min=1e-8)).sqrt()
 
     def _field(self, values: Tensor) -> Tensor:
         """Put values (N, C, P) into the box (N, C, X, Y, Z), zero outside the brain."""
