@@ -219,8 +219,8 @@ def areas(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _scores(values: np.ndarray, labels: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Train on all runs but those left out, and score these: (R, L) for labels (L, R)."""
     # Ridge penalties do not depend on the axes: those that the runs span are far fewer.
-    axes = np.linalg.svd(values, full_matrices=False)[2]
-    coordinates = values @ axes.T
+    power, axes = np.linalg.eigh(values @ values.T)
+    coordinates = axes * np.sqrt(np.maximum(power, 0))
     model = Ridge(_PENALTY).fit(coordinates[~out], labels[:, ~out].T)
     return model.predict(coordinates[out]).reshape(-1, len(labels))
 

@@ -163,8 +163,10 @@ def _best_predictor(training: RunMaps) -> Predictor:
 def _components(participants: RunMaps) -> tuple[np.ndarray, np.ndarray]:
     """Compute variance (N,) and axes (N, B) of participants' maps."""
     pooled = np.concatenate([maps for own in participants for maps in own])
-    _, sizes, axes = np.linalg.svd(pooled, full_matrices=False)
-    return sizes**2, axes
+    size = min(pooled.shape)
+    power, mixing = np.linalg.eigh(pooled @ pooled.T)  # the runs are few
+    variance = np.maximum(power[-size:], 1e-30)
+    return variance, (mixing[:, -size:] / np.sqrt(variance)).T @ pooled
 
 
 def _filter(variance: np.ndarray, axes: np.ndarray, share: float) -> Predictor:

@@ -324,7 +324,7 @@ class ModalNoise(NoiseModel):
         return scale[:, None] * self._root(seed) / scale
 
     def _root(self, seed: int) -> Tensor:
-        """Take the root of one participant's W, as loud as the group's modes are together, (M, M)."""
+        """Take the root of one participant's W, as loud as all modes of the group, (M, M)."""
         difference = draw_difference(self.differences, seed)
         values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
         root = vectors @ (values.clamp(min=MINIMUM_EIGENVALUE).sqrt()[:, None] * vectors.T)
