@@ -229,6 +229,21 @@ def test_participants_have_unit_variance_on_average():
     assert float(variance[MASK].mean()) == pytest.approx(1, abs=0.06)
 
 
+def test_each_participant_is_as_loud_as_the_group_whatever_its_networks():
+    """One mode with nine times the power of the others must not decide how loud somebody is."""
+    fields, labels = participant_fields()
+    noise = fitted(fields, len(REGIONS), participants=labels)
+    noise.autocovariance[0] *= 9
+    noise.differences *= 2
+
+    def power(participant):
+        return float(draws(noise, 8, participant=participant).square().sum())
+
+    loud = [power(participant) for participant in range(8)]
+    noise.differences.zero_()
+    assert loud == pytest.approx([power(0)] * 8, rel=0.15)
+
+
 def test_without_components_all_participants_are_the_same():
     fields, labels = participant_fields(n_participants=4)
     for components, alike in ((0, True), (2, False)):

@@ -1,12 +1,14 @@
 """Noise of one participant, inferred from runs: nearer to it the more runs there are."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from fmrisynth.model.noise.autocovariance import correlate_in_time, factors_in_time
 from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.participants import lagged_covariance, signal_per_frame
-from fmrisynth.model.noise.protocol import RunNoise
+from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
 from fmrisynth.model.noise.stationary import StationaryNoise
 from fmrisynth.preprocess.carrier import removed_basis
 from tests.model.noise.test_modal import (
@@ -133,6 +135,20 @@ def test_loud_places_are_loud():
     )
     assert torch.allclose(own.variance[0, MASK].mean(), seen[MASK].mean(), rtol=0.1)
     assert torch.equal(noise.variance > 0, MASK[None])
+
+
+def test_voxels_are_to_be_as_in_the_runs_on_average(participants, group):
+    some = [group.statistics(f) for f in participants[0][10 * RUNS : 10 * RUNS + 3]]
+    assert group.infer(some, NOTHING).voxels is None
+    known = [
+        replace(some[0], voxels=VoxelNoise(0.1, (4.0, 0.0, 8.0))),
+        replace(some[1], voxels=VoxelNoise(0.3, (6.0, 0.0, 6.0))),
+        some[2],
+    ]
+    voxels = group.infer(known, NOTHING).voxels
+    assert voxels.lag1 == pytest.approx(0.2)
+    assert voxels.fwhm == pytest.approx((5.0, 0.0, 7.0))
+    assert group.voxels is None
 
 
 def test_the_signal_is_the_ratio_of_difference_to_chance():
