@@ -141,7 +141,7 @@ def share_of_retest(share: float, most: float = math.inf) -> Margin:
         own = estimate.ceiling - floor
         if not own > 0:
             return (
-                f"what the participants' real runs allow ({estimate.ceiling:.2f}) is not above what "
+                f"what real runs of a participant allow ({estimate.ceiling:.2f}) is not above what "
                 f"participants taken for each other have ({floor:.2f}): there is nothing to ask for"
             )
         if estimate.low > floor + most * own:
