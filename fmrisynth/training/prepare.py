@@ -42,6 +42,7 @@ __all__ = [
     "typical_removed_basis",
 ]
 
+LARGEST_LATENT = 32.0  # mm, edge beyond which other settings are recommended
 GRID_MASKS = 64  # masks that decide the grid, at most
 STATISTICS_RUNS = 48  # runs that noise is estimated from, at most
 
@@ -202,6 +203,13 @@ def _choose_grid(runs: Sequence[Run], config: ModelConfig) -> Grid:
     multiple = config.autoencoder.factor
     grid = choose_grid(masks, config.preprocess.voxel_size, multiple)
     log.info("model grid %s, %d brain voxels", grid.shape, grid.mask.sum())
+    edge = float(np.linalg.norm(grid.affine[:3, 0])) * config.autoencoder.factor
+    if edge > LARGEST_LATENT and config.autoencoder.patch > 2:
+        log.warning(
+            "the images are coarse: a latent voxel is a cube of %.0f mm and keeps little of what "
+            "is in it; --set autoencoder.patch=2 keeps more",
+            edge,
+        )
     return grid
 
 
