@@ -50,7 +50,8 @@ class WindowNoise:
     ) -> WindowNoise:
         """Infer the noise of each run from its participant's other runs, as synthesis does.
 
-        Runs beyond `OWN_RUNS`, and those of participants with one run, have the group's.
+        Runs beyond `OWN_RUNS`, and those of participants with one run, have the group's; so have
+        all where participants are not seen to differ, and no run is read.
 
         Parameters
         ----------
@@ -67,6 +68,8 @@ class WindowNoise:
             Seed of the choice of runs.
         """
         models = [group] * len(participants)
+        if not group.individual:
+            return cls(models, participants)
         chosen = set(sample_runs(len(participants), seed, OWN_RUNS))
         for label in track(sorted(set(participants)), desc="Own noise", unit="participant"):
             mine = [i for i, p in enumerate(participants) if p == label]

@@ -6,6 +6,7 @@ import torch
 from support.tiny_model import N_FRAMES
 
 from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.white import WhiteNoise
 from fmrisynth.training import window_noise
 from fmrisynth.training.window_noise import WindowNoise
 
@@ -52,6 +53,19 @@ def test_windows_have_the_noise_of_their_participant(group):
 
 def test_who_has_one_run_has_the_noise_of_the_group(group):
     assert infer(group, fields()).models[3] is group
+
+
+@pytest.mark.parametrize("kind", ["white", "modal, of people who do not differ"])
+def test_where_runs_tell_nothing_none_is_read(kind):
+    white = WhiteNoise(1, MASK)
+    same = ModalNoise(1, MASK, 8, 0, order=2, frames=N_FRAMES).fit(fields(), NOTHING)
+    noise = white if kind == "white" else same
+
+    def unread(index):
+        raise AssertionError(index)
+
+    models = WindowNoise.infer(noise, unread, PARTICIPANTS, NOTHING, 0).models
+    assert models == [noise] * len(PARTICIPANTS)
 
 
 def test_a_run_has_no_say_in_its_own_noise(group):

@@ -208,6 +208,11 @@ class ModalNoise(NoiseModel):
         return self
 
     @property
+    def individual(self) -> bool:
+        """Whether participants were seen to differ; see `NoiseModel`."""
+        return bool(self.signal_per_frame[0] > 0)
+
+    @property
     def variance(self) -> Tensor:
         """Variance at each place, (C, X, Y, Z); see `NoiseModel`."""
         return super().variance if self._variance is None else self._variance
@@ -232,7 +237,7 @@ class ModalNoise(NoiseModel):
         frames = sum(len(run.courses) for run in runs)
         signal = frames * self.signal_per_frame
         known, known_rest = (signal / (1 + signal)).tolist()  # reliability, by Spearman and Brown
-        if not frames or known <= 0:
+        if not frames or not self.individual:
             return self
         group = self.observed
         lagged = known * lagged_covariance([run.courses for run in runs], group.shape[1]).to(group)

@@ -118,6 +118,11 @@ class NoiseModel(nn.Module, ABC):
         return self
 
     @property
+    def individual(self) -> bool:
+        """Whether runs tell how their participants differ from the group; see `infer`."""
+        return False
+
+    @property
     def variance(self) -> Tensor:
         """Variance at each place, (C, X, Y, Z): one in the brain, unless it was inferred."""
         return self.mask.float().expand(self.channels, *self.mask.shape)
