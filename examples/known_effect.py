@@ -48,13 +48,14 @@ def main(
 ) -> np.ndarray:
     """Return truth, difference of the two estimates, and estimate, for each run, (R, 3), in %."""
     output_dir.mkdir(parents=True, exist_ok=True)
-    effects = output_dir / "effects.json"
     sphere = {"center": CENTRE, "radius": RADIUS}
-    effect = {"trial_type": trial_type, "sphere": sphere, "size": SIZE, "spread": SPREAD}
-    effects.write_text(json.dumps({"effects": [effect]}))
-    for name, more in (("with", ["--implant", str(effects)]), ("without", [])):
+    for name, size, spread in (("with", SIZE, SPREAD), ("without", 0.0, 0.0)):
+        effect = {"trial_type": trial_type, "sphere": sphere, "size": size, "spread": spread}
+        effects = output_dir / f"{name}.json"
+        effects.write_text(json.dumps({"effects": [effect]}))
         words = [bids_dir, output_dir / name, "participant", "--model", model_dir, "-t", task]
-        subprocess.run([sys.executable, "-m", "fmrisynth", *words, *more, *options], check=True)
+        words += ["--implant", effects, *options]
+        subprocess.run([sys.executable, "-m", "fmrisynth", *words], check=True)
 
     without = {run.label: run for run in find_synthetic_runs(output_dir / "without")}
     rows = []
