@@ -138,12 +138,7 @@ def share_of_retest(share: float, most: float = math.inf) -> Margin:
                 "of each"
             )
         floor = max(estimate.floor, 0.0) if math.isfinite(estimate.floor) else 0.0
-        own = estimate.ceiling - floor
-        if not own > 0:
-            return (
-                f"what real runs of a participant allow ({estimate.ceiling:.2f}) is not above what "
-                f"participants taken for each other have ({floor:.2f}): there is nothing to ask for"
-            )
+        own = max(estimate.ceiling - floor, 0.0)
         if estimate.low > floor + most * own:
             return floor + most * own - estimate.value
         return estimate.value - floor - share * own
