@@ -159,8 +159,7 @@ def summarise_usable_runs(
         work_dir=work_dir,
         rois=Rois.of(atlas) if atlas is not None else None,
     )
-    # two generators may be the same runs
-    distinct = {(run.bold, run.events): run for run in runs}
+    distinct = {id(run): run for run in runs}  # two generators may be the same runs
     bar = partial(track, total=len(distinct), desc="First level", disable=not progress)
     if nprocs <= 1 or len(distinct) < 2:
         found = list(bar(map(task, distinct.values())))
@@ -168,7 +167,7 @@ def summarise_usable_runs(
         with worker_pool(min(nprocs, len(distinct))) as pool:
             found = list(bar(pool.map(task, distinct.values(), chunksize=1)))
     result_of = dict(zip(distinct, found, strict=True))
-    results = [result_of[run.bold, run.events] for run in runs]
+    results = [result_of[id(run)] for run in runs]
     skipped = {
         run.bold: why for run, why in zip(runs, results, strict=True) if isinstance(why, str)
     }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["principal_axes", "unseen_axes"]
+__all__ = ["principal_axes", "unseen_axes", "unseen_courses"]
 
 FOLDS = 4  # of participants, whose runs see axes of the others
 OVERSAMPLING, POWER_ITERATIONS = 16, 4  # of the randomised decomposition
@@ -56,3 +56,33 @@ def unseen_axes(runs: Sequence[Tensor], count: int) -> list[Tensor]:
         others = [run for run, own in zip(runs, fold_of, strict=True) if own != fold]
         axes.append(principal_axes(torch.cat(others or list(runs)), count))
     return [axes[fold] for fold in fold_of]
+
+
+def unseen_courses(runs: Sequence[Tensor], unseen: Sequence[Tensor], axes: Tensor) -> list[Tensor]:
+    """Project runs on axes that they had no part in.
+
+    Axes beyond what the other runs can hold are as overfitted as the last that these hold.
+
+    Parameters
+    ----------
+    runs : sequence of Tensor of shape (N, D)
+        As for `unseen_axes`.
+    unseen : sequence of Tensor of shape (D, K)
+        Axes of each run, as `unseen_axes` returns them.
+    axes : Tensor of shape (D, K)
+        Axes of all runs.
+
+    Returns
+    -------
+    list of Tensor of shape (N, K)
+        Courses of each run.
+    """
+    courses = [run @ other for run, other in zip(runs, unseen, strict=True)]
+    power = torch.cat(courses).square().mean(0)
+    held = int((power > 0).sum())
+    if 0 < held < len(power):
+        fitted = [run @ axes for run in runs]
+        share = power[held - 1] / torch.cat(fitted)[:, held - 1].square().mean().clamp(min=1e-8)
+        for course, own in zip(courses, fitted, strict=True):
+            course[:, held:] = own[:, held:] * share.clamp(max=1).sqrt()
+    return courses

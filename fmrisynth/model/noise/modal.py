@@ -43,7 +43,7 @@ from fmrisynth.model.noise.autocovariance import (
     divided_by,
     fit_autocovariance,
 )
-from fmrisynth.model.noise.axes import principal_axes, unseen_axes
+from fmrisynth.model.noise.axes import principal_axes, unseen_axes, unseen_courses
 from fmrisynth.model.noise.participants import (
     autocorrelation,
     lagged_covariance,
@@ -153,7 +153,7 @@ class ModalNoise(NoiseModel):
         axes = principal_axes(torch.cat(runs), len(self.modes))  # C·P K
         self.modes.copy_(axes.T.reshape(self.modes.shape))
         unseen = unseen_axes(runs, len(self.modes))
-        courses = _unseen_courses(runs, unseen, axes)  # N K
+        courses = unseen_courses(runs, unseen, axes)  # N K
         self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
         frames = self.window_autocovariance.shape[1]
         self.window_autocovariance.copy_(_autocovariances(courses, frames - 1, NO_DRIFT))
@@ -341,22 +341,6 @@ class ModalNoise(NoiseModel):
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
-
-
-def _unseen_courses(runs: Sequence[Tensor], unseen: Sequence[Tensor], axes: Tensor) -> list[Tensor]:
-    """Project runs (N, D) on axes (D, K) that they had no part in; (N, K) each.
-
-    Axes beyond what the other runs can hold are as overfitted as the last that these hold.
-    """
-    courses = [run @ other for run, other in zip(runs, unseen, strict=True)]
-    power = torch.cat(courses).square().mean(0)
-    held = int((power > 0).sum())
-    if 0 < held < len(power):
-        fitted = [run @ axes for run in runs]
-        share = power[held - 1] / torch.cat(fitted)[:, held - 1].square().mean().clamp(min=1e-8)
-        for course, own in zip(courses, fitted, strict=True):
-            course[:, held:] = own[:, held:] * share.clamp(max=1).sqrt()
-    return courses
 
 
 def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:
