@@ -30,7 +30,7 @@ from torch import Tensor
 
 import fmrisynth
 from fmrisynth.model.model import Model
-from fmrisynth.model.noise.autocovariance import extended_autocovariance
+from fmrisynth.model.noise.autocovariance import factors_in_time
 from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.training.held_out import held_out_windows
@@ -58,12 +58,6 @@ def moments(rows: Tensor) -> Tensor:
     return rows.T @ rows / len(rows)
 
 
-def toeplitz(lags: Tensor) -> Tensor:
-    """Arrange autocovariances (K, T) as matrices (K, T, T)."""
-    index = torch.arange(lags.shape[1])
-    return lags[:, (index[:, None] - index).abs()]
-
-
 class Participant:
     """Accumulate the covariances in time of real and of inferred noise, band by band."""
 
@@ -79,10 +73,10 @@ class Participant:
         self.runs += 1
         axes = model.modes.flatten(1).T  # D K
         mixed = axes if model.axes is None else axes @ model.axes
-        known = model.window_autocovariance.double().numpy()
-        lags = torch.from_numpy(extended_autocovariance(known, self.length)).float()
+        lags = model.window_autocovariance
         order = lags[:, 0].argsort(descending=True)
-        courses, covariance = (noise @ mixed)[:, order], toeplitz(lags[order])
+        factors = factors_in_time(lags[order], self.length)
+        courses, covariance = (noise @ mixed)[:, order], factors @ factors.mT
         for band, (first, last) in enumerate(pairwise(BANDS)):
             part = courses[:, first:last]
             if not part.shape[1]:

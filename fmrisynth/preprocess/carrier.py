@@ -28,6 +28,8 @@ __all__ = [
     "drift_basis",
     "least_squares",
     "merge",
+    "noise_sd",
+    "orthonormal",
     "remove_drift",
     "removed_basis",
     "split",
@@ -138,10 +140,10 @@ def split(
     basis = drift_basis(n_volumes, bold.t_r, high_pass).astype(np.float32)
     # interpolated volumes have less noise than others
     kept = slice(None) if bold.outlying is None else ~bold.outlying
-    explained = None if evoked is None else _orthonormal(evoked[kept], np.dtype(np.float32))
+    explained = None if evoked is None else orthonormal(evoked[kept], np.dtype(np.float32))
     residual = np.zeros(bold.data.shape, np.float32)
     drift = np.zeros((basis.shape[1], *brain.shape), np.float32)
-    noise_sd = np.zeros(brain.shape, np.float32)
+    deviation = np.zeros(brain.shape, np.float32)
     rows, left = bold.data.reshape(-1, n_volumes), residual.reshape(-1, n_volumes)
     drifts = drift.reshape(len(drift), brain.size)
     for voxels in brain_pieces(brain):
@@ -151,9 +153,9 @@ def split(
         np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
         left[voxels] = series.T
         drifts[:, voxels] = coefficients
-        noise_sd.ravel()[voxels] = _noise_sd(series[kept], explained)
+        deviation.ravel()[voxels] = noise_sd(series[kept], explained)
     mean = np.where(brain, mean, 0).astype(np.float32)
-    return Carrier(mean, drift, noise_sd, brain, bold.affine, bold.t_r), residual
+    return Carrier(mean, drift, deviation, brain, bold.affine, bold.t_r), residual
 
 
 def least_squares(regressors: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, int]:
@@ -173,12 +175,18 @@ def least_squares(regressors: np.ndarray, series: np.ndarray) -> tuple[np.ndarra
     used : int
         Degrees of freedom that they took.
     """
-    basis = _orthonormal(regressors, series.dtype)
+    basis = orthonormal(regressors, series.dtype)
     return (series - basis @ (basis.T @ series) if basis.shape[1] else series), basis.shape[1]
 
 
-def _orthonormal(regressors: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Compute an orthonormal basis of regressors (T, K), of which some may be zero."""
+def orthonormal(regressors: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Compute an orthonormal basis of regressors (T, K), of which some may be zero.
+
+    Returns
+    -------
+    ndarray of shape (T, B)
+        B is the rank, which may be 0.
+    """
     present = regressors[:, np.abs(regressors).sum(0) > 1e-6]
     if not present.shape[1]:
         return np.zeros((len(regressors), 0), dtype)
@@ -186,10 +194,20 @@ def _orthonormal(regressors: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.asarray(basis[:, scale > 1e-6 * scale[0]].astype(dtype))
 
 
-def _noise_sd(series: np.ndarray, explained: np.ndarray | None) -> np.ndarray:
-    """Compute the standard deviation (P,) of what a basis (T, K) leaves of (T, P).
+def noise_sd(series: np.ndarray, explained: np.ndarray | None) -> np.ndarray:
+    """Compute the standard deviation of what a basis leaves of time series.
 
-    Without a basis it is that about the mean.
+    Parameters
+    ----------
+    series : ndarray of shape (T, P)
+        Without mean and drift.
+    explained : ndarray of shape (T, B) or None
+        Of `orthonormal`; None for the standard deviation about the mean.
+
+    Returns
+    -------
+    ndarray of shape (P,)
+        In the units of the series.
     """
     if explained is None:
         deviation: np.ndarray = series.std(axis=0)

@@ -42,15 +42,18 @@ def fwhm_of_correlation(correlation: float, edge: float) -> float:
     Parameters
     ----------
     correlation : float
-        Of neighbours, more than 0 and less than 1.
+        Of neighbours, less than 1.
     edge : float
         Distance of neighbours, mm.
 
     Returns
     -------
     float
-        Full width at half maximum, mm (Forman et al. 1995, MRM 33, 636–647).
+        Full width at half maximum, mm (Forman et al. 1995, MRM 33, 636–647); 0 where neighbours are
+        not correlated.
     """
+    if correlation <= 0:
+        return 0.0
     return edge * float(np.sqrt(-2.0 * np.log(2.0) / np.log(correlation)))
 
 

@@ -73,8 +73,7 @@ def voxel_fwhm(
         known = power > 0
         products = (first * second).sum(0)[known] / power[known]
         correlation = min(float(products.mean()), 1 - 1e-6) if known.any() else 0.0
-        edge = float(edges[axis])
-        fwhm.append(fwhm_of_correlation(correlation, edge) if correlation > 0 else 0.0)
+        fwhm.append(fwhm_of_correlation(correlation, float(edges[axis])))
     return fwhm[0], fwhm[1], fwhm[2]
 
 

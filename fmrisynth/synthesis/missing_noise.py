@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from fmrisynth.preprocess.carrier import brain_pieces, least_squares
+from fmrisynth.preprocess.carrier import brain_pieces, noise_sd, orthonormal
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 
 __all__ = ["missing_sd", "temporal_sd"]
@@ -37,10 +37,10 @@ def temporal_sd(series: np.ndarray, regressors: np.ndarray) -> np.ndarray:
     ndarray of shape (P,)
         float32.
     """
+    explained = orthonormal(regressors, series.dtype)
     sd = np.zeros(series.shape[1], np.float32)
     for voxels in brain_pieces(np.ones(series.shape[1], bool)):
-        rest, used = least_squares(regressors, series[:, voxels])
-        sd[voxels] = np.sqrt(np.square(rest).sum(0) / max(1, len(rest) - used))
+        sd[voxels] = noise_sd(series[:, voxels], explained)
     return sd
 
 

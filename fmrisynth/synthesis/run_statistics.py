@@ -73,7 +73,7 @@ class RunStatistics:
         except (OSError, ValueError, KeyError, EOFError):
             return None
         noise = None
-        if arrays.keys() >= {*OF_NOISE}:
+        if arrays.keys() >= set(OF_NOISE):
             courses, remainder, lags = (arrays[name] for name in OF_NOISE)
             noise = RunNoise(courses, remainder, lags)
             if "voxels" in arrays:

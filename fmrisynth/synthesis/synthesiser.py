@@ -306,23 +306,19 @@ class Synthesiser:
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         evoked = condition.design.evoked.reshape(len(series), -1)
-        edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
-        drawn = temporal_sd(series, evoked)
-        missing = missing_sd(
-            noise_sd[brain], expected[0][brain], drawn, expected[1][brain], brain, edges
-        )
-        if tissue is not None:
+        drawn = temporal_sd(series, evoked) if self.sampling.decoder_noise else None
+        if tissue is not None:  # what is left out is not made up for
             series = without_physiology(series, tissue, evoked)
         noise: np.ndarray | None = None
-        if self.sampling.decoder_noise:
+        if drawn is not None:
+            edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
+            foretold, error = expected[:, brain]
+            missing = missing_sd(noise_sd[brain], foretold, drawn, error, brain, edges)
             # removing mean and drift takes K + 1 of N degrees of freedom
             inflation = len(series) / max(1, len(series) - basis.shape[1] - 1)
-            lag1 = float(self.model.decoder_noise.lag1)
             burst = intensity ** float(self.model.decoder_noise.burst_share)
             burst /= burst.square().mean().sqrt()
-            correlation = self.model.decoder_noise.neighbours.tolist()
-            if not np.allclose(edges, own, rtol=SAME_EDGE):
-                correlation = [0.0, 0.0, 0.0]
+            lag1, correlation = float(self.model.decoder_noise.lag1), [0.0, 0.0, 0.0]
             if wanted is not None:
                 correlation = decoder_neighbours(wanted.fwhm, series, missing, evoked, brain, edges)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
@@ -334,16 +330,19 @@ class Synthesiser:
                     removed,
                     float((burst[1:] * burst[:-1]).mean()),
                 )
+            elif np.allclose(edges, own, rtol=SAME_EDGE):
+                correlation = self.model.decoder_noise.neighbours.tolist()
             noise = _autoregressive(series.shape, lag1, generator)
             add_neighbours(noise, brain, correlation)
             noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
+            noise *= missing
         residual = np.zeros((*shape, len(series)), np.float32)
         rows, first = residual.reshape(-1, len(series)), 0
         for voxels in brain_pieces(brain):
             part = slice(first, first + len(voxels))
             piece = series[:, part]
             if noise is not None:
-                piece = piece + noise[:, part] * missing[part]
+                piece = piece + noise[:, part]
             rows[voxels] = remove_drift(piece, basis).T
             first += len(voxels)
         return residual

@@ -223,7 +223,7 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
         correlation = float(np.einsum("vt,vt->", z[near], z[far], dtype=np.float64) / near.size)
         correlation = min(correlation, 1.0 - 1e-9)
         edge = float(voxel_sizes[axis])
-        fwhm[axis] = fwhm_of_correlation(correlation, edge) if correlation > 0 else 0.0
+        fwhm[axis] = fwhm_of_correlation(correlation, edge)
     return fwhm
 
 

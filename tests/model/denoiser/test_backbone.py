@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.tiny_denoiser import size
 from support.tiny_model import (
     BACKBONE,
     LATENT,
@@ -47,10 +48,6 @@ def latents() -> torch.Tensor:
 
 def output(backbone: Backbone, condition: Condition, theta: float = 0.9) -> torch.Tensor:
     return backbone(latents(), torch.tensor([theta]), backbone.encode(condition))
-
-
-def size(values: torch.Tensor) -> float:
-    return float(values.detach().square().mean().sqrt())
 
 
 # Places
