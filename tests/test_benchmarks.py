@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fmrisynth.bids.search import find_runs
 from fmrisynth.config.codec import override
 from fmrisynth.config.presets import PRESETS, SYSTEMS
+from fmrisynth.model.noise.modal import ModalNoise
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -236,6 +238,36 @@ def test_realism(tmp_path: Path) -> None:
     (full, gaussian), *_ = re.findall(r"\| common \| ([\d.]+) .*?\| ([\d.]+) ", text)
     assert float(full) > float(gaussian)
     assert len(numbers(r"(\d+)% within", text)) == 8
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 2.0])
+def test_left_to_learn_is_the_gain_of_a_known_covariance(
+    monkeypatch: pytest.MonkeyPatch, amplitude: float
+) -> None:
+    """White noise of r times the model's variance: c² s² (1 − r)² / (c² r + s²)."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = importlib.import_module("left_to_learn")
+    mask = torch.ones(4, 5, 4, dtype=torch.bool)
+
+    def white(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(400, 1, *mask.shape, generator=generator)
+
+    noise = ModalNoise(1, mask, 8, 0, order=2, frames=8)
+    noise.fit([white(seed) for seed in range(4)], np.zeros((400, 0)))
+    people = []
+    for seed in (10, 11):
+        person = script.Participant(8)
+        for run in range(4):
+            person.add(amplitude * white(10 * seed + run)[..., mask].flatten(1), noise)
+        people.append(person)
+    angle, r = 0.6, amplitude**2
+    cos, sin = np.cos(angle) ** 2, np.sin(angle) ** 2
+    expected = cos * sin * (1 - r) ** 2 / (cos * r + sin)
+    gain = people[0].gain(script.best([people[1]], angle), angle, int(mask.sum()))
+    assert float(gain.sum()) == pytest.approx(expected, rel=0.1, abs=0.01)
+    # frames of 72 values tell their level by chance, which is taken off
+    assert abs(people[0].frame_gain(angle)) < 0.01
 
 
 def test_sites_puts_first_what_leaving_a_site_out_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
