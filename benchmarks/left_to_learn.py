@@ -129,7 +129,7 @@ def best(participants: list[Participant], angle: float) -> Tensor:
     return cos * sin * torch.linalg.solve(power, model - real).mT
 
 
-def participants_of(windows: ValidationWindows, means: list[Tensor]) -> Iterator[Participant]:
+def participants_of(windows: ValidationWindows, evoked: list[Tensor]) -> Iterator[Participant]:
     """Yield the held-out participants with all of their runs."""
     runs = windows.runs
     for label in windows.participants:
@@ -138,7 +138,7 @@ def participants_of(windows: ValidationWindows, means: list[Tensor]) -> Iterator
             if participant != label:
                 continue
             length = len(runs.latents[index])
-            noise = runs.noise(index) - means[index] / runs.scale(index, 0, length)
+            noise = runs.noise(index) - evoked[index] / runs.scale(index, 0, length)
             model = windows.noise.models[index]
             if not isinstance(model, ModalNoise):
                 raise SystemExit("the model's noise has no modes; expected denoiser.noise=modal")
@@ -158,8 +158,8 @@ def main() -> None:
         found = held_out_windows(model, dataset.runs, plan, work, work / "latents", fabric)
         if found is None:
             raise SystemExit(f"{options.model} has no held-out participants in {options.dataset}")
-        windows, means = found
-        people = list(participants_of(windows, means))
+        windows, _, evoked = found
+        people = list(participants_of(windows, evoked))
     width = windows.runs.n_values
     print(header(), "\n")
     print("| θ | modes | remainder | own | frames |\n|---|---|---|---|---|")

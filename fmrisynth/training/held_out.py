@@ -1,7 +1,8 @@
 """Measure a model's skill on the participants that it has never seen.
 
 Their responses and their noise are unknown: the response model predicts from events and mean
-image, and a run's noise level is that of the participant's other runs.
+image, and a run's noise level is that of the participant's other runs. The network is judged on
+what it is for, the noise that is left once a run's own response is taken out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from fmrisynth.bids.dataset import Run
 from fmrisynth.model.codec import encode_run
 from fmrisynth.model.model import Model
+from fmrisynth.model.run_statistics import draw_evoked
 from fmrisynth.model.skill import Skill
 from fmrisynth.preprocess.cache import RunData, run_key
 from fmrisynth.training.intensity import log_energy
@@ -65,10 +67,10 @@ def measure_held_out(
     if found is None:
         log.info("no participant was held out that skill could be measured on")
         return ()
-    windows, means = found
+    windows, means, evoked = found
     denoiser = model.denoiser.to(fabric.device)
     with fabric.autocast():
-        skill = measure_skill(denoiser, windows, means)
+        skill = measure_skill(denoiser, windows, means, evoked)
     denoiser.cpu()
     for row in skill:
         log.info(
@@ -85,7 +87,7 @@ def held_out_windows(
     work_dir: Path,
     latents_dir: Path,
     fabric: Fabric,
-) -> tuple[ValidationWindows, list[Tensor]] | None:
+) -> tuple[ValidationWindows, list[Tensor], list[Tensor]] | None:
     """Prepare the runs of the held-out participants.
 
     Parameters
@@ -107,6 +109,9 @@ def held_out_windows(
         With the noise that is inferred for each run from the participant's others.
     means : list of Tensor of shape (N, C, x, y, z)
         The response model's prediction for each run, in units of the standardised latents.
+    evoked : list of Tensor of shape (N, C, x, y, z)
+        What events evoked in each run, drawn from what the run says of it; nothing where the
+        network has to learn the responses.
     None
         Nobody was held out.
     """
@@ -136,7 +141,11 @@ def held_out_windows(
             model.response(torch.from_numpy(c.design.evoked), torch.from_numpy(d.mean).float())
             for c, d in zip(conditions, data, strict=True)
         ]
-    rests = [latent_runs.noise(i) - mean / levels[i] for i, mean in enumerate(means)]
+    evoked = [torch.zeros_like(mean) for mean in means]
+    if model.response.present:
+        lags = model.response.prior.autocovariance.numpy()
+        evoked = [_evoked(latent_runs, i, lags, plan.seed) for i in range(len(latent_runs))]
+    rests = [latent_runs.noise(i) - own / levels[i] for i, own in enumerate(evoked)]
     removed = typical_removed_basis(data, config.preprocess)
     noise = WindowNoise.infer(
         model.noise.cpu(), rests.__getitem__, latent_runs.participants, removed, plan.seed
@@ -146,7 +155,16 @@ def held_out_windows(
         intensities = [model.intensity.of_run(course) for course in courses]
         latent_runs = replace(latent_runs, intensities=intensities)
     windows = ValidationWindows(latent_runs, noise, config.denoiser.n_frames, plan.seed)
-    return windows, means
+    return windows, means, evoked
+
+
+def _evoked(runs: LatentRuns, index: int, autocovariance: np.ndarray, seed: int) -> Tensor:
+    """Draw what events evoked in a run, (N, C, x, y, z) standardised."""
+    rng, z = np.random.default_rng([seed, index]), runs.standardised(index)
+    field = torch.zeros(len(z), runs.latent_space.channels, *runs.mask.shape)
+    drawn = draw_evoked(runs.regressors(index), z, autocovariance, rng)
+    field[..., runs.mask] = torch.from_numpy(drawn).float().view(*field.shape[:2], -1)
+    return field
 
 
 def _some_runs(runs: Sequence[Run]) -> list[Run]:

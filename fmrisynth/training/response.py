@@ -10,13 +10,14 @@ Legend: K regressors, J maps, D = C·P latent values, S participants.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from fmrisynth.config.diffusion import ResponseConfig
@@ -28,7 +29,7 @@ from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["fit_response", "own_responses"]
+__all__ = ["drawn_responses", "fit_response", "own_responses"]
 
 FOLDS = 4  # of the participants left out together
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
@@ -71,10 +72,10 @@ def fit_response(
     response : Response
         On the CPU.
     runs : LatentRuns
-        With the participants' own responses, shrunk towards the model's prediction. Noise
-        model and denoiser learn from what they leave, or they would take individual
-        responses for noise. A denoiser without a response model has to learn them; its
-        regression phase needs them all the same.
+        With the participants' own responses. Noise model and denoiser learn from what they
+        leave, or they would take individual responses for noise (`drawn_responses`). A denoiser
+        without a response model has to learn them; its regression phase needs the best
+        estimates (`own_responses`).
     """
     config = plan.config.response
     if not data.vocabulary.trial_types:  # no events, nothing evoked
@@ -88,13 +89,16 @@ def fit_response(
     predictions = [fitted.expectation(None)] * len(statistics.participants)
     if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
         predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
-    if not present:  # what the network learns is drawn as it is: of the size of true responses
+    if not present:
+        # what the network learns is drawn as it is: of the size of true responses
         fitted.coefficients.mul_(fitted.restored)
-    own = own_responses(fitted, statistics, data)
-    if present and config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
+        own = own_responses(fitted, statistics, data)
+        response = make_response(plan.config, data.vocabulary, data.latent_mask)
+        return response, replace(runs, responses=own, removed=False)
+    if config.individual_fields and len(predictions) >= MINIMUM_PARTICIPANTS:
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
-    response = fitted if present else make_response(plan.config, data.vocabulary, data.latent_mask)
-    return response, replace(runs, responses=own, removed=present)
+    drawn = drawn_responses(fitted, statistics, data, folder / f"own-{fabric.global_rank}.npy")
+    return fitted, replace(runs, responses=drawn, removed=True)
 
 
 def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingData) -> Response:
@@ -294,10 +298,53 @@ def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
     return torch.from_numpy(np.stack([np.mean(images[p], axis=0) for p in participants])).float()
 
 
-def _own_fit(moments: np.ndarray, rest: np.ndarray) -> np.ndarray:
+def _predictions(
+    response: Response, statistics: ResponseStatistics, data: TrainingData
+) -> Iterator[np.ndarray]:
+    """Yield what the model expects of each participant's coefficients, (K, D) float64."""
+    mask = data.latent_mask
+    coefficients = response.coefficients.flatten(0, 1)  # K J
+    for mean in _mean_images(statistics.participants, data):
+        with torch.no_grad():
+            maps = response.maps_of(mean)[..., mask].flatten(1)
+        yield (coefficients @ maps).double().numpy()
+
+
+def _own_fit(moments: np.ndarray, rest: np.ndarray, ridge: float) -> np.ndarray:
     """Fit one participant's coefficients to XᵀZ by ridge regression."""
-    ridge = OWN_RIDGE * max(moments.diagonal().mean(), 1e-12) * np.eye(len(moments))
-    return np.linalg.solve(moments + ridge, rest)
+    penalty = ridge * max(moments.diagonal().mean(), 1e-12) * np.eye(len(moments))
+    return np.linalg.solve(moments + penalty, rest)
+
+
+def drawn_responses(
+    response: Response, statistics: ResponseStatistics, data: TrainingData, path: Path
+) -> dict[str, np.ndarray]:
+    """Draw each training participant's own response from what the participant's runs say of it.
+
+    What it leaves of the runs is a sample of the noise (`fmrisynth.model.run_statistics`).
+
+    Parameters
+    ----------
+    response : Response
+        Its prediction stands in for what no run says.
+    statistics : ResponseStatistics
+        Of all runs.
+    data : TrainingData
+        Mean images and mask.
+    path : pathlib.Path
+        File of the result, which may be larger than memory.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (K, D)
+        float32 coefficients of the regressors, by participant, memory-mapped.
+    """
+    own = open_memmap(path, "w+", np.float32, statistics.drawn.shape)
+    for s, prediction in enumerate(_predictions(response, statistics, data)):
+        moments, products = statistics.total([s])
+        rest = products + statistics.drawn[s] - moments @ prediction
+        own[s] = prediction + _own_fit(moments, rest, RIDGE)
+    return dict(zip(statistics.participants, own, strict=True))
 
 
 def own_responses(
@@ -305,21 +352,17 @@ def own_responses(
 ) -> dict[str, np.ndarray]:
     """Estimate each training participant's own response, shrunk towards the model's prediction.
 
+    A denoiser without a response model learns from these.
+
     Returns
     -------
     dict of str to ndarray of shape (K, D)
         float32 coefficients of the regressors, by participant.
     """
-    mask = data.latent_mask
-    coefficients = response.coefficients.flatten(0, 1)  # K J
-    means = _mean_images(statistics.participants, data)
     predicted, fits = [], []
-    for s in range(len(statistics.participants)):
-        with torch.no_grad():
-            maps = response.maps_of(means[s])[..., mask].flatten(1)
-        prediction = (coefficients @ maps).double().numpy()
+    for s, prediction in enumerate(_predictions(response, statistics, data)):
         halves = [
-            _own_fit(moments, products - moments @ prediction).astype(np.float32)
+            _own_fit(moments, products - moments @ prediction, OWN_RIDGE).astype(np.float32)
             for moments, products in zip(statistics.moments[s], statistics.products[s], strict=True)
         ]
         predicted.append(prediction.astype(np.float32))

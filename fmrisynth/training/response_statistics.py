@@ -15,8 +15,7 @@ from numpy.lib.format import open_memmap
 
 from fmrisynth.model.individual_differences import split_halves
 from fmrisynth.model.noise.autocovariance import shrink_autocovariance
-from fmrisynth.model.run_statistics import whiten
-from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.model.run_statistics import draw_evoked, draw_products, whiten
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.whitening import Whitening
@@ -25,6 +24,8 @@ from fmrisynth.training.windows import LatentRuns
 __all__ = ["ResponseStatistics", "collect_statistics", "residual_autocovariance"]
 
 ORDER = 8  # lags of the residuals' autocovariance
+DRAWING = 2  # key of the random numbers
+ROUNDS = 3  # of estimating the autocovariance, the last of which changes little
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class ResponseStatistics:
         XᵀV⁻¹X / level² of S participants, in either half of the participant's data.
     products : ndarray of shape (S, 2, K, D), float32
         XᵀV⁻¹Z / level², memory-mapped.
+    drawn : ndarray of shape (S, K, D), float32
+        Products of noise that is like each participant's own, memory-mapped
+        (`fmrisynth.model.run_statistics.draw_products`).
     autocovariance : ndarray of shape (ORDER + 1,)
         Of the noise over frames, which V has.
     whitening : Whitening
@@ -48,6 +52,7 @@ class ResponseStatistics:
     participants: tuple[str, ...]
     moments: np.ndarray
     products: np.ndarray
+    drawn: np.ndarray
     autocovariance: np.ndarray
     whitening: Whitening
 
@@ -65,13 +70,20 @@ class ResponseStatistics:
 
 
 def residual_autocovariance(runs: LatentRuns, seed: int) -> np.ndarray:
-    """Estimate the autocovariance of what the GLM leaves, pooled over latents, (ORDER + 1,)."""
-    lags = np.zeros(ORDER + 1)
-    for index in sample_runs(len(runs), seed):
-        z = runs.standardised(index)
-        rest = least_squares(runs.regressors(index), z)[0]
-        lags += [np.vdot(rest[lag:], rest[: len(rest) - lag]) for lag in range(ORDER + 1)]
-    return shrink_autocovariance(lags / lags[0])
+    """Estimate the autocovariance of the noise, pooled over latents, (ORDER + 1,).
+
+    What a GLM leaves has nothing along the regressors, which are slow: the noise would seem
+    faster than it is. That part is drawn, first as white noise and then as the last round found.
+    """
+    lags = np.eye(ORDER + 1)[0]
+    for _ in range(ROUNDS):
+        totals = np.zeros(ORDER + 1)
+        for index in sample_runs(len(runs), seed):
+            z, rng = runs.standardised(index), np.random.default_rng([seed, DRAWING, index])
+            rest = z - draw_evoked(runs.regressors(index), z, lags, rng)
+            totals += [np.vdot(rest[lag:], rest[: len(rest) - lag]) for lag in range(ORDER + 1)]
+        lags = shrink_autocovariance(totals / totals[0])
+    return lags
 
 
 def collect_statistics(
@@ -86,9 +98,9 @@ def collect_statistics(
     data : TrainingData
         Participants of the runs.
     seed : int
-        Seed of the choice of runs that the autocovariance is estimated from.
+        Seed of the choice of runs that the autocovariance is estimated from, and of what is drawn.
     path : pathlib.Path
-        File of the memory-mapped products.
+        File of the memory-mapped products; that of the drawn ones has ``-drawn`` in its name.
     """
     lags = residual_autocovariance(runs, seed)
 
@@ -98,6 +110,9 @@ def collect_statistics(
     moments = np.zeros(shape)
     size = runs.n_values
     products = open_memmap(path, "w+", np.float32, (len(labels), 2, n_regressors, size))
+    drawn = open_memmap(
+        path.with_stem(f"{path.stem}-drawn"), "w+", np.float32, (len(labels), n_regressors, size)
+    )
     parts = _halves(data)
     for index in track(range(len(runs)), desc="Responses", unit="run"):
         who = labels.index(data.participants[index])
@@ -107,7 +122,10 @@ def collect_statistics(
             chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
             moments[who, half] += x[chosen].T @ x[chosen] / power
             products[who, half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
-    return ResponseStatistics(labels, moments, products, lags, Whitening.fit(runs, lags, seed))
+        rng = np.random.default_rng([seed, DRAWING, index])
+        drawn[who] += (draw_products(x, z, rng) / power).astype(np.float32)
+    whitening = Whitening.fit(runs, lags, seed)
+    return ResponseStatistics(labels, moments, products, drawn, lags, whitening)
 
 
 def _halves(data: TrainingData) -> list[list[tuple[int, int | None]]]:

@@ -11,7 +11,9 @@ a model that believes in a mean m and a noise level s predicts, for noise of cov
 
     v̂ = −sin θ · m + k · (u_θ − cos θ · m),  k = cos θ sin θ (1 − s²) / (s² cos²θ + sin²θ).
 
-"nothing" believes in m = 0 and in the level of a typical run, s = 1 / level.
+"nothing" believes in m = 0 and in the level of a typical run, s = 1 / level. The network predicts
+the noise; it is judged on runs without what events evoked in them, which is not its business and,
+read from a noisy window, would look like skill.
 
 Legend: B windows, T frames, C latent channels, x y z latent grid, A angles.
 """
@@ -166,7 +168,11 @@ def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
 
 @torch.no_grad()
 def measure_skill(
-    denoiser: Denoiser, windows: ValidationWindows, means: Sequence[Tensor], title: str = "Skill"
+    denoiser: Denoiser,
+    windows: ValidationWindows,
+    means: Sequence[Tensor],
+    evoked: Sequence[Tensor],
+    title: str = "Skill",
 ) -> list[Skill]:
     """Measure the gain of noise level, response model and network on unseen participants.
 
@@ -178,28 +184,32 @@ def measure_skill(
         Of those participants; their `runs` hold no responses, which nobody knows of them.
     means : sequence of Tensor of shape (N, C, x, y, z)
         The response model's prediction for each run, in units of the standardised latents.
+    evoked : sequence of Tensor of shape (N, C, x, y, z)
+        What each run's events evoked in it, in the same units.
     title : str
         Name of the progress bar.
 
     Returns
     -------
     list of Skill
-        By angle and part; of the network over noise level and response, of these over nothing.
+        By angle and part; of the network over noise level and the run's own response, of noise
+        level and response over nothing.
     """
     mask, device = denoiser.mask, denoiser.mask.device
     index_of: dict[str, list[int]] = {label: [] for label in windows.participants}
     for index, label in enumerate(windows.runs.participants):
         index_of[label].append(index)
-    losses = np.zeros((len(windows.participants), len(ANGLES), 5))
+    losses = np.zeros((len(windows.participants), len(ANGLES), 6))
     for number, label in enumerate(track(windows.participants, desc=title, unit="participant")):
         count = 0
         for latents, noise, condition, places in windows.batches(number):
             mine = index_of[label]
             level = torch.stack([windows.runs.scale(mine[r], s, windows.length) for r, s in places])
             level = level.to(device)
-            mean = (
-                torch.stack([means[mine[r]][s : s + windows.length] for r, s in places]).to(device)
+            mean, own = (
+                torch.stack([of[mine[r]][s : s + windows.length] for r, s in places]).to(device)
                 / level
+                for of in (means, evoked)
             )
             u, e = latents.to(device), noise.to(device)
             encoded = denoiser.encode(condition.to(device))
@@ -209,20 +219,18 @@ def measure_skill(
                 spread = level**-2
                 k = cos * sin * (1 - spread) / (spread * cos**2 + sin**2)
                 theta = torch.full((len(u),), angle, device=device)
-                residual = noisy - cos * mean
-                network = denoiser.as_velocity(
-                    residual, theta, denoiser.predict(residual, theta, encoded)
-                )
+                residual, rest = noisy - cos * mean, noisy - cos * own
+                network = denoiser.as_velocity(rest, theta, denoiser.predict(rest, theta, encoded))
                 zero = torch.zeros_like(u)
                 predictions = (
-                    k * noisy, zero, -sin * mean + k * residual, -sin * mean,
-                    -sin * mean + network,
+                    k * noisy, zero, -sin * mean + k * residual, -sin * mean, -sin * own,
+                    -sin * own + network,
                 )  # fmt: skip
                 losses[number, row] += [_mean_square(target - p, mask) for p in predictions]
             count += 1
         losses[number] /= max(count, 1)
     parts = (("noise level", 0, 1), ("response", 0, 2), ("noise level + response", 0, 3),
-             ("backbone", 3, 4))  # fmt: skip
+             ("backbone", 4, 5))  # fmt: skip
     return [
         _skill(angle, part, losses[:, row, base] - losses[:, row, column])
         for row, angle in enumerate(ANGLES)

@@ -36,7 +36,8 @@ class LatentRuns:
     latent_space : LatentSpace
         Standardisation, on the CPU.
     responses : mapping of str to ndarray of shape (K, C·P)
-        Participants' own responses; empty where nothing is known of them.
+        Participants' own responses, which may be memory-mapped; empty where nothing is known of
+        them.
     removed : bool
         Whether `noise` is free of the responses: a response model knows them. False for a
         denoiser that has to learn them.

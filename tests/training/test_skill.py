@@ -65,6 +65,11 @@ def zeros(runs):
     return [torch.zeros(len(z), 1, *SMALL) for z in runs.latents]
 
 
+def skill_of(denoiser, windows, means):
+    """The skill where the model's prediction is what was evoked."""
+    return measure_skill(denoiser, windows, means, means)
+
+
 def gains(skill, part):
     return {row.theta: row.gain for row in skill if row.part == part}
 
@@ -113,7 +118,7 @@ def test_the_gain_of_the_noise_level_is_that_of_the_wrong_variance(level):
     runs = white_runs()
     levels = [torch.full(SMALL, level) for _ in runs.levels]
     runs = replace(runs, levels=levels, latents=[level * z for z in runs.latents])
-    found = gains(measure_skill(denoiser_of(), windows_of(runs), zeros(runs)), "noise level")
+    found = gains(skill_of(denoiser_of(), windows_of(runs), zeros(runs)), "noise level")
     for theta, gain in found.items():
         cos, sin, s = math.cos(theta), math.sin(theta), level**-2
         k = cos * sin * (1 - s) / (s * cos**2 + sin**2)
@@ -123,7 +128,7 @@ def test_the_gain_of_the_noise_level_is_that_of_the_wrong_variance(level):
 
 def test_a_typical_run_gains_nothing_by_its_level():
     runs = white_runs()
-    found = measure_skill(denoiser_of(), windows_of(runs), zeros(runs))
+    found = skill_of(denoiser_of(), windows_of(runs), zeros(runs))
     assert set(gains(found, "noise level").values()) == {0.0}
     assert set(gains(found, "response").values()) == {0.0}
 
@@ -136,7 +141,7 @@ def test_the_gain_of_a_known_response_is_its_power(level):
     raw = [level * (z + mean.numpy()) for z in runs.latents]
     runs = replace(runs, latents=raw, levels=[torch.full(SMALL, level) for _ in raw])
     windows = windows_of(runs)
-    found = measure_skill(denoiser_of(), windows, [level * mean] * len(raw))
+    found = skill_of(denoiser_of(), windows, [level * mean] * len(raw))
     power = []
     for number, label in enumerate(windows.participants):
         assert label in runs.participants
@@ -154,17 +159,17 @@ def test_a_response_of_the_wrong_sign_does_harm():
     runs, course = white_runs(), torch.sin(torch.arange(64) / 3)[:, None, None, None, None]
     mean = 0.5 * course * MASK
     right = replace(runs, latents=[z + mean.numpy() for z in runs.latents])
-    found = measure_skill(denoiser_of(), windows_of(right), [-mean] * len(runs))
+    found = skill_of(denoiser_of(), windows_of(right), [-mean] * len(runs))
     assert max(gains(found, "response").values()) < 0
 
 
 def test_a_network_that_predicts_nothing_gains_nothing():
     runs = white_runs()
-    found = measure_skill(denoiser_of(), windows_of(runs), zeros(runs))
+    found = skill_of(denoiser_of(), windows_of(runs), zeros(runs))
     assert set(gains(found, "backbone").values()) == {0.0}
     closed = denoiser_of(lambda x, theta: x)
     closed.gate.zero_()
-    found = measure_skill(closed, windows_of(runs), zeros(runs))
+    found = skill_of(closed, windows_of(runs), zeros(runs))
     assert set(gains(found, "backbone").values()) == {0.0}
 
 
@@ -178,7 +183,7 @@ def test_the_gain_of_a_network_is_what_it_knows_of_the_variance():
         return cos * sin * (1 - 4) / (4 * cos**2 + sin**2)
 
     denoiser = denoiser_of(lambda x, theta: slope(theta) * x)
-    found = gains(measure_skill(denoiser, windows_of(runs), zeros(runs)), "backbone")
+    found = gains(skill_of(denoiser, windows_of(runs), zeros(runs)), "backbone")
     for theta, gain in found.items():
         angle = torch.tensor(theta)
         variance = 4 * math.cos(theta) ** 2 + math.sin(theta) ** 2
@@ -186,11 +191,34 @@ def test_the_gain_of_a_network_is_what_it_knows_of_the_variance():
         assert gain == pytest.approx(expected, rel=0.08, abs=2e-3)
 
 
+def test_a_network_that_reads_own_responses_from_the_window_gains_nothing():
+    """What a run's events evoked beyond the prediction is no part of the noise."""
+    runs, course = white_runs(8), torch.sin(torch.arange(64) / 3)[:, None, None, None, None]
+    own = course * MASK
+    runs = replace(runs, latents=[z + own.numpy() for z in runs.latents])
+    pattern = MASK / MASK.sum() ** 0.5
+
+    def along(x, theta):
+        """Velocity of noise that is louder along the pattern of the response."""
+        amount = (x * pattern).sum((-3, -2, -1), keepdim=True)
+        cos, sin, louder = theta.cos(), theta.sin(), 10.0
+        k = cos * sin * (1 - louder) / (louder * cos**2 + sin**2)
+        return k * amount * pattern
+
+    windows, nothing = windows_of(runs), zeros(runs)
+    reading = gains(measure_skill(denoiser_of(along), windows, nothing, nothing), "backbone")
+    found = measure_skill(denoiser_of(along), windows, nothing, [own] * len(runs))
+    judged = gains(found, "backbone")
+    for theta in ANGLES[1:4]:
+        assert reading[theta] > 0.005
+        assert judged[theta] < 0
+
+
 def test_every_part_has_a_row_at_every_angle_with_a_t_interval():
     runs = white_runs(4)
     denoiser = denoiser_of()
     perturb(denoiser, 0.2)
-    found = measure_skill(denoiser, windows_of(runs), zeros(runs))
+    found = skill_of(denoiser, windows_of(runs), zeros(runs))
     parts = ["noise level", "response", "noise level + response", "backbone"]
     assert [(row.theta, row.part) for row in found] == [(a, p) for a in ANGLES for p in parts]
     assert all(row.ci_low <= row.gain <= row.ci_high for row in found)
