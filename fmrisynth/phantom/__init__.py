@@ -33,7 +33,7 @@ with, all of them belonging to the participant:
 - network fluctuations :math:`L_k n_k`, whose mixing (the connectivity) is the participant's
   own, smooth autoregressive noise :math:`s`, stronger in grey matter and at the rim of the
   brain, slow drift :math:`b`, thermal noise :math:`\eta`, and the displacements
-  :math:`\delta` of a few motion spikes.
+  :math:`\delta` of a few motion spikes, without which the noise is Gaussian.
 
 The population (sites, weights, networks) is always the same; the seed draws the participants
 and their runs. Cohorts of different seeds are therefore samples of one population.

@@ -20,7 +20,7 @@ _DEFAULT = PhantomConfig()
 # Options that a real dataset decides.
 _SIMULATED = (
     *("n_participants", "n_volumes", "t_r", "voxel_size", "tsnr", "realism", "n_runs"),
-    *("site", "hrf_delay", "distortion", "intensity"),
+    *("site", "hrf_delay", "distortion", "intensity", "spikes"),
 )
 
 
@@ -85,6 +85,11 @@ def _usable_cpus() -> int:
 )
 @click.option("--intensity", default=_DEFAULT.intensity, help="Factor on the images' units.")
 @click.option(
+    "--spikes",
+    default=_DEFAULT.spikes,
+    help="Mean number of volumes of a run in which the head jerks, with Gaussian noise.",
+)
+@click.option(
     "--noise-from",
     type=click.Path(path_type=Path),
     metavar="BIDS_DIR",
@@ -123,6 +128,7 @@ def main(
     hrf_delay: float,
     distortion: float,
     intensity: float,
+    spikes: float,
     noise_from: Path | None,
     own_responses: str,
     seed: int,
@@ -152,6 +158,7 @@ def main(
                 hrf_delay,
                 distortion,
                 intensity,
+                spikes,
             )
             simulate_cohort(out, config, nprocs=nprocs, progress=not quiet)
         else:

@@ -51,6 +51,9 @@ class PhantomConfig:
         Factor on the susceptibility shift along the phase-encoding axis.
     intensity : float
         Factor on the images' units.
+    spikes : float
+        Mean number of volumes of a run in which the head jerks, of Gaussian realism; the noise is
+        Gaussian without exception where there are none. Of full realism, motion is another.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class PhantomConfig:
     hrf_delay: float = 0.0
     distortion: float = 1.0
     intensity: float = 1.0
+    spikes: float = 0.4
 
     def __post_init__(self) -> None:
         _check("n_participants", self.n_participants, 1, 10_000)
@@ -84,9 +88,12 @@ class PhantomConfig:
         _check("hrf_delay", self.hrf_delay, -4.0, 4.0)
         _check("distortion", self.distortion, 0.0, 3.0)
         _check("intensity", self.intensity, 1e-3, 1e3)
+        _check("spikes", self.spikes, 0.0, 100.0)
         check_effect_size(self.effect_size)
         if self.realism not in REALISM:
             raise UsageError(f"realism is {self.realism!r}; expected {' or '.join(REALISM)}.")
+        if self.realism == "full" and self.spikes != PhantomConfig.spikes:
+            raise UsageError("spikes are those of realism gaussian; full has motion of its own.")
         if self.n_volumes * self.t_r < 30.0:
             raise UsageError(
                 f"{self.n_volumes} volumes of {self.t_r:g} s make a run of "
@@ -97,7 +104,7 @@ class PhantomConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the options for a file; those that came later only where they are used."""
-        later = {"realism", "n_runs", "site", "hrf_delay", "distortion", "intensity"}
+        later = {"realism", "n_runs", "site", "hrf_delay", "distortion", "intensity", "spikes"}
         unused = {
             field.name
             for field in fields(self)

@@ -43,7 +43,7 @@ _OWN_CONNECTIVITY = 0.6  # share of the participant's own part in the mixing
 _TASK_CONNECTIVITY = 0.6  # change of the mixing by a task, in the same unit
 _LEVEL_SD = 0.08  # of log noise level: participant
 _DRIFT_SD, _DRIFT_KNOTS = 0.4, 50.0  # percent at the end of a run; mm
-_SPIKES_PER_RUN, _SPIKE_SD = 0.4, 0.35  # mean number; mm per axis
+_SPIKE_SD = 0.35  # mm per axis
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,9 @@ def draw_thermal(model: NoiseModel, shape: tuple[int, int], rng: np.random.Gener
     return rng.standard_normal(shape, dtype=np.float32) * np.float32(model.thermal_sd)
 
 
-def draw_spikes(n_volumes: int, rng: np.random.Generator) -> dict[int, np.ndarray]:
+def draw_spikes(n_volumes: int, mean: float, rng: np.random.Generator) -> dict[int, np.ndarray]:
     """Draw the volumes in which the head jerks, and the displacement in mm of each."""
-    count = min(rng.poisson(_SPIKES_PER_RUN), n_volumes)
+    count = min(rng.poisson(mean), n_volumes)
     volumes = rng.choice(n_volumes, count, replace=False)
     return {int(t): _SPIKE_SD * rng.standard_normal(3) for t in np.sort(volumes)}
 

@@ -256,7 +256,7 @@ def simulate_run(
     percent += 1.0
     signal = percent * head.mean
     signal += draw_thermal(session.noise, signal.shape, rng)
-    for volume, displacement in draw_spikes(config.n_volumes, rng).items():
+    for volume, displacement in draw_spikes(config.n_volumes, config.spikes, rng).items():
         signal[volume] += displacement.astype(np.float32) @ head.gradient
     return SimulatedRun(signal, events)
 

@@ -18,6 +18,13 @@ from fmrisynth.phantom.responses import (
     time_courses,
 )
 from fmrisynth.phantom.schedules import PROTOCOLS, conditions_of, draw_events
+from fmrisynth.phantom.simulation import (
+    Population,
+    build_session,
+    draw_participant,
+    run_generator,
+    simulate_run,
+)
 
 # Length of the runs and of the blocks of the Human Connectome Project (Barch et al., 2013), s.
 HCP_RUN = {
@@ -167,3 +174,31 @@ def test_networks_are_bilateral_and_their_mixing_is_the_participants_own():
 def test_impossible_options_are_told_apart(option, words):
     with pytest.raises(UsageError, match=words):
         PhantomConfig(**option)
+
+
+# Motion spikes
+
+
+def energies(spikes):
+    """Energy of the loudest volume over the median one's, run by run."""
+    config = PhantomConfig(1, 48, voxel_size=12.0, tasks=("MOTOR",), tsnr=1000.0, spikes=spikes)
+    population = Population.build(config)
+    participant = draw_participant(population, 0)
+    session = build_session(population, participant, "AP")
+    found = []
+    for number in range(20):
+        rng = run_generator(config, 0, "MOTOR", "AP", number + 1)
+        signal = simulate_run(population, participant, session, "MOTOR", rng).signal
+        energy = np.square(np.diff(signal, axis=0)).sum(1)  # a jerk is sudden, unlike responses
+        found.append(energy.max() / np.median(energy))
+    return np.array(found)
+
+
+def test_without_spikes_no_volume_stands_out():
+    assert energies(0.0).max() < 12
+    assert np.median(energies(3.0)) > 30
+
+
+def test_spikes_belong_to_gaussian_realism():
+    with pytest.raises(UsageError, match="full has motion of its own"):
+        PhantomConfig(realism="full", spikes=0.0)
