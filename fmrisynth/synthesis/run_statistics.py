@@ -23,7 +23,7 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.individuals import Evidence, IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
-from fmrisynth.model.run_statistics import draw_evoked, run_statistics
+from fmrisynth.model.run_statistics import run_statistics
 from fmrisynth.preprocess.cache import run_key
 from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import own_regressors
@@ -162,19 +162,20 @@ class SiblingReader:
         latents = model.latent_space.standardise(raw.to(mask.device))
         level = model.noise_level.of_latents(on_grid(carrier.noise_sd))
         regressors = design.evoked.reshape(len(frames), -1)
-        series = latents[..., mask].flatten(1).cpu().numpy()
-        lags = model.response.prior.autocovariance.cpu().numpy()
-        moments, products = run_statistics(regressors, series, level[mask].cpu().numpy(), lags)
+        moments, products = run_statistics(
+            regressors,
+            latents[..., mask].flatten(1).cpu().numpy(),
+            level[mask].cpu().numpy(),
+            model.response.prior.autocovariance.cpu().numpy(),
+        )
         median = np.median(carrier.mean[carrier.mask])
         mean = torch.from_numpy(on_grid(carrier.mean / median)).to(mask.device)
         expected = model.response.expectation(mean).flatten(0, 1)  # K C x y z
         known = expected[..., mask].flatten(1).double().cpu().numpy()
         rest = torch.from_numpy(products - moments @ known)
-        # not the expected response: the participant's own would count as noise
-        drawn = draw_evoked(regressors, series, lags, _generator(run))
-        noise = latents.clone()
-        noise[..., mask] -= torch.from_numpy(drawn).to(latents).view(*latents.shape[:2], -1)
-        of_noise = model.noise.statistics(noise / level)
+        evoked = torch.from_numpy(regressors).to(expected)
+        noise = (latents - torch.tensordot(evoked, expected, dims=1)) / level
+        of_noise = model.noise.statistics(noise)
         if of_noise is not None:
             series = residual[carrier.mask].T
             edges = np.linalg.norm(carrier.affine[:3, :3], axis=0)
@@ -182,8 +183,3 @@ class SiblingReader:
             voxels = VoxelNoise(voxel_lag1(series, regressors), fwhm)
             of_noise = replace(of_noise, voxels=voxels)
         return RunStatistics(inference.evidence(torch.from_numpy(moments), rest), of_noise)
-
-
-def _generator(run: Run) -> np.random.Generator:
-    """Return the random numbers of a run, which go by its name: a cache is as good as reading."""
-    return np.random.default_rng(list(run.bold.name.encode()))

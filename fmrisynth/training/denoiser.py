@@ -32,7 +32,7 @@ from fmrisynth.training.skill import ValidationWindows, support, validation_gain
 from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
-__all__ = ["DiffusionLearner", "fit_denoiser"]
+__all__ = ["DiffusionLearner", "choose_validation", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
 NOISE_STREAM = 2**30  # of random numbers, apart from those of the windows
@@ -57,7 +57,8 @@ def fit_denoiser(
     runs : LatentRuns
         Latents of the training runs, with what the denoiser need not learn.
     noise : WindowNoise
-        The diffusion's noise, run by run.
+        The diffusion's noise, run by run, of a model that the validation participants had no part
+        in: noise that they have shaped fits them, and not others.
     data : TrainingData
         Vocabulary and mask.
     plan : TrainingPlan
@@ -75,11 +76,12 @@ def fit_denoiser(
     config = plan.config
     torch.manual_seed(plan.seed)
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
-    learners, watched = _choose_validation(data.participants, config.diffusion_training, plan.seed)
+    learners, watched = choose_validation(data.participants, config.diffusion_training, plan.seed)
     length = config.denoiser.n_frames
     validation = None
     if watched:
-        validation = ValidationWindows(runs.of(watched), noise.of(watched), length, plan.seed)
+        seen = runs.of(watched).without_responses()
+        validation = ValidationWindows(seen, noise.of(watched), length, plan.seed)
     windows = Windows(runs.of(learners), length, config.diffusion_training.onset_share)
     learner = DiffusionLearner(
         fabric,
@@ -118,10 +120,25 @@ def gated(config: DenoiserConfig) -> bool:
     return config.noise == "coloured"
 
 
-def _choose_validation(
+def choose_validation(
     participants: Sequence[str], training: DiffusionTraining, seed: int
 ) -> tuple[list[str], list[str]]:
-    """Split the training participants into those to learn from and those to validate with."""
+    """Split the training participants into those to learn from and those to validate with.
+
+    Parameters
+    ----------
+    participants : sequence of str
+        Label of each run's participant.
+    training : DiffusionTraining
+        Share of the participants that validate.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    learners, watched : list of str
+        Sorted; nobody validates where there is one participant.
+    """
     labels = sorted(set(participants))
     count = round(len(labels) * training.validation_share)
     if training.validation_share and len(labels) > 1:

@@ -145,7 +145,7 @@ def held_out_windows(
     if model.response.present:
         lags = model.response.prior.autocovariance.numpy()
         evoked = [_evoked(latent_runs, i, lags, plan.seed) for i in range(len(latent_runs))]
-    rests = [latent_runs.noise(i) - own / levels[i] for i, own in enumerate(evoked)]
+    rests = [latent_runs.noise(i) - mean / levels[i] for i, mean in enumerate(means)]
     removed = typical_removed_basis(data, config.preprocess)
     noise = WindowNoise.infer(
         model.noise.cpu(), rests.__getitem__, latent_runs.participants, removed, plan.seed

@@ -17,7 +17,7 @@ from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.carriers import fit_carriers
 from fmrisynth.training.decoder_noise import fit_decoder_noise
-from fmrisynth.training.denoiser import fit_denoiser
+from fmrisynth.training.denoiser import choose_validation, fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
 from fmrisynth.training.individuals import map_gradients
 from fmrisynth.training.intensity import fit_intensity
@@ -87,16 +87,22 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             lambda maps: map_gradients(maps, autoencoder, latent_space, data),
         )
     with timed("noise"):
-        noise = fit_noise(latent_runs, data, plan.seed, fabric.device)
+        noise = unseen = fit_noise(latent_runs, data, plan.seed, fabric.device)
+        learners, watched = choose_validation(
+            data.participants, plan.config.diffusion_training, plan.seed
+        )
+        if watched:  # the network is chosen and gated by participants whom nothing was fitted to
+            unseen = fit_noise(latent_runs.of(learners), data, plan.seed, fabric.device)
         intensity = FrameIntensity()
         if plan.config.noise_level:
             # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
             lags = max(NOISE_LAGS, plan.config.denoiser.n_frames)
-            noise.divide_lags(intensity.agreement(lags), data.removed_basis)
+            for fitted in (noise, unseen) if watched else (noise,):
+                fitted.divide_lags(intensity.agreement(lags), data.removed_basis)
         with_bursts = replace(latent_runs, intensities=None)
         window_noise = WindowNoise.infer(
-            noise, with_bursts.noise, data.participants, data.removed_basis, plan.seed
+            unseen, with_bursts.noise, data.participants, data.removed_basis, plan.seed
         )
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(

@@ -30,7 +30,7 @@ def fit_noise(
     Parameters
     ----------
     runs : LatentRuns
-        The training runs, with the participants' own responses.
+        Training runs, with the participants' own responses.
     data : TrainingData
         Settings and mask.
     seed : int
@@ -55,6 +55,6 @@ def fit_noise(
     noise.fit(fields(sample_runs(len(runs), seed, most), "Noise"), data.removed_basis)
     chosen = sample_runs(len(runs), seed, INDIVIDUAL_RUNS)
     noise.fit_individual_differences(
-        fields(chosen, "Individual networks"), [data.participants[i] for i in chosen]
+        fields(chosen, "Individual networks"), [runs.participants[i] for i in chosen]
     )
     return noise.cpu()

@@ -72,10 +72,11 @@ def fit_response(
     response : Response
         On the CPU.
     runs : LatentRuns
-        With the participants' own responses. Noise model and denoiser learn from what they
-        leave, or they would take individual responses for noise (`drawn_responses`). A denoiser
-        without a response model has to learn them; its regression phase needs the best
-        estimates (`own_responses`).
+        With the participants' own responses, shrunk towards the model's prediction. Noise
+        model and denoiser learn from what they leave, or they would take individual
+        responses for noise. A denoiser without a response model has to learn them; its
+        regression phase needs them all the same. What the denoiser has learned is judged on runs
+        without any response (`drawn_responses`).
     """
     config = plan.config.response
     if not data.vocabulary.trial_types:  # no events, nothing evoked
@@ -89,16 +90,16 @@ def fit_response(
     predictions = [fitted.expectation(None)] * len(statistics.participants)
     if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
         predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
-    if not present:
-        # what the network learns is drawn as it is: of the size of true responses
+    if not present:  # what the network learns is drawn as it is: of the size of true responses
         fitted.coefficients.mul_(fitted.restored)
-        own = own_responses(fitted, statistics, data)
+    own = own_responses(fitted, statistics, data)
+    if not present:
         response = make_response(plan.config, data.vocabulary, data.latent_mask)
         return response, replace(runs, responses=own, removed=False)
-    if config.individual_fields and len(predictions) >= MINIMUM_PARTICIPANTS:
+    if config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
-    drawn = drawn_responses(fitted, statistics, data, folder / f"own-{fabric.global_rank}.npy")
-    return fitted, replace(runs, responses=drawn, removed=True)
+    drawn = drawn_responses(fitted, statistics, data, folder / f"drawn-{fabric.global_rank}.npy")
+    return fitted, replace(runs, responses=own, drawn=drawn)
 
 
 def _fit(config: ResponseConfig, statistics: ResponseStatistics, data: TrainingData) -> Response:
@@ -351,8 +352,6 @@ def own_responses(
     response: Response, statistics: ResponseStatistics, data: TrainingData
 ) -> dict[str, np.ndarray]:
     """Estimate each training participant's own response, shrunk towards the model's prediction.
-
-    A denoiser without a response model learns from these.
 
     Returns
     -------

@@ -7,7 +7,7 @@ voxels of the brain, K regressors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -36,8 +36,10 @@ class LatentRuns:
     latent_space : LatentSpace
         Standardisation, on the CPU.
     responses : mapping of str to ndarray of shape (K, C·P)
-        Participants' own responses, which may be memory-mapped; empty where nothing is known of
-        them.
+        Participants' own responses; empty where nothing is known of them.
+    drawn : mapping of str to ndarray of shape (K, C·P)
+        Draws of them from what the participants' runs say, which leave none of a response in the
+        noise; empty without a response model.
     removed : bool
         Whether `noise` is free of the responses: a response model knows them. False for a
         denoiser that has to learn them.
@@ -51,6 +53,7 @@ class LatentRuns:
     participants: Sequence[str]
     latent_space: LatentSpace
     responses: Mapping[str, np.ndarray] = field(default_factory=dict)
+    drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
     removed: bool = True
     intensities: Sequence[Tensor] | None = None
 
@@ -113,6 +116,10 @@ class LatentRuns:
     def _standardise(self, raw: np.ndarray) -> Tensor:
         return self.latent_space.standardise(torch.from_numpy(np.asarray(raw, np.float32)))
 
+    def without_responses(self) -> LatentRuns:
+        """Return the runs such that their noise has nothing of a response, if one is modelled."""
+        return replace(self, responses=self.drawn) if self.drawn else self
+
     def of(self, participants: Sequence[str]) -> LatentRuns:
         """Return the runs of some participants."""
         chosen = [i for i, label in enumerate(self.participants) if label in participants]
@@ -123,6 +130,7 @@ class LatentRuns:
             [self.participants[i] for i in chosen],
             self.latent_space,
             self.responses,
+            self.drawn,
             self.removed,
             None if self.intensities is None else [self.intensities[i] for i in chosen],
         )

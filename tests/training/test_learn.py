@@ -18,7 +18,9 @@ from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.presets import PRESETS
 from fmrisynth.model.autoencoder.vqgan import VQGAN
 from fmrisynth.model.model import Model
+from fmrisynth.training import learn
 from fmrisynth.training.plan import TrainingPlan
+from fmrisynth.training.window_noise import WindowNoise
 
 # a published network in small; with a learning rate of 0 it stays as it starts
 SMALL = VQGANConfig(base_width=8, norm_groups=4, codebook_size=16, quantizer="gradient")
@@ -105,6 +107,31 @@ def test_a_checkpoint_of_tensors_alone_may_be_torchs_own(train, tmp_path):
 class Payload:
     def __reduce__(self):
         return (print, ("executed",))
+
+
+@pytest.mark.slow
+def test_nothing_of_the_networks_noise_was_fitted_to_those_who_validate_it(train, monkeypatch):
+    """Modes explain more of the runs that they were fitted to: a network that adds what the noise
+    of others lacks would be right on these, and on nobody else's.
+    """
+    fitted, used, original = [], [], learn.fit_noise
+
+    def fit_noise(runs, *rest):
+        noise = original(runs, *rest)
+        fitted.append((noise, set(runs.participants)))
+        return noise
+
+    def infer(group, *rest):
+        used.append(group)
+        return WindowNoise([group] * len(rest[1]), rest[1])
+
+    monkeypatch.setattr(learn, "fit_noise", fit_noise)
+    monkeypatch.setattr(learn.WindowNoise, "infer", infer)
+    code, messages, _ = train()
+    assert code == 0, messages
+    (_, everybody), (noise, learners) = fitted
+    assert learners < everybody
+    assert used[0] is noise
 
 
 def save_pickle(path):

@@ -98,9 +98,8 @@ def test_a_network_without_a_response_model_learns_responses_of_true_size(tmp_pa
     for kind in ("glm", "none"):
         made = simulate(0.08 * np.repeat(patterns()[None], 8, 0), noise=1.0)
         response, runs = fit(made, tmp_path / kind, replace(CONFIG, kind=kind))
-        learned = np.mean([o[0::2] for o in runs.responses.values()], axis=0)
-        found = maps_of(response) if response.present else learned
-        size[kind] = slope(found, 0.08 * patterns())[0]
+        own = np.mean([o[0::2] for o in runs.responses.values()], axis=0)
+        size[kind] = slope(own, 0.08 * patterns())[0]
         restored[kind] = float(response.restored[0])  # of the first component
     assert restored["glm"] > 1.1
     assert size["none"] / size["glm"] == pytest.approx(restored["glm"], rel=0.1)
@@ -149,10 +148,10 @@ def test_own_responses_that_are_noise_are_shrunk_to_the_prediction(tmp_path):
     assert np.mean(departures) < 0.05 * np.mean(unshrunk)
 
 
-def test_what_own_responses_leave_is_all_of_the_noise_and_nothing_else(tmp_path):
+def test_what_drawn_responses_leave_is_noise_and_nothing_of_a_response(tmp_path):
     """Neither the part of a response that shrinkage leaves, nor less noise along the regressors."""
     sizes = np.linspace(0.2, 1.8, 6)
-    powers = {"noise": [], "left": []}
+    powers = {"noise": [], "shrunk": [], "drawn": []}
     for seed in range(6):
         worlds = [
             simulate(scale[:, None, None] * patterns(), noise=2.0, seed=seed)
@@ -162,10 +161,16 @@ def test_what_own_responses_leave_is_all_of_the_noise_and_nothing_else(tmp_path)
         for index in range(len(runs)):
             x = runs.regressors(index)
             axes = np.linalg.qr(x[:, np.abs(x).max(0) > 0])[0]
-            noise, left = worlds[0].runs.noise(index), runs.noise(index)
-            powers["noise"].append(np.square(axes.T @ noise[..., MASK].flatten(1).numpy()).mean())
-            powers["left"].append(np.square(axes.T @ left[..., MASK].flatten(1).numpy()).mean())
-    assert np.mean(powers["left"]) == pytest.approx(np.mean(powers["noise"]), rel=0.05)
+            for name, of in (
+                ("noise", worlds[0].runs),
+                ("shrunk", runs),
+                ("drawn", runs.without_responses()),
+            ):
+                values = of.noise(index)[..., MASK].flatten(1).numpy()
+                powers[name].append(np.square(axes.T @ values).mean())
+    noise, shrunk, drawn = (np.mean(powers[name]) for name in ("noise", "shrunk", "drawn"))
+    assert drawn == pytest.approx(noise, rel=0.05)
+    assert shrunk > 1.1 * noise
 
 
 def test_a_run_without_its_response_is_noise(tmp_path):

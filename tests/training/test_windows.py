@@ -71,3 +71,14 @@ def test_the_runs_of_some_participants(runs):
     torch.testing.assert_close(some.noise(0), runs.noise(2))
     assert some.removed == runs.removed
     assert len(runs.of([])) == 0
+
+
+def test_runs_without_responses_are_without_the_drawn_ones(runs):
+    response = np.random.default_rng(0).standard_normal((8, int(MASK.sum()))).astype(np.float32)
+    own = {"00": 0 * response, "01": 0 * response}
+    known = replace(runs, responses=own, drawn={"00": response, "01": response})
+    expected = replace(runs, responses=known.drawn).noise(1)
+    assert torch.equal(known.of(["00"]).without_responses().noise(1), expected)
+    assert not torch.equal(known.noise(1), expected)
+    learning = replace(runs, responses=own)  # a network that learns the responses
+    assert torch.equal(learning.without_responses().noise(1), learning.noise(1))
