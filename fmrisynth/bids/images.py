@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +18,7 @@ from fmrisynth.bids.checks import find_outlying_volumes, interpolate_volumes, re
 from fmrisynth.bids.confounds import known_outliers
 from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
-from fmrisynth.bids.nifti import VOLUMES_AT_ONCE, VOXELS_AT_ONCE
+from fmrisynth.bids.nifti import GZIP_ERRORS, VOLUMES_AT_ONCE, VOXELS_AT_ONCE, Gzip
 from fmrisynth.errors import DataError
 
 __all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
@@ -29,6 +27,13 @@ log = logging.getLogger(__name__)
 
 MOST_NONFINITE = 0.01  # share of brain voxels that may be NaN or Inf before the run is refused
 _MOST_LISTED = 10  # outlying volumes that a message lists
+_DAMAGE: tuple[type[Exception], ...] = (
+    *GZIP_ERRORS,
+    OSError,
+    ValueError,
+    OverflowError,
+    ImageFileError,
+)
 _SAME_GRID = 1e-3  # mm, and its square in voxel size; headers are stored as float32
 
 
@@ -75,7 +80,7 @@ class Bold:
             raise ValueError(f"t_r must be positive, not {self.t_r}")
         if not self.mask.any():
             raise ValueError("the mask is empty")
-        if not _finite(self.data)[self.mask].all():
+        if not np.isfinite(self.data[self.mask]).all():
             raise ValueError("data is not finite inside the mask")
 
 
@@ -253,7 +258,7 @@ def _voxels(path: Path) -> np.ndarray:
                 data *= np.float32(slope)
                 data += np.float32(inter)
         return data
-    except (EOFError, zlib.error, OSError, ValueError, OverflowError, ImageFileError) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged and cannot be read to its end ({error or type(error).__name__}). "
             "Copy or download it again."
@@ -282,7 +287,7 @@ def _in_series(stored: np.ndarray) -> np.ndarray:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], Gzip(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _decompressed(path: Path, offset: int, n_bytes: int) -> bytes:
@@ -320,14 +325,17 @@ def _without_nonfinite(mask: np.ndarray, finite: np.ndarray, path: Path) -> np.n
 
 
 def _without_constant(mask: np.ndarray, data: np.ndarray, path: Path) -> np.ndarray:
-    varying = data.min(axis=-1) < data.max(axis=-1)
-    n_constant, n_mask = int((mask & ~varying).sum()), int(mask.sum())
+    series = data[mask]
+    varying = np.zeros_like(mask)
+    varying[mask] = (series != series[:, :1]).any(axis=-1)
+    n_mask = len(series)
+    n_constant = n_mask - int(varying.sum())
     if n_constant == n_mask:
         raise DataError(f"{path}: none of the {n_mask} brain voxels varies in time")
     if n_constant:
         level = logging.WARNING if n_constant > MOST_NONFINITE * n_mask else logging.INFO
         log.log(level, "%s: %d constant brain voxels left out", path, n_constant)
-    return mask & varying
+    return varying
 
 
 def _voxel_volume(affine: np.ndarray) -> float:

@@ -125,7 +125,7 @@ def level_sd(signal: np.ndarray, t_r: float) -> float:
     n_windows = signal.shape[1] // in_window
     if n_windows < 2:
         return float("nan")
-    varying = signal[signal.std(axis=1) > 0]
+    varying = signal[(signal != signal[:, :1]).any(axis=1)]
     windows = varying[:, : n_windows * in_window].reshape(len(varying), n_windows, in_window)
     return float(np.log(windows.std(axis=2) + 1e-6).mean(axis=0).std())
 
