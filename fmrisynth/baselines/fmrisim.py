@@ -41,6 +41,7 @@ from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import Carrier, drift_basis, merge, remove_drift, split
 from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
+from fmrisynth.runtime.workers import Map
 
 __all__ = [
     "Fmrisim",
@@ -90,7 +91,7 @@ class Fmrisim:
     fit_iterations: int = FIT_ITERATIONS
 
 
-def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
+def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int, each: Map = map) -> Fmrisim:
     """Fit the signal to all training runs, and the noise to some of them.
 
     Parameters
@@ -101,6 +102,8 @@ def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
         Highest drift frequency, Hz.
     seed : int
         Of the choice of runs, and of fmrisim's choice of voxels and frames.
+    each : Map
+        Reads the runs.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def fit_fmrisim(runs: Sequence[Run], high_pass: float, seed: int) -> Fmrisim:
         There is no run, or none of which fmrisim can describe the noise.
     """
     _library()  # before minutes of work
-    response = fit_group_response(runs, high_pass)
+    response = fit_group_response(runs, high_pass, each)
     keys = [keyed_seed(seed, "fmrisim noise", run.label) for run in runs]
     order = sorted(range(len(runs)), key=keys.__getitem__)
     chosen = sorted(_spread_over_tasks(runs, order)[:NOISE_RUNS])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from fmrisynth.baselines.group_response import (
 )
 from fmrisynth.bids.dataset import Run
 from fmrisynth.bids.images import load_bold
-from fmrisynth.model.noise.stationary import StationaryNoise
+from fmrisynth.model.noise.stationary import FieldSums, StationaryNoise
 from fmrisynth.preprocess.carrier import (
     Carrier,
     drift_basis,
@@ -32,9 +33,10 @@ from fmrisynth.preprocess.carrier import (
     removed_basis,
     split,
 )
-from fmrisynth.preprocess.grid import resample
+from fmrisynth.preprocess.grid import Grid, resample
 from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
+from fmrisynth.runtime.workers import Map
 
 __all__ = ["GroupGlm", "fit_group_glm", "simulate"]
 
@@ -57,7 +59,7 @@ class GroupGlm:
     noise: StationaryNoise
 
 
-def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
+def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int, each: Map = map) -> GroupGlm:
     """Fit the simulator to the training participants' runs.
 
     Parameters
@@ -68,25 +70,34 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int) -> GroupGlm:
         Highest drift frequency, Hz.
     seed : int
         Of the choice of runs that the noise is estimated from.
+    each : Map
+        Reads the runs.
 
     Raises
     ------
     DataError
         There is no run.
     """
-    response = fit_group_response(runs, high_pass)
+    response = fit_group_response(runs, high_pass, each)
     order = sorted(runs, key=lambda run: keyed_seed(seed, "group-glm noise", run.label))
-    chosen = {run.label for run in order[:NOISE_RUNS]}
+    labels = {run.label for run in order[:NOISE_RUNS]}
+    chosen = [run for run in runs if run.label in labels]
     typical = sorted(runs, key=lambda run: run.n_volumes)[len(runs) // 2]
-    noise = StationaryNoise(1, torch.from_numpy(response.grid.mask)).fit(
-        (
-            _noise_field(run, response)
-            for run in track(runs, desc="Noise", unit="run")
-            if run.label in chosen
-        ),
+    sums = each(partial(_noise_sums, response=response), chosen)
+    noise = _unfitted(response.grid).fit_sums(
+        track(sums, total=len(chosen), desc="Noise", unit="run"),
         removed_basis(typical.n_volumes, typical.t_r, high_pass),
     )
     return GroupGlm(response, noise)
+
+
+def _unfitted(grid: Grid) -> StationaryNoise:
+    return StationaryNoise(1, torch.from_numpy(grid.mask))
+
+
+def _noise_sums(run: Run, *, response: GroupResponse) -> FieldSums:
+    """Sum up what the noise's fit needs of a run."""
+    return _unfitted(response.grid).sums_of(_noise_field(run, response))
 
 
 def _noise_field(run: Run, response: GroupResponse) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import design_of
 from fmrisynth.preprocess.grid import Grid, choose_grid, resample
 from fmrisynth.runtime.progress import track
+from fmrisynth.runtime.workers import Map
 
 __all__ = ["GroupResponse", "fit_group_response", "residual_series"]
 
@@ -65,7 +67,7 @@ def residual_series(run: Run, grid: Grid, high_pass: float) -> np.ndarray:
     return resample(residual, carrier.affine, grid.affine, grid.shape)[grid.mask].T
 
 
-def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
+def fit_group_response(runs: Sequence[Run], high_pass: float, each: Map = map) -> GroupResponse:
     """Average each trial type's effects over runs.
 
     Parameters
@@ -74,6 +76,8 @@ def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
         Real runs of the training participants.
     high_pass : float
         Highest drift frequency, Hz.
+    each : Map
+        Reads the runs.
 
     Raises
     ------
@@ -82,21 +86,30 @@ def fit_group_response(runs: Sequence[Run], high_pass: float) -> GroupResponse:
     """
     if not runs:
         raise DataError("The group GLM needs runs of training participants; there are none.")
-    masks = [(load_bold(run).mask, run.affine) for run in runs[:: max(1, len(runs) // MASKS)]]
+    some = runs[:: max(1, len(runs) // MASKS)]
+    masks = [(mask, run.affine) for run, mask in zip(some, each(_mask, some), strict=True)]
     grid = choose_grid(masks, None, MULTIPLE)
     sums: dict[tuple[str, str], np.ndarray] = {}
     counts: dict[tuple[str, str], int] = defaultdict(int)
-    for run in track(runs, desc="Group GLM", unit="run"):
-        series = residual_series(run, grid, high_pass)
-        names, regressors = _design(run, high_pass)
-        effects = np.linalg.pinv(regressors.reshape(len(series), -1), rcond=1e-4) @ series
-        for name, effect in zip(
-            names, effects.reshape(len(names), 2, series.shape[1]), strict=True
-        ):
-            key = (run.task, name)
+    fitted = each(partial(_effects, grid=grid, high_pass=high_pass), runs)
+    for effects in track(fitted, total=len(runs), desc="Group GLM", unit="run"):
+        for key, effect in effects.items():
             sums[key] = sums.get(key, 0) + effect
             counts[key] += 1
     return GroupResponse(grid, {key: sums[key] / counts[key] for key in sums}, high_pass)
+
+
+def _mask(run: Run) -> np.ndarray:
+    return load_bold(run).mask
+
+
+def _effects(run: Run, *, grid: Grid, high_pass: float) -> dict[tuple[str, str], np.ndarray]:
+    """Fit a run's effects: (task, trial type) to (2, V) %."""
+    series = residual_series(run, grid, high_pass)
+    names, regressors = _design(run, high_pass)
+    effects = np.linalg.pinv(regressors.reshape(len(series), -1), rcond=1e-4) @ series
+    by_name = effects.reshape(len(names), 2, series.shape[1])
+    return {(run.task, name): effect for name, effect in zip(names, by_name, strict=True)}
 
 
 def _design(run: Run, high_pass: float) -> tuple[list[str], np.ndarray]:

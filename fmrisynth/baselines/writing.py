@@ -1,9 +1,9 @@
-"""Write simulated runs as files: those that are missing, one after the other."""
+"""Write simulated runs as files: those that are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fmrisynth.bids.derivatives import find_synthetic_runs, is_finished, write_s
 from fmrisynth.preprocess.carrier import Carrier
 from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
+from fmrisynth.runtime.workers import Map
 
 __all__ = ["Simulate", "write_simulated_runs"]
 
@@ -28,6 +29,7 @@ def write_simulated_runs(
     out: Path,
     seed: int,
     remarks: Mapping[str, Any] | None = None,
+    each: Map = map,
 ) -> tuple[Run, ...]:
     """Write one simulated run for each of those imitated, as files.
 
@@ -45,6 +47,8 @@ def write_simulated_runs(
         Of all noise; each run has its own, whichever others are written.
     remarks : mapping, optional
         Further fields of the provenance.
+    each : Map
+        Simulates the runs.
 
     Returns
     -------
@@ -54,18 +58,15 @@ def write_simulated_runs(
     provenance: dict[str, Any] = {"Generator": name, "RandomSeed": seed, **(remarks or {})}
     missing = [run for run in imitated if not is_finished(out, run, provenance=provenance)]
     if missing:
-        simulate = fit()
-        with ThreadPoolExecutor(1) as writer:  # deflate releases the GIL
-            pending: list[Future[Path]] = []
-            for run in track(missing, desc=f"Simulating ({name})", unit="run"):
-                data, carrier = simulate(run, keyed_seed(seed, name, run.label))
-                pending.append(
-                    writer.submit(
-                        write_synthetic_run, out, run, data, carrier.mask, provenance=provenance
-                    )
-                )
-                if len(pending) > 1:
-                    pending.pop(0).result()
-            for future in pending:
-                future.result()
+        write = partial(_write, simulate=fit(), out=out, provenance=provenance)
+        written = each(write, missing)
+        for _ in track(written, total=len(missing), desc=f"Simulating ({name})", unit="run"):
+            pass
     return find_synthetic_runs(out)
+
+
+def _write(run: Run, *, simulate: Simulate, out: Path, provenance: Mapping[str, Any]) -> None:
+    """Write the simulated run of one run."""
+    seed = keyed_seed(provenance["RandomSeed"], provenance["Generator"], run.label)
+    data, carrier = simulate(run, seed)
+    write_synthetic_run(out, run, data, carrier.mask, provenance=provenance)

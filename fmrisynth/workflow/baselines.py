@@ -16,6 +16,7 @@ from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
 from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import make_fabric
+from fmrisynth.runtime.workers import spread
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import STATISTICS_ONLY
@@ -32,6 +33,7 @@ def write_baselines(
     scratch: Path,
     high_pass: float,
     seed: int,
+    nprocs: int = 1,
 ) -> dict[str, tuple[Run, ...]]:
     """Write the synthetic runs of some baselines.
 
@@ -47,6 +49,8 @@ def write_baselines(
         Cut-off of the high-pass filter (Hz).
     seed : int
         Seed of the noise.
+    nprocs : int
+        Number of processes.
 
     Returns
     -------
@@ -54,14 +58,15 @@ def write_baselines(
         Name → synthetic runs.
     """
     written = {}
-    for name in names:
-        arguments = (scratch / name, high_pass, seed)
-        try:
-            written[name] = BASELINES[name](training, imitated, *arguments)
-        except DataError as error:  # a run is damaged: find out which, and go on with the others
-            log.warning("%s: %s; leaving out what cannot be read", name, error)
-            training, imitated = _readable(training), _readable(imitated)
-            written[name] = BASELINES[name](training, imitated, *arguments)
+    with spread(nprocs) as each:
+        for name in names:
+            arguments = (scratch / name, high_pass, seed, each)
+            try:
+                written[name] = BASELINES[name](training, imitated, *arguments)
+            except DataError as error:  # a run is damaged: go on without it
+                log.warning("%s: %s; leaving out what cannot be read", name, error)
+                training, imitated = _readable(training), _readable(imitated)
+                written[name] = BASELINES[name](training, imitated, *arguments)
     return written
 
 

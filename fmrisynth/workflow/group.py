@@ -174,6 +174,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         scratch,
         inputs.high_pass,
         settings.seed,
+        inputs.nprocs,
     )
     sham = (
         {SHAM: with_sham_events(imitated, scratch / SHAM, settings.seed)} if settings.sham else {}

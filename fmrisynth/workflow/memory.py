@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 # Peak memory, measured in multiples of a run's volumes as float32 (X·Y·Z·T·4 bytes): 3.2 to
 # prepare a run, 5.3 for its first level, 4.6 for synthesis, which reads ahead and writes behind,
-# 9.0 for the simulators; and the memory of a process before it reads anything.
+# 8.0 to 9.0 for the simulators; and the memory of a process before it reads anything.
 WORKER_RUNS, WORKER_GB = 6.0, 0.4
 MAIN_RUNS, SIMULATOR_RUNS, MAIN_GB = 6.0, 10.0, 1.0
 
@@ -40,7 +40,7 @@ def fitting_processes(
     memory : float or None
         Memory besides the model's (GB); None for no limit.
     simulating : bool
-        Whether baselines are written, which need more memory.
+        Whether baselines are written, which need more memory in every process.
 
     Returns
     -------
@@ -59,14 +59,15 @@ def fitting_processes(
         return nprocs
     largest = max(runs, key=run_gigabytes)
     size = run_gigabytes(largest)
-    needed = MAIN_GB + (SIMULATOR_RUNS if simulating else MAIN_RUNS) * size
+    main, worker = (SIMULATOR_RUNS,) * 2 if simulating else (MAIN_RUNS, WORKER_RUNS)
+    needed = MAIN_GB + main * size
     if memory < needed:
         raise UsageError(
             f"--mem {memory:g} GB is too little for {largest.bold}: {largest.n_volumes} volumes of "
             f"{'×'.join(map(str, largest.shape))} take about {needed:.1f} GB besides the model. "
             f"Give --mem {needed + 0.05:.1f}, or leave this run out with a filter."
         )
-    fitting = max(1, int((memory - MAIN_GB) // (WORKER_GB + WORKER_RUNS * size)))
+    fitting = max(1, int((memory - MAIN_GB) // (WORKER_GB + worker * size)))
     if fitting < nprocs:
         log.info("%d processes instead of %d, to stay within %g GB", fitting, nprocs, memory)
     return min(nprocs, fitting)

@@ -174,9 +174,9 @@ class Settings:
         unless you set it).
     memory : float or None
         Memory to stay within, besides the model's. GB, or a number with K, M, G or T. Fewer
-        processes are started: each is counted as 0.4 GB and six times its largest run as float32.
-        A run that does not fit alone (1 GB and six times its size, ten times where baselines are
-        written) is an error before anything is computed.
+        processes are started: each is counted as 0.4 GB and six times its largest run as float32,
+        ten times where baselines are written. A run that does not fit alone (1 GB and as many
+        times its size) is an error before anything is computed.
     """
 
     bids_dir: Path

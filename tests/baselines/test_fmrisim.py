@@ -24,6 +24,7 @@ from fmrisynth.bids.search import find_runs
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.runtime.randomness import keyed_seed
+from fmrisynth.runtime.workers import spread
 
 HIGH_PASS = 1 / 128
 ACTIVE = {"hand": 2, "foot": 3}  # plane of the cohort's active voxels, see conftest
@@ -83,6 +84,17 @@ class TestWithoutBrainIAK:
     def test_the_other_baseline_works(self, runs: tuple[Run, ...], tmp_path: Path) -> None:
         written = BASELINES["group-glm"](runs[:3], runs[3:4], tmp_path, HIGH_PASS, 0)
         assert [run.participant for run in written] == [runs[3].participant]
+
+
+def test_processes_change_nothing(runs: tuple[Run, ...], tmp_path: Path) -> None:
+    written = []
+    for folder, nprocs in (("one", 1), ("two", 2)):
+        with spread(nprocs) as each:
+            (run,) = BASELINES["group-glm"](
+                runs[:3], runs[3:4], tmp_path / folder, HIGH_PASS, 0, each
+            )
+        written.append(load_bold(run).data)
+    np.testing.assert_array_equal(*written)
 
 
 def test_naming_the_baselines_loads_none_of_them() -> None:

@@ -31,6 +31,12 @@ def test_memory_limits_the_processes():
     assert all(n * 6.4 + 1 <= m or n == 1 for n, m in zip(found[:4], (11, 15, 30, 60), strict=True))
 
 
+def test_simulators_need_more_of_it():
+    found = [fitting_processes([LARGE], 8, memory, simulating=True) for memory in (22, 32, 64)]
+    assert found == [2, 2, 6]
+    assert all(n * 10.4 + 1 <= m for n, m in zip(found, (22, 32, 64), strict=True))
+
+
 def test_small_runs_leave_room_for_more_processes():
     assert fitting_processes([SMALL], 8, 5) == 8
     assert fitting_processes([SMALL], 8, 2) == 2

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -41,10 +41,32 @@ from fmrisynth.model.noise.autocovariance import (
 )
 from fmrisynth.model.noise.protocol import NoiseModel, remove_mean_and_drift
 
-__all__ = ["StationaryNoise"]
+__all__ = ["FieldSums", "StationaryNoise"]
 
 TAPER = 8.0  # voxels, scale of the Gaussian taper of the spatial covariance
+FREQUENCIES_AT_ONCE = 1024  # of which all frames of a run fit into the cache
 SHRINKAGE = 20.0  # pairs of voxels at which a sample covariance is trusted by half
+
+
+class FieldSums(NamedTuple):
+    """Hold all that a fit needs of one run's field, as arrays that other processes can send.
+
+    Attributes
+    ----------
+    n_frames : int
+        Frames N of the run.
+    ends : ndarray of shape (2, C, X, Y, Z)
+        By voxel, sums over frames of the products at lags 0 and 1.
+    power : ndarray of shape (P, Q, R, C, C)
+        Cross-spectrum over space, summed over frames.
+    lagged : ndarray of shape (lags, C, P, Q, R)
+        Each channel's cross-power between frames at each lag.
+    """
+
+    n_frames: int
+    ends: np.ndarray
+    power: np.ndarray
+    lagged: np.ndarray
 
 
 class StationaryNoise(NoiseModel):
@@ -98,29 +120,41 @@ class StationaryNoise(NoiseModel):
     @torch.no_grad()
     def fit(self, fields: Iterable[Tensor], removed: np.ndarray) -> Self:
         """Estimate cross-spectrum, autocovariances and filters; see `NoiseModel.fit`."""
-        power: Tensor | float = 0.0
-        lagged: Tensor | float = 0.0
-        lags = torch.arange(max(self.order + 1, self.window_autocovariance.shape[-1]))
+        return self.fit_sums(map(self.sums_of, fields), removed)
+
+    @torch.no_grad()
+    def sums_of(self, field: Tensor) -> FieldSums:
+        """Sum up what a fit needs of one run's field (N, C, X, Y, Z)."""
+        ends = torch.stack([(field * field).sum(0), (field[1:] * field[:-1]).sum(0)])
+        spectrum = torch.fft.rfftn(field.float() * self.mask, s=self.box, dim=(-3, -2, -1))
+        flat = spectrum.movedim(1, -1)  # N P Q R C
+        power = torch.einsum("npqrc,npqrd->pqrcd", flat, flat.conj())
+        lagged = _lagged_power(spectrum, self._n_lags)
+        return FieldSums(len(field), *(part.cpu().numpy() for part in (ends, power, lagged)))
+
+    @torch.no_grad()
+    def fit_sums(self, sums: Iterable[FieldSums], removed: np.ndarray) -> Self:
+        """Estimate the same from the sums of runs, at least one."""
+        lags = torch.arange(self._n_lags)
         counts = torch.zeros(len(lags))
-        local: Tensor | float = 0.0  # by voxel: sums at lags 0 and 1
-        for field in fields:
-            ends = torch.stack([(field * field).sum(0), (field[1:] * field[:-1]).sum(0)])
-            local = local + ends.to(self.mask.device)
-            spectrum = torch.fft.rfftn(field.float() * self.mask, s=self.box, dim=(-3, -2, -1))
-            flat = spectrum.movedim(1, -1)  # N P Q R C
-            power = power + torch.einsum("npqrc,npqrd->pqrcd", flat, flat.conj())
-            lagged = lagged + _lagged_power(spectrum, len(lags))
-            counts += (len(field) - lags).clamp(min=0)
-        assert isinstance(power, Tensor), "at least one run is needed"
-        assert isinstance(lagged, Tensor)
+        totals: list[Any] = [0.0, 0.0, 0.0]
+        for run in sums:
+            counts += (run.n_frames - lags).clamp(min=0)
+            parts = (run.ends, run.power, run.lagged)
+            totals = [total + part for total, part in zip(totals, parts, strict=True)]
+        local, power, lagged = (torch.from_numpy(total).to(self.mask.device) for total in totals)
         self.transfer.copy_(torch.view_as_real(self._transfer(power / counts[0])).movedim(-1, 0))
         means = lagged / counts.clamp(min=1).to(lagged).view(-1, 1, 1, 1, 1)
         self.autocovariance.copy_(self._fit_autocovariances(means[: self.order + 1], removed))
         frames = self.window_autocovariance.shape[-1]
         self.window_autocovariance.copy_(self._fit_autocovariances(means[:frames], NO_DRIFT))
-        assert isinstance(local, Tensor)
         self.filter.copy_(self._local_filter(local[1] / local[0].clamp(min=1e-6)))
         return self
+
+    @property
+    def _n_lags(self) -> int:
+        """Number of lags that are estimated."""
+        return max(self.order + 1, self.window_autocovariance.shape[-1])
 
     def with_lags(self, of_runs: Tensor, of_windows: Tensor, known: float) -> StationaryNoise:
         """Copy the noise with other autocovariances, all else shared.
@@ -271,12 +305,19 @@ class StationaryNoise(NoiseModel):
 
 def _lagged_power(spectrum: Tensor, lags: int) -> Tensor:
     """Sum each channel's cross-power at each lag over frames, (lags, C, P, Q, R)."""
-    n_frames = len(spectrum)
+    flat = spectrum.flatten(1)
+    n_frames, n_frequencies = flat.shape
+    at_once = FREQUENCIES_AT_ONCE if flat.device.type == "cpu" else n_frequencies
     sums = [
-        (spectrum[: max(0, n_frames - lag)].conj() * spectrum[lag:]).real.sum(0)
-        for lag in range(lags)
+        torch.stack(
+            [
+                (part[: max(0, n_frames - lag)].conj() * part[lag:]).real.sum(0)
+                for lag in range(lags)
+            ]
+        )
+        for part in flat.split(at_once, dim=1)
     ]
-    return torch.stack(sums)
+    return torch.cat(sums, dim=1).view(lags, *spectrum.shape[1:])
 
 
 def _taper(box: tuple[int, ...]) -> Tensor:
