@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError, UsageError
@@ -147,12 +148,13 @@ def evaluate(
         "samples of each run": {name: matched.n_samples(name) for name in cohort.generators},
     }
     references: dict[Hashable, Any] = {}
-    result = _compare(cohort, seed, notices, described, skipped, atlas, references)
-    further = [
-        # The same real data: what was computed of them holds for every sample.
-        _estimates(cohort_of(samples, work_dir / f"sample-{n}", []), seed, atlas, references)
-        for n, samples in enumerate(matched.further_samples(), start=2)
-    ]
+    with threadpool_limits(1):  # matrices this small are slower with several
+        result = _compare(cohort, seed, notices, described, skipped, atlas, references)
+        further = [
+            # The same real data: what was computed of them holds for every sample.
+            _estimates(cohort_of(samples, work_dir / f"sample-{n}", []), seed, atlas, references)
+            for n, samples in enumerate(matched.further_samples(), start=2)
+        ]
     return replace(result, estimates=_pooled([result.estimates, *further], cohort))
 
 

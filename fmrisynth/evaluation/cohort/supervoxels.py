@@ -61,24 +61,28 @@ def residual_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
         Drift-free percent signal change, less its fit by the regressors; 0
         where the run does not have the supervoxel.
     """
-    series = _select(record, record.array("supervoxel_series"), keys)
-    basis, _ = np.linalg.qr(record.array("regressors"))
+    own, series, regressors = record.arrays("supervoxel_keys", "supervoxel_series", "regressors")
+    series = _select(own, series, keys)
+    basis, _ = np.linalg.qr(regressors)
     return series - (series @ basis) @ basis.T
 
 
 def whole_series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     """Read the series of the supervoxels with their response: (B, T), percent, 0 where none."""
-    return _select(record, record.array("supervoxel_series"), keys)
+    own, series = record.arrays("supervoxel_keys", "supervoxel_series")
+    return _select(own, series, keys)
 
 
 def supervoxel_sd(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     """Read the mean temporal SD of the voxels in each supervoxel: (B,), percent, 0 where none."""
-    return _select(record, record.array("supervoxel_sd")[:, None], keys)[:, 0]
+    own, sd = record.arrays("supervoxel_keys", "supervoxel_sd")
+    return _select(own, sd[:, None], keys)[:, 0]
 
 
 def supervoxel_effects(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     """Read the effects of a run on the supervoxels: (K, B), percent signal change, 0 where none."""
-    return _select(record, record.array("supervoxel_effects").T, keys).T
+    own, effects = record.arrays("supervoxel_keys", "supervoxel_effects")
+    return _select(own, effects.T, keys).T
 
 
 def supervoxel_samples(
@@ -116,10 +120,10 @@ def supervoxel_samples(
     )
 
 
-def _select(record: RunRecord, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def _select(places: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Select rows of supervoxels, (B, …), from those of a run, 0 for those it does not have."""
     # One number per place: places are a few hundred at most on each side of the origin.
-    own, wanted = (_codes(places) for places in (record.array("supervoxel_keys"), keys))
+    own, wanted = _codes(places), _codes(keys)
     order = np.argsort(own)
     rows = order[np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)]
     there = own[rows] == wanted

@@ -253,7 +253,7 @@ def mean_image(records: Sequence[RunRecord], grid: Grid) -> nib.Nifti1Image:
     total = np.zeros(grid.shape)
     count = np.zeros(grid.shape)
     for record in records:
-        mask, mean = record.array("mask"), record.array("mean")
+        mask, mean = record.arrays("mask", "mean")
         total[mask] += mean / np.median(mean)
         count += mask
     return nib.Nifti1Image((total / np.maximum(count, 1)).astype(np.float32), grid.affine)
@@ -262,11 +262,12 @@ def mean_image(records: Sequence[RunRecord], grid: Grid) -> nib.Nifti1Image:
 def _region_signal(record: RunRecord, region: Region) -> np.ndarray | None:
     """Mean over the region: (T,); None when the run does not cover it."""
     if region.parcel:
-        row = np.flatnonzero(record.array("parcels") == region.parcel)
-        return record.array("parcel_series")[row[0]] if len(row) else None
-    keys = record.array("supervoxel_keys")
+        parcels, series = record.arrays("parcels", "parcel_series")
+        row = np.flatnonzero(parcels == region.parcel)
+        return series[row[0]] if len(row) else None
+    keys, series = record.arrays("supervoxel_keys", "supervoxel_series")
     inside = np.array([tuple(key) in region.keys for key in keys.tolist()])
-    return record.array("supervoxel_series")[inside].mean(axis=0) if inside.any() else None
+    return series[inside].mean(axis=0) if inside.any() else None
 
 
 def _predicted(record: RunRecord, region: Region) -> np.ndarray:

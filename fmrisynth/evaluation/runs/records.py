@@ -32,7 +32,7 @@ from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
 from fmrisynth.preprocess.tissues import template_tissue_masks
 from fmrisynth.runtime.files import make_folder, write_arrays
 from fmrisynth.runtime.progress import track
-from fmrisynth.runtime.workers import worker_pool
+from fmrisynth.runtime.workers import spread
 
 __all__ = ["TISSUES", "RunRecord", "summarise_usable_runs"]
 
@@ -90,11 +90,15 @@ class RunRecord:
     tissue_spectra: np.ndarray = field(default_factory=lambda: np.full((3, 24), math.nan))
 
     def array(self, name: str) -> np.ndarray:
-        """Read one array of the record.
+        """Read one array of the record, see `arrays`."""
+        return self.arrays(name)[0]
+
+    def arrays(self, *names: str) -> list[np.ndarray]:
+        """Read arrays of the record; to open it takes longer than to read what lies in it.
 
         Parameters
         ----------
-        name : str
+        *names : str
             ``mask`` (X, Y, Z) bool on the reference grid; ``effects`` (K, V),
             ``mean`` (V,) and ``sd`` (V,) on its voxels; ``regressors`` (T, K);
             ``supervoxel_keys`` (B, 3), ``supervoxel_effects`` (K, B) and
@@ -104,15 +108,20 @@ class RunRecord:
 
         Returns
         -------
-        ndarray
+        list of ndarray
         """
         with np.load(self.path) as stored:
-            if name == "mask":
-                shape = tuple(stored["shape"])
-                bits = np.unpackbits(stored["mask"], count=int(np.prod(shape)))
-                return bits.astype(bool).reshape(shape)
-            values = stored[name]
-        return values.astype(np.float32) if values.dtype == np.float16 else values
+            return [_stored(stored, name) for name in names]
+
+
+def _stored(stored: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Read one array of an open record."""
+    if name == "mask":
+        shape = tuple(stored["shape"])
+        bits = np.unpackbits(stored["mask"], count=int(np.prod(shape)))
+        return bits.astype(bool).reshape(shape)
+    values = stored[name]
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def summarise_usable_runs(
@@ -152,21 +161,15 @@ def summarise_usable_runs(
         BOLD image of each such run → why, with the file's name.
     """
     make_folder(work_dir)
-    task = partial(
-        _attempt,
-        grid=grid,
-        settings=settings or GlmSettings(),
-        work_dir=work_dir,
-        rois=Rois.of(atlas) if atlas is not None else None,
-    )
+    rois = Rois.of(atlas) if atlas is not None else None
+    place = _Place(grid, settings or GlmSettings(), work_dir, rois)
     distinct = {id(run): run for run in runs}  # two generators may be the same runs
-    bar = partial(track, total=len(distinct), desc="First level", disable=not progress)
-    if nprocs <= 1 or len(distinct) < 2:
-        found = list(bar(map(task, distinct.values())))
-    else:
-        with worker_pool(min(nprocs, len(distinct))) as pool:
-            found = list(bar(pool.map(task, distinct.values(), chunksize=1)))
-    result_of = dict(zip(distinct, found, strict=True))
+    result_of = {key: _cached(run, place) for key, run in distinct.items()}
+    missing = {key: run for key, run in distinct.items() if result_of[key] is None}
+    bar = partial(track, total=len(missing), desc="First level", disable=not progress)
+    with spread(min(nprocs, len(missing))) as each:
+        found = bar(each(partial(_attempt, place=place), missing.values()))
+        result_of |= zip(missing, found, strict=True)
     results = [result_of[id(run)] for run in runs]
     skipped = {
         run.bold: why for run, why in zip(runs, results, strict=True) if isinstance(why, str)
@@ -179,30 +182,42 @@ def summarise_usable_runs(
     return records, skipped
 
 
-def _attempt(
-    run: Run, *, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
-) -> RunRecord | str:
+@dataclass(frozen=True)
+class _Place:
+    """Say how runs are summarised, and where their records lie."""
+
+    grid: Grid
+    settings: GlmSettings
+    work_dir: Path
+    rois: Rois | None
+
+    def path(self, run: Run) -> Path:
+        """Name the record of a run."""
+        return self.work_dir / f"{run.label}_{_key(run, self.grid, self.settings)}.npz"
+
+
+def _cached(run: Run, place: _Place) -> RunRecord | str | None:
+    """Read the record that an earlier call has made of a run; None where there is none."""
+    try:
+        return _read(run, place.path(run), place.rois)
+    except DataError as error:
+        return str(error)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # not there yet, made without this atlas, or left damaged by a full disk
+
+
+def _attempt(run: Run, place: _Place) -> RunRecord | str:
     """Summarise a run, or say why it cannot be used: one bad run must not stop all others."""
     try:
-        return _summarise(run, grid, settings, work_dir, rois)
+        path = place.path(run)
+        # Each process is one worker of the pool: threads of BLAS would only fight.
+        with threadpool_limits(1):
+            arrays = _measure(run, place.grid, place.settings, place.rois)
+        # Waiting for the disk would cost more than the model.
+        write_arrays(path, arrays, durable=False)
+        return _read(run, path, place.rois)
     except (DataError, NoInputError) as error:
         return str(error)
-
-
-def _summarise(
-    run: Run, grid: Grid, settings: GlmSettings, work_dir: Path, rois: Rois | None
-) -> RunRecord:
-    path = work_dir / f"{run.label}_{_key(run, grid, settings)}.npz"
-    try:
-        return _read(run, path, rois)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        pass  # not there yet, made without this atlas, or left damaged by a full disk
-    # Each process is one worker of the pool: threads of BLAS would only fight.
-    with threadpool_limits(1):
-        arrays = _measure(run, grid, settings, rois)
-    # Waiting for the disk would cost more than the model.
-    write_arrays(path, arrays, durable=False)
-    return _read(run, path, rois)
 
 
 def _read(run: Run, path: Path, rois: Rois | None) -> RunRecord:

@@ -30,7 +30,12 @@ def record(series):
         "regressors": BLOCK[:, None],
     }
     run = SimpleNamespace(t_r=2.0, n_volumes=N_VOLUMES, task="x", participant="01")
-    return SimpleNamespace(run=run, trial_types=("block",), array=arrays.__getitem__)
+    return SimpleNamespace(
+        run=run,
+        trial_types=("block",),
+        array=arrays.__getitem__,
+        arrays=lambda *names: [arrays[name] for name in names],
+    )
 
 
 @pytest.fixture
