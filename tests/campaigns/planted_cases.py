@@ -118,7 +118,7 @@ class Scanner:
         percent = fault.amplitude * weighted_sum(courses, maps) + noise
         signal = (1.0 + 0.01 * percent) * session.head.mean
         signal += draw_thermal(session.noise, signal.shape, rng)
-        for volume, displacement in draw_spikes(config.n_volumes, rng).items():
+        for volume, displacement in draw_spikes(config.n_volumes, config.spikes, rng).items():
             signal[volume] += displacement.astype(np.float32) @ session.head.gradient
         shape = population.grid.shape
         volumes = np.zeros((len(signal), int(np.prod(shape))), np.float32)
