@@ -189,25 +189,31 @@ class Exchanger:
 
     def _repetition(self, run: Run) -> Run:
         """Another run of the participant and task, with the same phase encoding if there is one."""
-        alike = [
-            r for r in self.spare or self.held_out
-            if (r.participant, r.task) == (run.participant, run.task) and r is not run
-        ]  # fmt: skip
+        alike = self._others(run, self.spare or self.held_out)
         return next((r for r in alike if r.entities["dir"] == run.entities["dir"]), alike[0])
+
+    def _others(self, run: Run, among: Sequence[Run]) -> list[Run]:
+        """Other runs of the participant and task."""
+        kind = (run.participant, run.task)
+        return [r for r in among if (r.participant, r.task) == kind and r is not run]
 
     def surrogate(self, run: Run, rng: np.random.Generator) -> np.ndarray:
         """A Gaussian process with the covariance of another run of the participant and task.
 
-        The phases of what its events do not explain are drawn anew, the same for all voxels
-        (Prichard & Theiler 1994, Physical Review Letters 73, 951-954); its fitted responses
-        follow this run's events.
+        The phases of what the participant's responses do not explain are drawn anew, the same for
+        all voxels (Prichard & Theiler 1994, Physical Review Letters 73, 951-954); the responses
+        follow this run's events. They are fitted to all other runs of participant and task:
+        those fitted to one run hold its noise along the events, which would come twice.
         """
         source = self._repetition(run)
         bold, other = load_bold(run), load_bold(source)
-        inside = bold.mask & other.mask
+        fitted = [(r, load_bold(r)) for r in self._others(run, [*self.spare, *self.held_out])]
+        inside = bold.mask & np.logical_and.reduce([b.mask for _, b in fitted])
         x, y = (_design(r) for r in (run, source))
         percent = percent_signal_change(other.data[inside])
-        effects = fit_run(other.data[inside], y, GlmSettings()).effects
+        effects = np.mean(
+            [fit_run(b.data[inside], _design(r), GlmSettings()).effects for r, b in fitted], axis=0
+        )
         # Drift stays in: the comparison takes it out, and slow noise beside it if that was done
         # before. Without its trend, a course ends where it begins, as the transform takes it to.
         evoked = effects.T @ y.to_numpy()[:, : len(effects)].T
