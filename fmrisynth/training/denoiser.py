@@ -49,6 +49,7 @@ def fit_denoiser(
     plan: TrainingPlan,
     folder: Path,
     fabric: Fabric,
+    watched: Sequence[str],
 ) -> Denoiser:
     """Train the denoiser on windows of the latents, and set its gate.
 
@@ -67,6 +68,8 @@ def fit_denoiser(
         Training state and log; an interrupted training goes on from there.
     fabric : lightning_fabric.Fabric
         Device, precision, processes.
+    watched : sequence of str
+        The validation participants, whom the denoiser does not learn from.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def fit_denoiser(
     config = plan.config
     torch.manual_seed(plan.seed)
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
-    learners, watched = choose_validation(data.participants, config.diffusion_training, plan.seed)
+    learners = sorted(set(data.participants) - set(watched))
     length = config.denoiser.n_frames
     validation = None
     if watched:

@@ -78,6 +78,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         latent_space = fit_latent_space(latents, levels, data)
     with timed("response"):
         latent_runs = LatentRuns(latents, data.conditions, levels, data.participants, latent_space)
+        learners, watched = choose_validation(
+            data.participants, plan.config.diffusion_training, plan.seed
+        )
         response, latent_runs = fit_response(
             latent_runs,
             data,
@@ -85,12 +88,10 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             folders.diffusion,
             fabric,
             lambda maps: map_gradients(maps, autoencoder, latent_space, data),
+            watched,
         )
     with timed("noise"):
         noise = unseen = fit_noise(latent_runs, data, plan.seed, fabric.device)
-        learners, watched = choose_validation(
-            data.participants, plan.config.diffusion_training, plan.seed
-        )
         if watched:  # the network is chosen and gated by participants whom nothing was fitted to
             unseen = fit_noise(latent_runs.of(learners), data, plan.seed, fabric.device)
         intensity = FrameIntensity()
@@ -110,7 +111,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         )
     autoencoder.cpu()  # the device's memory is the denoiser's from here on
     with timed("denoiser"):
-        denoiser = fit_denoiser(latent_runs, window_noise, data, plan, folders.diffusion, fabric)
+        denoiser = fit_denoiser(
+            latent_runs, window_noise, data, plan, folders.diffusion, fabric, watched
+        )
         denoiser.backbone.condition.average_unlearned(
             torch.cat([condition.attributes for condition in data.conditions])
         )

@@ -10,14 +10,13 @@ Legend: K regressors, J maps, D = C·P latent values, S participants.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from fmrisynth.config.diffusion import ResponseConfig
@@ -49,6 +48,7 @@ def fit_response(
     folder: Path,
     fabric: Fabric,
     gradients: Callable[[Tensor], Tensor],
+    watched: Collection[str] = (),
 ) -> tuple[Response, LatentRuns]:
     """Fit the response model, and every training participant's own response.
 
@@ -66,6 +66,8 @@ def fit_response(
         Processes, each of which has a file of its own.
     gradients : callable
         Differentiates maps in space, as `fmrisynth.training.individuals.map_gradients` does.
+    watched : collection of str
+        Participants whom the denoiser is judged by, on runs without any response.
 
     Returns
     -------
@@ -75,15 +77,15 @@ def fit_response(
         With the participants' own responses, shrunk towards the model's prediction. Noise
         model and denoiser learn from what they leave, or they would take individual
         responses for noise. A denoiser without a response model has to learn them; its
-        regression phase needs them all the same. What the denoiser has learned is judged on runs
-        without any response (`drawn_responses`).
+        regression phase needs them all the same. Those of the watched are drawn as well
+        (`drawn_responses`).
     """
     config = plan.config.response
     if not data.vocabulary.trial_types:  # no events, nothing evoked
         return make_response(plan.config, data.vocabulary, data.latent_mask), runs
     folder.mkdir(parents=True, exist_ok=True)
     statistics = collect_statistics(
-        runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy"
+        runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy", watched
     )
     present = config.kind != "none"
     fitted = _fit(config if present else replace(config, kind="glm"), statistics, data)
@@ -98,7 +100,7 @@ def fit_response(
         return response, replace(runs, responses=own, removed=False)
     if config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
         fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
-    drawn = drawn_responses(fitted, statistics, data, folder / f"drawn-{fabric.global_rank}.npy")
+    drawn = drawn_responses(fitted, statistics, data, watched)
     return fitted, replace(runs, responses=own, drawn=drawn)
 
 
@@ -318,9 +320,12 @@ def _own_fit(moments: np.ndarray, rest: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def drawn_responses(
-    response: Response, statistics: ResponseStatistics, data: TrainingData, path: Path
+    response: Response,
+    statistics: ResponseStatistics,
+    data: TrainingData,
+    watched: Collection[str],
 ) -> dict[str, np.ndarray]:
-    """Draw each training participant's own response from what the participant's runs say of it.
+    """Draw the watched participants' own responses from what the participants' runs say of them.
 
     What it leaves of the runs is a sample of the noise (`fmrisynth.model.run_statistics`).
 
@@ -332,20 +337,22 @@ def drawn_responses(
         Of all runs.
     data : TrainingData
         Mean images and mask.
-    path : pathlib.Path
-        File of the result, which may be larger than memory.
+    watched : collection of str
+        Participants whose noise was drawn, too.
 
     Returns
     -------
     dict of str to ndarray of shape (K, D)
-        float32 coefficients of the regressors, by participant, memory-mapped.
+        float32 coefficients of the regressors, by watched participant.
     """
-    own = open_memmap(path, "w+", np.float32, statistics.drawn.shape)
+    own = {}
     for s, prediction in enumerate(_predictions(response, statistics, data)):
-        moments, products = statistics.total([s])
-        rest = products + statistics.drawn[s] - moments @ prediction
-        own[s] = prediction + _own_fit(moments, rest, RIDGE)
-    return dict(zip(statistics.participants, own, strict=True))
+        if statistics.participants[s] in watched:
+            moments, products = statistics.total([s])
+            rest = products + statistics.drawn[s] - moments @ prediction
+            drawn = prediction + _own_fit(moments, rest, RIDGE)
+            own[statistics.participants[s]] = drawn.astype(np.float32)
+    return own
 
 
 def own_responses(

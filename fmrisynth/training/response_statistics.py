@@ -6,7 +6,7 @@ of the brain, D = C·P.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,9 @@ class ResponseStatistics:
     products : ndarray of shape (S, 2, K, D), float32
         XᵀV⁻¹Z / level², memory-mapped.
     drawn : ndarray of shape (S, K, D), float32
-        Products of noise that is like each participant's own, memory-mapped
-        (`fmrisynth.model.run_statistics.draw_products`).
+        Products of noise that is like each watched participant's own, memory-mapped
+        (`fmrisynth.model.run_statistics.draw_products`); those of others are zero and take no
+        space on the disk.
     autocovariance : ndarray of shape (ORDER + 1,)
         Of the noise over frames, which V has.
     whitening : Whitening
@@ -87,7 +88,7 @@ def residual_autocovariance(runs: LatentRuns, seed: int) -> np.ndarray:
 
 
 def collect_statistics(
-    runs: LatentRuns, data: TrainingData, seed: int, path: Path
+    runs: LatentRuns, data: TrainingData, seed: int, path: Path, watched: Collection[str] = ()
 ) -> ResponseStatistics:
     """Pass once over the training runs.
 
@@ -101,6 +102,8 @@ def collect_statistics(
         Seed of the choice of runs that the autocovariance is estimated from, and of what is drawn.
     path : pathlib.Path
         File of the memory-mapped products; that of the drawn ones has ``-drawn`` in its name.
+    watched : collection of str
+        Participants whose own products of noise are drawn.
     """
     lags = residual_autocovariance(runs, seed)
 
@@ -122,8 +125,9 @@ def collect_statistics(
             chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
             moments[who, half] += x[chosen].T @ x[chosen] / power
             products[who, half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
-        rng = np.random.default_rng([seed, DRAWING, index])
-        drawn[who] += (draw_products(x, z, rng) / power).astype(np.float32)
+        if labels[who] in watched:
+            rng = np.random.default_rng([seed, DRAWING, index])
+            drawn[who] += (draw_products(x, z, rng) / power).astype(np.float32)
     whitening = Whitening.fit(runs, lags, seed)
     return ResponseStatistics(labels, moments, products, drawn, lags, whitening)
 

@@ -38,8 +38,8 @@ class LatentRuns:
     responses : mapping of str to ndarray of shape (K, C·P)
         Participants' own responses; empty where nothing is known of them.
     drawn : mapping of str to ndarray of shape (K, C·P)
-        Draws of them from what the participants' runs say, which leave none of a response in the
-        noise; empty without a response model.
+        Draws of them from what the runs say of participants who validate, which leave none of a
+        response in the noise; empty without a response model.
     removed : bool
         Whether `noise` is free of the responses: a response model knows them. False for a
         denoiser that has to learn them.

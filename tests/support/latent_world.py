@@ -152,4 +152,5 @@ def fit_response_of(
     world.data.config = replace(world.data.config, response=config)
     plan = TrainingPlan(world.data.config, "test", 0, None, None, 1)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return fit_response(world.runs, world.data, plan, folder, fabric, latent_gradients)
+    everyone = set(world.data.participants)
+    return fit_response(world.runs, world.data, plan, folder, fabric, latent_gradients, everyone)
