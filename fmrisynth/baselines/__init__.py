@@ -6,11 +6,11 @@ They import the model's noise and what lies below it; their own libraries load w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from fmrisynth.baselines.writing import Simulate, write_simulated_runs
 from fmrisynth.bids.dataset import Run
@@ -50,38 +50,48 @@ class Writer(Protocol):
         ...
 
 
-def _group_glm(
-    training: Sequence[Run],
-    imitated: Sequence[Run],
-    out: Path,
-    high_pass: float,
-    seed: int,
-    each: Map = map,
-) -> tuple[Run, ...]:
+Fit = Callable[[Sequence[Run], float, int, Map], Any]
+
+
+def _group_glm() -> tuple[Fit, Callable[..., Any]]:
     from fmrisynth.baselines.group_glm import fit_group_glm, simulate
 
-    def fit() -> Simulate:
-        return partial(simulate, fit_group_glm(training, high_pass, seed, each))
-
-    level = {NOISE_LEVEL_KEY: OWN_RUN}
-    return write_simulated_runs("group-glm", fit, imitated, out, seed, level, each)
+    return fit_group_glm, simulate
 
 
-def _fmrisim(
-    training: Sequence[Run],
-    imitated: Sequence[Run],
-    out: Path,
-    high_pass: float,
-    seed: int,
-    each: Map = map,
-) -> tuple[Run, ...]:
+def _fmrisim() -> tuple[Fit, Callable[..., Any]]:
     from fmrisynth.baselines.fmrisim import fit_fmrisim, simulate
 
-    def fit() -> Simulate:
-        return partial(simulate, fit_fmrisim(training, high_pass, seed, each))
-
-    return write_simulated_runs("fmrisim", fit, imitated, out, seed, each=each)
+    return fit_fmrisim, simulate
 
 
-BASELINES: Mapping[str, Writer] = MappingProxyType({"group-glm": _group_glm, "fmrisim": _fmrisim})
+def _writer(
+    name: str, load: Callable[[], tuple[Fit, Callable[..., Any]]], **remarks: Any
+) -> Writer:
+    """Make the writer of a baseline; `load` imports how it is fitted, and how it simulates."""
+
+    def write(
+        training: Sequence[Run],
+        imitated: Sequence[Run],
+        out: Path,
+        high_pass: float,
+        seed: int,
+        each: Map = map,
+    ) -> tuple[Run, ...]:
+        fit, simulate = load()
+
+        def fitted() -> Simulate:
+            return partial(simulate, fit(training, high_pass, seed, each))
+
+        return write_simulated_runs(name, fitted, imitated, out, seed, remarks, each)
+
+    return write
+
+
+BASELINES: Mapping[str, Writer] = MappingProxyType(
+    {
+        "group-glm": _writer("group-glm", _group_glm, **{NOISE_LEVEL_KEY: OWN_RUN}),
+        "fmrisim": _writer("fmrisim", _fmrisim),
+    }
+)
 """Writers by the names that the command line takes."""
