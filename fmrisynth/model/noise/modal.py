@@ -46,7 +46,8 @@ from fmrisynth.model.noise.autocovariance import (
 from fmrisynth.model.noise.axes import principal_axes, unseen_axes, unseen_courses
 from fmrisynth.model.noise.participants import (
     autocorrelation,
-    lagged_covariance,
+    mean_autocovariance,
+    mean_covariance,
     mean_lags,
     mean_remainder,
     signal_per_frame,
@@ -231,8 +232,9 @@ class ModalNoise(NoiseModel):
     def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> ModalNoise:
         """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
 
-        Covariances at every lag are averaged, weighted by how much these runs know. The courses
-        are mixed from those along the axes of the average, each with a course of its own in time.
+        Covariances are averaged, weighted by how much these runs know. The courses are mixed from
+        those along the axes of the average, each with a course of its own in time: of the
+        covariances at other lags, what lies on these axes.
         """
         frames = sum(len(run.courses) for run in runs)
         signal = frames * self.signal_per_frame
@@ -240,10 +242,12 @@ class ModalNoise(NoiseModel):
         if not frames or not self.individual:
             return self
         group = self.observed
-        lagged = known * lagged_covariance([run.courses for run in runs], group.shape[1]).to(group)
-        lagged += (1 - known) * torch.diag_embed(group.T)
-        axes = torch.linalg.eigh(lagged[0])[1]
-        rows = ((lagged @ axes) * axes).sum(1).T  # K L
+        courses = [run.courses.float().to(group) for run in runs]
+        covariance = known * mean_covariance(courses).to(group)
+        covariance += (1 - known) * group[:, 0].diag()
+        axes = torch.linalg.eigh(covariance)[1]
+        shown = mean_autocovariance([course @ axes for course in courses], group.shape[1])
+        rows = known * shown.to(group) + (1 - known) * (axes.square().T @ group)  # K L
         scale = rows[:, :1].clamp(min=1e-8)
         before = fit_autocovariance(rows, removed).to(rows) * scale
         windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale
@@ -251,8 +255,7 @@ class ModalNoise(NoiseModel):
         rest = fit_autocovariance(lags, removed)
         power = torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])
         expected = (1 - power).clamp(min=MINIMUM_REMAINDER)
-        shown = mean_remainder(runs).to(expected)
-        variance = known_rest * shown + (1 - known_rest) * expected
+        variance = known_rest * mean_remainder(runs).to(expected) + (1 - known_rest) * expected
         own = copy(self)
         own._modules, own._buffers = dict(self._modules), dict(self._buffers)
         own.axes = axes
@@ -268,7 +271,7 @@ class ModalNoise(NoiseModel):
             known_rest,
         )
         modes = self.modes.flatten(1)
-        power = ((lagged[0] @ modes) * modes).sum(0).view_as(variance)
+        power = ((covariance @ modes) * modes).sum(0).view_as(variance)
         own.voxels = VoxelNoise.average([run.voxels for run in runs if run.voxels is not None])
         own._variance = self._field((variance + power)[None])[0]
         return own
@@ -381,12 +384,5 @@ def _covariance(courses: Sequence[Tensor]) -> Tensor:
 
 def _autocovariances(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
     """Estimate autocovariances (K, order + 1) of courses (N, K), each positive definite."""
-    totals = torch.zeros(courses[0].shape[1], order + 1, dtype=torch.float64)
-    counts = torch.zeros(order + 1, dtype=torch.float64)
-    for course in courses:
-        values = course.double().cpu()
-        for lag in range(min(order + 1, len(values))):
-            totals[:, lag] += (values[: len(values) - lag] * values[lag:]).sum(0)
-            counts[lag] += len(values) - lag
-    lags = totals / counts.clamp(min=1)
+    lags = mean_autocovariance(courses, order + 1)
     return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=1e-8)).float()

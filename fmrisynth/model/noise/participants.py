@@ -15,7 +15,8 @@ from fmrisynth.model.noise.protocol import RunNoise
 
 __all__ = [
     "autocorrelation",
-    "lagged_covariance",
+    "mean_autocovariance",
+    "mean_covariance",
     "mean_lags",
     "mean_remainder",
     "signal_per_frame",
@@ -38,17 +39,25 @@ def mean_lags(runs: Sequence[RunNoise]) -> Tensor:
     return frames @ torch.stack([run.remainder_lags for run in runs]) / frames.sum()
 
 
-def lagged_covariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
-    """Estimate the symmetric covariance of courses (N, K) at each lag, (L, K, K) float32."""
-    values = [course.float().cpu() for course in courses]
-    size = values[0].shape[1]
-    mean = torch.zeros(n_lags, size, size)
-    for lag in range(n_lags):
-        pairs = [(run[: len(run) - lag], run[lag:]) for run in values if len(run) > lag]
-        if pairs:
-            earlier, later = (torch.cat(part) for part in zip(*pairs, strict=True))
-            mean[lag] = earlier.T @ later / len(later)
-    return (mean + mean.mT) / 2
+def mean_covariance(courses: Sequence[Tensor]) -> Tensor:
+    """Average the covariance of courses (N, K) over the frames of runs, (K, K) float32."""
+    values = torch.cat([course.float().cpu() for course in courses])
+    return values.T @ values / len(values)
+
+
+def mean_autocovariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
+    """Average the autocovariance of each of K courses (N, K) over runs, (K, n_lags) float64.
+
+    A lag that no run is long enough for counts as zero.
+    """
+    totals = torch.zeros(courses[0].shape[1], n_lags, dtype=torch.float64)
+    counts = torch.zeros(n_lags, dtype=torch.float64)
+    for course in courses:
+        values = course.double().cpu()
+        for lag in range(min(n_lags, len(values))):
+            totals[:, lag] += (values[: len(values) - lag] * values[lag:]).sum(0)
+            counts[lag] += len(values) - lag
+    return totals / counts.clamp(min=1)
 
 
 def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
@@ -76,7 +85,7 @@ def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
     networks, remainder = _Variances(), _Variances()
     for pair in halves:
         frames = [sum(len(run.courses) for run in half) for half in pair]
-        first, second = (lagged_covariance([run.courses for run in half], 1) for half in pair)
+        first, second = (mean_covariance([run.courses for run in half]) for half in pair)
         networks.add(first, second, frames)
         first, second = (mean_remainder(half) for half in pair)
         remainder.add(first, second, frames)

@@ -7,7 +7,11 @@ import torch
 
 from fmrisynth.model.noise.autocovariance import correlate_in_time, factors_in_time
 from fmrisynth.model.noise.modal import ModalNoise
-from fmrisynth.model.noise.participants import lagged_covariance, signal_per_frame
+from fmrisynth.model.noise.participants import (
+    mean_autocovariance,
+    mean_covariance,
+    signal_per_frame,
+)
 from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
 from fmrisynth.model.noise.stationary import StationaryNoise
 from fmrisynth.preprocess.carrier import removed_basis
@@ -175,15 +179,16 @@ def test_the_signal_is_the_ratio_of_difference_to_chance():
     assert nothing < 0.02 * signal
 
 
-def test_covariances_at_a_lag_are_symmetric_means_over_frames():
+def test_covariances_are_means_over_the_frames_of_runs():
     generator = torch.Generator().manual_seed(0)
     courses = [torch.randn(n, 3, generator=generator) for n in (5, 2)]
-    lagged = lagged_covariance(courses, 4)
-    one = sum(c[:-1].T @ c[1:] for c in courses) / (4 + 1)
-    torch.testing.assert_close(lagged[1], (one + one.T) / 2)
-    torch.testing.assert_close(lagged, lagged.mT)
-    only = courses[0][:-3].T @ courses[0][3:] / 2
-    torch.testing.assert_close(lagged[3], (only + only.T) / 2)
+    torch.testing.assert_close(mean_covariance(courses), sum(c.T @ c for c in courses) / 7)
+    lagged = mean_autocovariance(courses, 6).float()
+    torch.testing.assert_close(lagged[:, 0], mean_covariance(courses).diagonal())
+    both = sum((c[:-1] * c[1:]).sum(0) for c in courses) / (4 + 1)
+    torch.testing.assert_close(lagged[:, 1], both)
+    torch.testing.assert_close(lagged[:, 3], (courses[0][:-3] * courses[0][3:]).mean(0))
+    assert (lagged[:, 5] == 0).all()  # no run is long enough
 
 
 @pytest.mark.parametrize("n_frames", [1, 3, 40])
