@@ -287,6 +287,10 @@ class DiffusionTraining:
     validation_share : float
         Share of the training participants that the denoiser does not learn from, in [0, 1):
         they choose its weights along the training, and its gate.
+    patience : int
+        Number of checks by the validation participants (six, evenly spread over the training) in
+        which the loss that the denoiser takes from them may grow by less than a ten-thousandth,
+        one after the other, before the training ends; 0 trains to the last step.
     gate : bool
         Whether the denoiser's share is scaled, angle by angle, by what the validation
         participants support; a network that has learned nothing yet then does no harm. Without
@@ -307,13 +311,16 @@ class DiffusionTraining:
     onset_share: float = 0.5
     regression_share: float = 0.7
     validation_share: float = 0.2
+    patience: int = 3
     gate: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an empty batch and shares out of range."""
+        """Refuse an empty batch, and shares and patience out of range."""
         for name in ("regression_share", "validation_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, under 1")
+        if self.patience < 0:
+            raise ValueError(f"patience is {self.patience}; expected 0 or more")
         for name in ("batch_size", "micro_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:

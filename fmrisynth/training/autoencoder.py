@@ -156,6 +156,8 @@ class AutoencoderLearner:
         Weights to start from (`fmrisynth.model.autoencoder.taming`).
     """
 
+    finished = False  # its budget alone ends it
+
     def __init__(
         self,
         fabric: Fabric,

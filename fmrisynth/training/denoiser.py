@@ -24,6 +24,7 @@ from fmrisynth.model.denoiser.conditioning import Condition, collate
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.denoiser.schedule import training_angles
 from fmrisynth.model.model import make_denoiser
+from fmrisynth.training.batch_noise import BatchNoise
 from fmrisynth.training.diffusion_loss import Regression, diffusion_loss
 from fmrisynth.training.loop import Ema, cosine_warmup, run_learner, shard, step_generator
 from fmrisynth.training.plan import TrainingPlan
@@ -35,7 +36,7 @@ from fmrisynth.training.windows import LatentRuns, Windows
 __all__ = ["DiffusionLearner", "choose_validation", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
-NOISE_STREAM = 2**30  # of random numbers, apart from those of the windows
+LEAST_GAIN = 1e-4  # of the loss, over the best before: less is no progress
 REGRESSION_RATE = 2.0  # of learning, in units of the diffusion's: its targets have no noise
 REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
 
@@ -97,6 +98,8 @@ def fit_denoiser(
         validation=validation,
     )
     run_learner(learner, plan.diffusion_budget, fabric=fabric, directory=folder, title="Diffusion")
+    if learner.finished:
+        log.info("diffusion: ended early, since validation participants gain nothing from it")
     denoiser = learner.best.cpu()
     if config.diffusion_training.gate and gated(config.denoiser):
         _set_gate(denoiser, validation, config)
@@ -186,8 +189,8 @@ class DiffusionLearner:
         validation: ValidationWindows | None = None,
     ) -> None:
         self.fabric, self.training, self.windows = fabric, training, windows
-        self.noise, self.seed, self.validation = noise, seed, validation
-        self.config = denoiser.config
+        self.seed, self.validation, self.config = seed, validation, denoiser.config
+        self.noise = BatchNoise(windows, noise, self.config.n_frames, seed)
         self.regression_share = training.regression_share if regress else 0.0
         optimizer = torch.optim.AdamW(
             denoiser.parameters(),
@@ -204,6 +207,12 @@ class DiffusionLearner:
         self._best: dict[str, Tensor] = {}
         # the network starts at zero, where it neither gains nor loses
         self._best_gain, self._gain, self._checked = -math.inf, 0.0, 0
+        self._progress_from, self._in_vain = 0.0, 0  # the gain to surpass, and checks that did not
+
+    @property
+    def finished(self) -> bool:
+        """Whether the validation participants have gained nothing for as long as is waited."""
+        return 0 < self.training.patience <= self._in_vain
 
     @property
     def averaged(self) -> Denoiser:
@@ -244,8 +253,11 @@ class DiffusionLearner:
         loss = torch.zeros((), device=self.fabric.device)
         self.optimizer.zero_grad(set_to_none=True)
         for number, piece in enumerate(pieces, start=1):
-            with self.fabric.no_backward_sync(self.model, enabled=number < len(pieces)):
-                share = self._loss(step, piece, progress) * (len(piece) / len(mine))
+            last = number == len(pieces)
+            with self.fabric.no_backward_sync(self.model, enabled=not last):
+                batch = self._batch(step, piece, self._regressing(progress))
+                self.noise.prepare(step + last, pieces[0] if last else pieces[number])
+                share = self._loss(*batch) * (len(piece) / len(mine))
                 self.fabric.backward(share)
             loss = loss + share.detach()
         norm = self.fabric.clip_gradients(
@@ -269,6 +281,9 @@ class DiffusionLearner:
         if progress >= self.regression_share and int(progress * CHECKS) > self._checked:
             self._checked = int(progress * CHECKS)
             self._gain = self._check(self.averaged)
+            self._in_vain += 1
+            if self._gain > self._progress_from + LEAST_GAIN:
+                self._progress_from, self._in_vain = self._gain, 0
         return losses | {"validation_gain": self._gain}
 
     def _regressing(self, progress: float) -> float:
@@ -277,10 +292,15 @@ class DiffusionLearner:
             return 0.0
         return min(1.0, 2 * (1 - progress / self.regression_share))
 
-    def _loss(self, step: int, indices: Sequence[int], progress: float) -> Tensor:
+    def _loss(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        theta: Tensor,
+        condition: Condition,
+        regression: Regression | None,
+    ) -> Tensor:
         """Compute the loss of some of the global batch's windows."""
-        regressing = self._regressing(progress)
-        latents, noise, theta, condition, regression = self._batch(step, indices, regressing)
         try:
             return diffusion_loss(
                 self.model,
@@ -304,7 +324,7 @@ class DiffusionLearner:
         """Draw windows of the global batch by their numbers: x_0, ε, θ, conditions, regression."""
         drawn, uniforms, means = [], [], []
         runs, length = self.windows.runs, self.config.n_frames
-        chosen, noises = self._noises(step, indices)
+        chosen, noises = self.noise.draw(step, indices)
         for index in indices:
             generator = step_generator(self.seed, step, index)
             run, start = self.windows.choose(generator, chosen[index])
@@ -331,28 +351,6 @@ class DiffusionLearner:
         condition = collate([d[1] for d in drawn]).to(device)
         return latents, noise, theta.to(device), condition, regression
 
-    def _noises(
-        self, step: int, indices: Sequence[int]
-    ) -> tuple[dict[int, int], dict[int, Tensor]]:
-        """Choose the runs of windows of the global batch, and draw their noise, by their numbers.
-
-        Neighbours are of one run and have the same noise with opposite signs, since drawing
-        takes as long as a small network does: each is a draw, and what is odd in the noise
-        cancels between them.
-        """
-        chosen: dict[int, int] = {}
-        noises: dict[int, Tensor] = {}
-        for index in indices:
-            even, odd = index - index % 2, index - index % 2 + 1
-            if index in noises:
-                continue
-            generator = step_generator(self.seed, step, NOISE_STREAM + even)
-            run = self.windows.choose(generator)[0]
-            drawn = self.noise.draw(run, self.config.n_frames, generator)
-            chosen |= {even: run, odd: run}
-            noises |= {even: drawn, odd: -drawn}
-        return chosen, noises
-
     def _regression_angles(
         self, theta: Tensor, uniform: Tensor, regressing: float
     ) -> tuple[Tensor, Tensor]:
@@ -377,6 +375,8 @@ class DiffusionLearner:
             "best_gain": self._best_gain,
             "gain": self._gain,
             "checked": self._checked,
+            "progress_from": self._progress_from,
+            "in_vain": self._in_vain,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -386,3 +386,4 @@ class DiffusionLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_gain = state["best"], float(state["best_gain"])
         self._gain, self._checked = float(state["gain"]), int(state["checked"])
+        self._progress_from, self._in_vain = float(state["progress_from"]), int(state["in_vain"])

@@ -73,6 +73,10 @@ class Budget:
 class Learner(Protocol):
     """Define what the loop needs of a training."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether more steps are not worth their time, though the budget has some left."""
+
     def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
         """Make one optimisation step; return the named losses."""
 
@@ -173,7 +177,7 @@ def run_learner(
     title: str,
     checkpoint_seconds: float = 120.0,
 ) -> None:
-    """Train until the budget is used up, resuming from the state that `directory` holds.
+    """Train until the budget is used up or the learner finished, resuming from `directory`.
 
     Parameters
     ----------
@@ -221,10 +225,10 @@ def run_learner(
     last_saved = time.monotonic()
     with _stop_flag() as received, bar:
         while True:
-            # every process must take the same decision, so rank 0's clock is the clock
-            elapsed = fabric.broadcast(time.monotonic() - started)
+            # every process must take the same decision: rank 0's
+            elapsed, finished = fabric.broadcast((time.monotonic() - started, learner.finished))
             progress = budget.progress(step, elapsed)
-            if progress >= 1:
+            if finished or progress >= 1:
                 break
             losses = log.add(learner.step(step, progress))
             step += 1

@@ -103,7 +103,7 @@ def test_micro_batches_of_windows_add_up_to_the_batch():
 
 def test_neighbours_in_a_batch_are_windows_of_one_run_with_opposite_noise():
     learner = diffusion_learner(replace(TRAINING, batch_size=8))
-    runs, noises = learner._noises(0, range(8))
+    runs, noises = learner.noise.draw(0, range(8))
     for even in range(0, 8, 2):
         assert runs[even] == runs[even + 1]
         assert torch.equal(noises[even], -noises[even + 1])
@@ -221,6 +221,17 @@ def test_neighbours_have_one_noise_with_opposite_signs_whoever_draws_it():
     assert noise_of(learner, [1, 2]).equal(noise[1:3])  # as of a process that has these alone
 
 
+def test_noise_that_was_prepared_is_what_is_drawn_when_it_is_asked_for():
+    prepared, drawn = (diffusion_learner().noise for _ in range(2))
+    prepared.prepare(1, range(4))
+    for step, indices in ((0, range(2)), (1, range(2)), (1, range(4))):
+        runs, noises = prepared.draw(step, indices)
+        expected_runs, expected = drawn.draw(step, indices)
+        assert runs == expected_runs
+        assert all(noises[i].equal(expected[i]) for i in indices)
+        prepared.prepare(step + 1, indices)  # whatever comes next
+
+
 @pytest.mark.parametrize(("noise", "prediction"), [("coloured", "v"), ("white", "epsilon")])
 def test_the_target_of_the_regression_is_the_fitted_response_of_each_window(noise, prediction):
     """In units of the noise, and zero where the condition is withheld."""
@@ -251,7 +262,8 @@ def test_the_denoiser_learns_by_regression():
 
     @torch.no_grad()
     def losses():
-        return np.array([float(learner._loss(n, range(8), 0.0)) for n in range(100, 106)])
+        batches = (learner._batch(n, range(8), 1.0) for n in range(100, 106))
+        return np.array([float(learner._loss(*batch)) for batch in batches])
 
     before = losses()
     for step in range(40):
@@ -308,6 +320,36 @@ def test_the_weights_that_did_best_on_validation_are_kept(monkeypatch):
         kept[-1] = (kept[-1][0], {k: v.clone() for k, v in kept[-1][1].items()})
     assert [g for g, _ in kept[1:]] == [0.1, 0.1, 0.3, 0.2]  # checks are some steps apart
     assert_same(dict(learner.best.state_dict()), kept[3][1])
+
+
+@pytest.mark.parametrize(
+    ("gains", "patience", "ends_at"),
+    [
+        ([0.0, 0.00009, 0.00008, 1, 1], 3, 3),  # no gain worth the name, three times
+        ([0.0, 0.0002, 0.0001, 0.0002, 0.00025], 3, 5),  # counted from the best
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 1, None),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 0, None),
+    ],
+)
+def test_a_training_that_gains_nothing_ends(gains, patience, ends_at, monkeypatch):
+    following = iter(gains)
+    monkeypatch.setattr("fmrisynth.training.denoiser.validation_gain", lambda *_: next(following))
+    learner = diffusion_learner(replace(TRAINING, patience=patience), validate=True)
+    finished = []
+    for check in range(1, len(gains) + 1):
+        learner.step(check, (check + 0.01) / 6)
+        finished.append(learner.finished)
+    assert (finished.index(True) + 1 if any(finished) else None) == ends_at
+    resumed = diffusion_learner(replace(TRAINING, patience=patience), validate=True)
+    resumed.load_state_dict(learner.state_dict())
+    assert resumed.finished == learner.finished
+
+
+def test_without_validation_a_training_goes_on_to_its_last_step():
+    learner = diffusion_learner(replace(TRAINING, patience=1))
+    for check in range(7):
+        learner.step(check, check / 7)
+    assert not learner.finished
 
 
 def test_nothing_is_checked_while_regression_lasts():

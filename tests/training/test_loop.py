@@ -40,6 +40,8 @@ def cpu():
 class Regression:
     """A learner with momentum, averaged weights and random data: enough state to lose."""
 
+    finished = False
+
     def __init__(self, *, stop_at=None, action=None):
         torch.manual_seed(0)
         self.model = torch.nn.Linear(5, 1)
@@ -71,6 +73,14 @@ class Regression:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Content(Regression):
+    """A learner for which so many steps are enough."""
+
+    @property
+    def finished(self):
+        return len(self.steps) >= 7
 
 
 def train(learner, directory, steps=25, **more):
@@ -166,6 +176,11 @@ def test_a_training_ends_with_its_budget(tmp_path):
     again = train(Regression(), tmp_path / "a")  # nothing left to do
     assert again.steps == []
     assert_same(again.state_dict(), learner.state_dict())
+
+
+def test_a_learner_that_has_finished_ends_the_training_before_its_budget(tmp_path):
+    assert train(Content(), tmp_path).steps == list(range(7))
+    assert len(rows(tmp_path)) == 1
 
 
 def test_a_wall_clock_budget_ends_the_training(tmp_path):
