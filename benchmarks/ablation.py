@@ -30,7 +30,8 @@ ARCHITECTURES: dict[str, Settings] = {
     "AdaLN only": {"denoiser.backbone.cross_attention": "false"},
     "MONAI": {"denoiser.backbone.architecture": "monai"},
 }
-ALONE = {"response.kind": "none"}
+# the network has to learn the responses, however long nothing is seen of them
+ALONE = {"response.kind": "none", "diffusion_training.patience": "0"}
 NO_REGRESSION = {"diffusion_training.regression_share": "0"}
 NETWORK_PARTS: dict[str, Settings] = {
     "positions": {"denoiser.backbone.positions": "false"},
