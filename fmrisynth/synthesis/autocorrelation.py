@@ -24,6 +24,7 @@ from fmrisynth.preprocess.smoothness import (
 __all__ = ["add_neighbours", "decoder_lag1", "decoder_neighbours", "voxel_fwhm", "voxel_lag1"]
 
 VOXELS = 4096  # spread over the brain, which are enough for a mean
+PIECE = 2**15  # float32 that fit into the cache twice
 LIMITS, CANDIDATES = (-0.3, 0.95), 26
 
 
@@ -204,23 +205,41 @@ def add_neighbours(noise: np.ndarray, brain: np.ndarray, correlation: Sequence[f
     """
     # the root of r b² − b + r = 0 that is smaller than one
     shares = [(1 - (1 - 4 * r**2) ** 0.5) / (2 * r) if r else 0.0 for r in correlation]
-    volume = np.zeros(brain.shape, np.float32)
-    variance = brain.astype(np.float32)
-    for axis, share in enumerate(shares):
-        _add_shifted(variance, share**2, axis)
-    scale = np.sqrt(variance[brain])
+    places, strides = _padded_places(brain)
+    volume = np.zeros(int(places[-1]) + sum(strides) + 1, np.float32)
+    variance, spare = volume.copy(), np.empty(PIECE, np.float32)
+    variance[places] = 1
+    for share, stride in zip(shares, strides, strict=True):
+        _add_shifted(variance, share**2, stride, spare)
+    scale = np.sqrt(variance[places])
     for frame in noise:
-        volume[brain] = frame
-        for axis, share in enumerate(shares):
-            _add_shifted(volume, share, axis)
-        frame[:] = volume[brain] / scale
-        volume[~brain] = 0
+        volume[:] = 0
+        volume[places] = frame
+        for share, stride in zip(shares, strides, strict=True):
+            _add_shifted(volume, share, stride, spare)
+        np.divide(volume[places], scale, out=frame)
 
 
-def _add_shifted(volume: np.ndarray, share: float, axis: int) -> None:
-    """Add to each voxel a share of the one before it along an axis, in place."""
-    moved = np.moveaxis(volume, axis, 0)
-    moved[1:] += share * moved[:-1].copy()
+def _padded_places(brain: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Find the brain's voxels in a line: its box, with an empty plane behind each axis' last.
+
+    What is moved by an axis' stride then never comes to another line of voxels.
+    """
+    low = [int(np.flatnonzero(brain.any(axis=other))[0]) for other in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = (index - first for index, first in zip(np.nonzero(brain), low, strict=True))
+    strides = (int(y.max() + 2) * int(z.max() + 2), int(z.max() + 2), 1)
+    return x * strides[0] + y * strides[1] + z, strides
+
+
+def _add_shifted(line: np.ndarray, share: float, stride: int, spare: np.ndarray) -> None:
+    """Add to each value a share of the one a stride before it, in place, from the end."""
+    if not share:
+        return
+    for stop in range(len(line), stride, -len(spare)):
+        start = max(stop - len(spare), stride)
+        moved = spare[: stop - start]
+        np.multiply(line[start - stride : stop - stride], np.float32(share), out=moved)
+        line[start:stop] += moved
 
 
 def _pairs(brain: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
