@@ -13,7 +13,7 @@ Legend: X Y Z voxels, T frames, P voxels of the brain, K columns of the drift ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "drift_basis",
     "least_squares",
     "merge",
+    "merge_pieces",
     "noise_sd",
     "orthonormal",
     "remove_drift",
@@ -233,13 +234,30 @@ def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarra
     ndarray of shape (X, Y, Z, T), float32
         In the units of the carrier's run, zero outside the brain.
     """
-    n_volumes = residual.shape[3]
+    rows = residual.reshape(-1, residual.shape[3])
+    pieces = (rows[voxels].astype(np.float32, copy=False) for voxels in brain_pieces(carrier.mask))
+    return merge_pieces(carrier, pieces, residual.shape[3], high_pass)
+
+
+def merge_pieces(
+    carrier: Carrier, pieces: Iterable[np.ndarray], n_volumes: int, high_pass: float
+) -> np.ndarray:
+    """Merge a residual as `merge` does, which comes piece by piece: a run is as large as memory.
+
+    Parameters
+    ----------
+    carrier, high_pass
+        As for `merge`.
+    pieces : iterable of ndarray of shape (P, T), float32
+        Residual of the voxels of each of `brain_pieces`.
+    n_volumes : int
+        Length T.
+    """
     basis = drift_basis(n_volumes, carrier.t_r, high_pass).astype(np.float32)
     drift = carrier.drift.reshape(len(carrier.drift), carrier.mask.size)
-    out = np.zeros(residual.shape, np.float32)
-    rows, merged = residual.reshape(-1, n_volumes), out.reshape(-1, n_volumes)
-    for voxels in brain_pieces(carrier.mask):
-        series = rows[voxels].astype(np.float32, copy=False)  # P T
+    out = np.zeros((*carrier.mask.shape, n_volumes), np.float32)
+    merged = out.reshape(-1, n_volumes)
+    for voxels, series in zip(brain_pieces(carrier.mask), pieces, strict=True):
         if basis.shape[1] == len(drift):
             series = series + drift[:, voxels].T @ basis.T
         merged[voxels] = carrier.mean.ravel()[voxels, None] * (1 + series / 100)

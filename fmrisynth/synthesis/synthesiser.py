@@ -6,7 +6,7 @@ Legend: N frames of the run, W windows, T frames of a window, C latent channels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -26,11 +26,11 @@ from fmrisynth.preprocess.carrier import (
     Carrier,
     brain_pieces,
     drift_basis,
-    merge,
+    merge_pieces,
     remove_drift,
     removed_basis,
 )
-from fmrisynth.preprocess.grid import continue_outside, resample
+from fmrisynth.preprocess.grid import continue_outside, resample, resample_into
 from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, decoder_neighbours
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.missing_noise import missing_sd, temporal_sd
@@ -240,7 +240,7 @@ class Synthesiser:
         )
         if not self.sampling.drift:
             carrier = replace(carrier, drift=carrier.drift[:0])
-        return merge(carrier, residual, high_pass)
+        return merge_pieces(carrier, residual, run.n_volumes, high_pass)
 
     def anatomy(self, carrier: Carrier) -> np.ndarray:
         """Resample a carrier's mean (relative to its median) and noise level to the model grid.
@@ -274,8 +274,8 @@ class Synthesiser:
         condition: RunCondition,
         wanted: VoxelNoise | None,
         tissue: np.ndarray | None,
-    ) -> np.ndarray:
-        """Add decoder noise to the decoded residual, and take out drift.
+    ) -> Iterator[np.ndarray]:
+        """Add decoder noise to the decoded residual, take out drift, and give it in pieces.
 
         Parameters
         ----------
@@ -297,12 +297,14 @@ class Synthesiser:
             What voxels are to be like; None for decoder noise as it was learned.
         tissue : ndarray of shape (V,), bool, or None
             Brain voxels whose fluctuations are taken out everywhere.
+
+        Yields
+        ------
+        ndarray of shape (P, N)
+            Of the voxels of each of `brain_pieces`.
         """
         grid, brain = self.model.grid, carrier.mask
-        shape = (brain.shape[0], brain.shape[1], brain.shape[2])
-        signal = resample(decoded, grid.affine, carrier.affine, shape)
-        series = signal[brain].T  # N V
-        del signal  # as large as the run
+        series = resample_into(decoded, grid.affine, carrier.affine, brain).T  # N V
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         evoked = condition.design.evoked.reshape(len(series), -1)
@@ -334,18 +336,15 @@ class Synthesiser:
                 correlation = self.model.decoder_noise.neighbours.tolist()
             noise = _autoregressive(series.shape, lag1, generator)
             add_neighbours(noise, brain, correlation)
-            noise *= burst.numpy()[:, None] * np.float32(inflation**0.5)
-            noise *= missing
-        residual = np.zeros((*shape, len(series)), np.float32)
-        rows, first = residual.reshape(-1, len(series)), 0
+            strength = burst.numpy()[:, None] * np.float32(inflation**0.5)
+        first = 0
         for voxels in brain_pieces(brain):
             part = slice(first, first + len(voxels))
             piece = series[:, part]
             if noise is not None:
-                piece = piece + noise[:, part]
-            rows[voxels] = remove_drift(piece, basis).T
+                piece = piece + noise[:, part] * strength * missing[part]
+            yield remove_drift(piece, basis).T
             first += len(voxels)
-        return residual
 
     def _expected_sd(self, carrier: Carrier, on_grid: np.ndarray, noise: NoiseModel) -> np.ndarray:
         """Foretell the SD (%) of what is decoded, and of the autoencoder's error, (2, X, Y, Z).
