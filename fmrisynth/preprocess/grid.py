@@ -17,7 +17,7 @@ __all__ = ["Grid", "choose_grid", "continue_outside", "resample", "resample_into
 
 LATTICE_TOLERANCE = 1e-3  # voxels
 PARALLEL = 1e-7  # sines of angles between axes that count as none
-BAND = 8  # places interpolated at once, between few of an axis' voxels
+BAND = 2  # places interpolated at once, between few of an axis' voxels
 
 
 @dataclass(frozen=True)
@@ -266,20 +266,20 @@ def _interpolate_axes(data: np.ndarray, between: np.ndarray, shape: tuple[int, .
 
     The result is that of scipy's interpolation in three dimensions, which takes ten times as long.
     """
-    moved = data.astype(np.float32, copy=False).reshape(*data.shape[:3], -1)  # X Y Z T
-    for axis, weights in enumerate(_axes_weights(data, between, shape)):
-        before, after = moved.shape[:axis], moved.shape[axis + 1 :]
-        rows = np.ascontiguousarray(moved).reshape(-1, moved.shape[axis], int(np.prod(after)))
-        moved = _weighted(weights, rows).reshape(*before, len(weights), *after)
-    return moved.reshape(*shape, *data.shape[3:])
+    moved = np.ascontiguousarray(data, np.float32).reshape(*data.shape[:3], -1)  # X Y Z T
+    across, along, up = _axes_weights(data, between, shape)
+    out = np.empty((*shape, moved.shape[3]), np.float32)
+    for start in range(0, len(across), BAND):
+        columns = _columns(moved, across[start : start + BAND], along)
+        out[start : start + BAND] = _weighted(up, columns).reshape(-1, *out.shape[1:])
+    return out.reshape(*shape, *data.shape[3:])
 
 
 def _interpolate_into(data: np.ndarray, between: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Interpolate as `_interpolate_axes`, some planes at once and the last axis in the mask."""
-    n_volumes = data.shape[3]
+    """Interpolate as `_interpolate_axes`, the last axis in the mask only."""
     moved = np.ascontiguousarray(data, np.float32)
     across, along, up = _axes_weights(data, between, mask.shape)
-    series = np.empty((int(np.count_nonzero(mask)), n_volumes), np.float32)
+    series = np.empty((int(np.count_nonzero(mask)), moved.shape[3]), np.float32)
     chosen = np.flatnonzero(mask.any(axis=(0, 2)))
     lines = slice(chosen[0], chosen[-1] + 1) if chosen.size else slice(0)
     first = 0
@@ -287,15 +287,20 @@ def _interpolate_into(data: np.ndarray, between: np.ndarray, mask: np.ndarray) -
         inside = mask[start : start + BAND, lines]
         if not inside.any():
             continue
-        planes = _weighted(across[start : start + BAND], moved.reshape(1, len(moved), -1))[0]
-        planes = _weighted(along[lines], planes.reshape(len(inside), moved.shape[1], -1))
-        columns = planes.reshape(-1, moved.shape[2], n_volumes)  # of X' Y'
+        columns = _columns(moved, across[start : start + BAND], along[lines])
         for column, voxels in zip(columns, inside.reshape(len(columns), -1), strict=True):
             count = int(np.count_nonzero(voxels))
             if count:
                 np.matmul(up[voxels], column, out=series[first : first + count])
             first += count
     return series
+
+
+def _columns(moved: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Interpolate an image (X, Y, Z, T) along its first two axes, to (X' Y', Z, T)."""
+    planes = _weighted(across, moved.reshape(1, len(moved), -1))
+    columns = _weighted(along, planes.reshape(len(across), moved.shape[1], -1))
+    return columns.reshape(-1, *moved.shape[2:])
 
 
 def _axes_weights(data: np.ndarray, between: np.ndarray, shape: Iterable[int]) -> list[np.ndarray]:
