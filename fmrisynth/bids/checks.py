@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fmrisynth.bids.names import compose_name, current_name, parse_name
-from fmrisynth.bids.nifti import VOXELS_AT_ONCE
+from fmrisynth.bids.pieces import brain_series
 from fmrisynth.errors import DataError
 
 __all__ = ["find_outlying_volumes", "interpolate_volumes", "reference_image", "require_mean"]
@@ -57,9 +57,17 @@ def require_mean(data: np.ndarray, mask: np.ndarray, path: Path) -> None:
     DataError
         The typical mean is below its standard deviation over time.
     """
-    series = data[mask]
-    mean, spread = np.abs(_medians(series)), series.std(axis=1)
-    tsnr = float(np.median(mean / np.maximum(spread, np.finfo(np.float32).tiny)))
+    tiny = np.finfo(np.float32).tiny
+    tsnr = float(
+        np.median(
+            np.concatenate(
+                [
+                    np.abs(_medians(series)) / np.maximum(series.std(axis=1), tiny)
+                    for _, series in brain_series(data, mask)
+                ]
+            )
+        )
+    )
     if tsnr >= LOWEST_TSNR:
         return
     reference = reference_image(path)
@@ -107,22 +115,20 @@ def find_outlying_volumes(
     ndarray of shape (T,), bool
         The known ones included.
     """
-    series = data[mask]  # V T
     if known.all():
         return known
-    rest = series[:, ~known] if known.any() else series
-    level = series.mean(axis=0, dtype=np.float64)
+    level = sum(series.sum(axis=0, dtype=np.float64) for _, series in brain_series(data, mask))
+    level = np.asarray(level) / mask.sum()
     centre = float(np.median(level[~known]))
     change = np.abs(level - centre)
     spread = _MAD_TO_SD * float(np.median(change[~known]))
     outlying = change > np.maximum(OUTLYING_SPREAD * spread, OUTLYING_CHANGE * abs(centre))
-    unlike = outlying[~known]
-    typical = _medians(rest[:, ~unlike] if unlike.any() else rest)
-    energy = np.zeros(series.shape[1])
-    for start in range(0, len(series), VOXELS_AT_ONCE):  # that fit into the cache
-        part = slice(start, start + VOXELS_AT_ONCE)
-        energy += np.square(series[part] - typical[part, None]).sum(axis=0, dtype=np.float64)
-    energy /= len(series)
+    typical = ~(known | outlying)
+    energy = np.zeros(len(level))
+    for _, series in brain_series(data, mask):
+        median = _medians(series if typical.all() else series[:, typical])
+        energy += np.square(series - median[:, None]).sum(axis=0, dtype=np.float64)
+    energy /= mask.sum()
     limit = np.full(len(energy), OUTLYING_ENERGY)
     if suspect is not None:
         limit[suspect] = SUSPECT_ENERGY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,8 @@ from fmrisynth.bids.checks import find_outlying_volumes, interpolate_volumes, re
 from fmrisynth.bids.confounds import known_outliers
 from fmrisynth.bids.dataset import BoldRun
 from fmrisynth.bids.headers import check_present, read_header
-from fmrisynth.bids.nifti import GZIP_ERRORS, VOLUMES_AT_ONCE, VOXELS_AT_ONCE, Gzip
+from fmrisynth.bids.nifti import GZIP_ERRORS, Gzip
+from fmrisynth.bids.pieces import VOLUMES_AT_ONCE, VOXELS_AT_ONCE, brain_series
 from fmrisynth.errors import DataError
 
 __all__ = ["Bold", "load_bold", "load_mask", "load_volume"]
@@ -80,11 +82,11 @@ class Bold:
             raise ValueError(f"t_r must be positive, not {self.t_r}")
         if not self.mask.any():
             raise ValueError("the mask is empty")
-        if not np.isfinite(self.data[self.mask]).all():
+        if not all(np.isfinite(s).all() for _, s in brain_series(self.data, self.mask)):
             raise ValueError("data is not finite inside the mask")
 
 
-def load_bold(run: BoldRun) -> Bold:
+def load_bold(run: BoldRun, *, brain_only: bool = False) -> Bold:
     """Load a run and its mask.
 
     Scaling (scl_slope, scl_inter) is applied; affines are kept, oblique and
@@ -94,24 +96,34 @@ def load_bold(run: BoldRun) -> Bold:
     one is computed from all images of the participant on the same grid. Outlying
     volumes, those that the confounds name included, are interpolated in time.
 
+    Parameters
+    ----------
+    run : BoldRun
+        Its files.
+    brain_only : bool
+        Whether all voxels outside of the mask are zero, which takes a third of the time.
+
     Raises
     ------
     DataError
         When an image is damaged, has too many NaN or Inf, has no brain voxel
         that varies in time, has lost its mean, or consists of outlying volumes.
     """
-    data = _voxels(run.bold)
+    mask = load_mask(run)
+    data = _voxels(run.bold, mask if brain_only else None)
     if data.shape != (*run.shape, run.n_volumes):
         raise DataError(
             f"{run.bold} has the shape {data.shape}, but had {(*run.shape, run.n_volumes)} when "
             "the dataset was searched. Do not change files during a call; run it again."
         )
-    finite = _finite(data)
+    finite = _finite(data, mask if brain_only else None)
     if not finite.all():
         data[~finite] = 0
-    mask = load_mask(run)
     mask = _without_nonfinite(mask, finite, run.bold)
-    mask = _without_constant(mask, data, run.bold)
+    varying = _without_constant(mask, data, run.bold)
+    if brain_only:
+        data[mask & ~varying] = 0
+    mask = varying
     known, suspect = known_outliers(run.confounds, run.n_volumes)
     outlying = find_outlying_volumes(data, mask, known, suspect)
     interpolate_volumes(data, outlying, run.bold)
@@ -238,8 +250,11 @@ def _participant_mask(images: tuple[Path, ...]) -> np.ndarray:
     return mask
 
 
-def _voxels(path: Path) -> np.ndarray:
-    """Read an image as float32 with its scaling applied, and check the file to its end."""
+def _voxels(path: Path, wanted: np.ndarray | None = None) -> np.ndarray:
+    """Read an image as float32 with its scaling applied, and check the file to its end.
+
+    Only the voxels of a mask that is given are read of a run of the mask's shape.
+    """
     check_present(path)
     try:
         image = nib.load(path)
@@ -249,15 +264,16 @@ def _voxels(path: Path) -> np.ndarray:
         dtype, slope, inter = proxy.dtype, float(proxy.slope), float(proxy.inter)
         if dtype.kind not in "iufb":
             raise DataError(f"{path} holds {dtype} voxels; real numbers are expected")
+        n_volumes = max(1, proxy.shape[3]) if len(proxy.shape) == 4 else 1
         n_bytes = int(np.prod(proxy.shape, dtype=np.int64)) * dtype.itemsize
-        raw = _decompressed(path, proxy.offset, n_bytes)
-        stored = np.frombuffer(raw, dtype).reshape(proxy.shape, order="F")
+        at_once = max(1, VOLUMES_AT_ONCE * n_bytes // n_volumes)
+        parts = _decompressed(path, proxy.offset, n_bytes, at_once)
+        blocks = (np.frombuffer(part, dtype) for part in parts)
         with np.errstate(over="ignore", invalid="ignore"):
-            data = _in_series(stored)
-            if (slope, inter) != (1.0, 0.0):
-                data *= np.float32(slope)
-                data += np.float32(inter)
-        return data
+            if len(proxy.shape) == 4:
+                return _in_series(blocks, proxy.shape, slope, inter, wanted)
+            stored = np.concatenate(list(blocks)).reshape(proxy.shape, order="F")
+            return _scaled(stored.astype(np.float32), slope, inter)
     except _DAMAGE as error:
         raise DataError(
             f"{path} is damaged and cannot be read to its end ({error or type(error).__name__}). "
@@ -267,22 +283,39 @@ def _voxels(path: Path) -> np.ndarray:
         raise DataError(f"{path} does not fit in memory") from error
 
 
-def _in_series(stored: np.ndarray) -> np.ndarray:
-    """Copy an image to float32, of a run such that a voxel's series is one piece of memory.
+def _scaled(values: np.ndarray, slope: float, inter: float) -> np.ndarray:
+    """Apply a header's scaling to float32, in place."""
+    if (slope, inter) != (1.0, 0.0):
+        values *= np.float32(slope)
+        values += np.float32(inter)
+    return values
+
+
+def _in_series(
+    blocks: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    slope: float,
+    inter: float,
+    wanted: np.ndarray | None,
+) -> np.ndarray:
+    """Copy a run to scaled float32, such that a voxel's series is one piece of memory.
 
     Whatever is done with a run is done with its brain's series.
     """
-    if stored.ndim != 4:
-        return stored.astype(np.float32)
-    n_volumes = stored.shape[3]
-    data = np.empty(stored.shape, np.float32)
-    rows = data.reshape(-1, n_volumes)  # V T
-    for start in range(0, n_volumes, VOLUMES_AT_ONCE):
-        frames = slice(start, start + VOLUMES_AT_ONCE)
-        volumes = np.stack([volume.ravel() for volume in np.moveaxis(stored[..., frames], 3, 0)])
-        for first in range(0, len(rows), VOXELS_AT_ONCE):  # that fit into the cache
-            voxels = slice(first, first + VOXELS_AT_ONCE)
-            rows[voxels, frames] = volumes[:, voxels].T
+    grid = shape[:3]
+    if wanted is None or wanted.shape != grid:
+        wanted = np.ones(grid, bool)
+    voxels = np.flatnonzero(wanted)
+    # where a file, in Fortran's order, has them
+    places = np.ravel_multi_index(np.unravel_index(voxels, grid), grid, order="F")
+    data = np.zeros(shape, np.float32)
+    rows = data.reshape(-1, shape[3])  # V T
+    for number, block in enumerate(blocks):
+        chosen = np.stack([volume.take(places) for volume in block.reshape(-1, wanted.size)])
+        frames = slice(number * VOLUMES_AT_ONCE, number * VOLUMES_AT_ONCE + len(chosen))
+        for first in range(0, len(voxels), VOXELS_AT_ONCE):
+            some = slice(first, first + VOXELS_AT_ONCE)
+            rows[voxels[some], frames] = _scaled(chosen[:, some].T.astype(np.float32), slope, inter)
     return data
 
 
@@ -290,26 +323,31 @@ def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], Gzip(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _decompressed(path: Path, offset: int, n_bytes: int) -> bytes:
-    """Read the voxels of a NIfTI file, and the rest of it so that gzip checks its checksum."""
+def _decompressed(path: Path, offset: int, n_bytes: int, part: int) -> Iterator[bytes]:
+    """Read the voxels of a NIfTI file in parts, and its rest so that gzip checks its checksum."""
     with _opened(path) as file:
         file.read(offset)
-        raw = file.read(n_bytes)
+        for start in range(0, n_bytes, part):
+            wanted = min(part, n_bytes - start)
+            raw = file.read(wanted)
+            if len(raw) < wanted:
+                raise DataError(
+                    f"{path} is truncated: its header promises {n_bytes} bytes of voxels, it "
+                    f"holds {start + len(raw)}. Copy or download it again."
+                )
+            yield raw
         while file.read(2**20):
             pass
-    if len(raw) < n_bytes:
-        raise DataError(
-            f"{path} is truncated: its header promises {n_bytes} bytes of voxels, it holds "
-            f"{len(raw)}. Copy or download it again."
-        )
-    return raw
 
 
-def _finite(data: np.ndarray) -> np.ndarray:
-    """Find the voxels that are finite at all times, without a 4D temporary."""
+def _finite(data: np.ndarray, read: np.ndarray | None = None) -> np.ndarray:
+    """Find the voxels that are finite at all times; those that were not read are."""
+    finite = np.ones(data.shape[:3], bool)
     with np.errstate(invalid="ignore", over="ignore"):
-        # Sums of float32 cannot overflow float64, so a sum is finite when all terms are.
-        return np.asarray(np.isfinite(data.sum(axis=-1, dtype=np.float64)))
+        for voxels, series in brain_series(data, finite.copy() if read is None else read):
+            # Sums of float32 cannot overflow float64, so a sum is finite when all terms are.
+            finite.ravel()[voxels] = np.isfinite(series.sum(axis=-1, dtype=np.float64))
+    return finite
 
 
 def _without_nonfinite(mask: np.ndarray, finite: np.ndarray, path: Path) -> np.ndarray:
@@ -325,10 +363,10 @@ def _without_nonfinite(mask: np.ndarray, finite: np.ndarray, path: Path) -> np.n
 
 
 def _without_constant(mask: np.ndarray, data: np.ndarray, path: Path) -> np.ndarray:
-    series = data[mask]
     varying = np.zeros_like(mask)
-    varying[mask] = (series != series[:, :1]).any(axis=-1)
-    n_mask = len(series)
+    for voxels, series in brain_series(data, mask):
+        varying.ravel()[voxels] = (series != series[:, :1]).any(axis=-1)
+    n_mask = int(mask.sum())
     n_constant = n_mask - int(varying.sum())
     if n_constant == n_mask:
         raise DataError(f"{path}: none of the {n_mask} brain voxels varies in time")

@@ -107,7 +107,7 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
 
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:
     """Split a run and resample the parts onto the model grid; ``frames`` is the last entry."""
-    bold = load_bold(run)
+    bold = load_bold(run, brain_only=True)
     evoked = own_regressors(run, bold.data.shape[3], config.high_pass)
     carrier, residual = split(bold, config.high_pass, evoked)
     median = np.median(carrier.mean[carrier.mask])

@@ -13,18 +13,17 @@ Legend: X Y Z voxels, T frames, P voxels of the brain, K columns of the drift ba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from fmrisynth.bids.images import Bold
-from fmrisynth.bids.nifti import VOXELS_AT_ONCE
+from fmrisynth.bids.pieces import brain_pieces, brain_series
 
 __all__ = [
     "Carrier",
-    "brain_pieces",
     "drift_basis",
     "least_squares",
     "merge",
@@ -112,7 +111,7 @@ def remove_drift(series: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 
 def split(
-    bold: Bold, high_pass: float, evoked: np.ndarray | None = None
+    bold: Bold, high_pass: float, evoked: np.ndarray | None = None, *, overwrite: bool = False
 ) -> tuple[Carrier, np.ndarray]:
     """Split a run into its carrier and its residual.
 
@@ -125,6 +124,8 @@ def split(
     evoked : ndarray of shape (T, K) or None
         Regressors of the run's responses without mean and drift; what they explain does
         not count as noise.
+    overwrite : bool
+        Whether the residual takes the place of the run, which is zero outside of its mask.
 
     Returns
     -------
@@ -135,20 +136,27 @@ def split(
     residual : ndarray of shape (X, Y, Z, T), float32
         Percent signal change, zero outside the carrier's mask.
     """
-    mean = bold.data.mean(axis=3)  # outlying volumes are interpolated
+    mean = np.zeros(bold.mask.shape, np.float32)
+    for voxels, series in brain_series(bold.data, bold.mask):
+        mean.ravel()[voxels] = series.mean(axis=1)  # outlying volumes are interpolated
     brain = bold.mask & (mean > 0.05 * np.median(mean[bold.mask]))
     n_volumes = bold.data.shape[3]
     basis = drift_basis(n_volumes, bold.t_r, high_pass).astype(np.float32)
     # interpolated volumes have less noise than others
     kept = slice(None) if bold.outlying is None else ~bold.outlying
     explained = None if evoked is None else orthonormal(evoked[kept], np.dtype(np.float32))
-    residual = np.zeros(bold.data.shape, np.float32)
+    if overwrite:
+        residual = bold.data
+        residual[bold.mask & ~brain] = 0
+    else:
+        residual = np.zeros(bold.data.shape, np.float32)
     drift = np.zeros((basis.shape[1], *brain.shape), np.float32)
     deviation = np.zeros(brain.shape, np.float32)
-    rows, left = bold.data.reshape(-1, n_volumes), residual.reshape(-1, n_volumes)
-    drifts = drift.reshape(len(drift), brain.size)
-    for voxels in brain_pieces(brain):
-        series = rows[voxels].T / mean.ravel()[voxels] * 100 - 100  # T P
+    left, drifts = residual.reshape(-1, n_volumes), drift.reshape(len(drift), brain.size)
+    for voxels, own in brain_series(bold.data, brain):
+        series = own.T / mean.ravel()[voxels]  # T P
+        series *= 100
+        series -= 100
         coefficients = basis.T @ series  # K P
         series -= basis @ coefficients
         np.clip(series, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=series)
@@ -234,8 +242,9 @@ def merge(carrier: Carrier, residual: np.ndarray, high_pass: float) -> np.ndarra
     ndarray of shape (X, Y, Z, T), float32
         In the units of the carrier's run, zero outside the brain.
     """
-    rows = residual.reshape(-1, residual.shape[3])
-    pieces = (rows[voxels].astype(np.float32, copy=False) for voxels in brain_pieces(carrier.mask))
+    pieces = (
+        series.astype(np.float32, copy=False) for _, series in brain_series(residual, carrier.mask)
+    )
     return merge_pieces(carrier, pieces, residual.shape[3], high_pass)
 
 
@@ -258,14 +267,9 @@ def merge_pieces(
     out = np.zeros((*carrier.mask.shape, n_volumes), np.float32)
     merged = out.reshape(-1, n_volumes)
     for voxels, series in zip(brain_pieces(carrier.mask), pieces, strict=True):
-        if basis.shape[1] == len(drift):
-            series = series + drift[:, voxels].T @ basis.T
-        merged[voxels] = carrier.mean.ravel()[voxels, None] * (1 + series / 100)
+        drifting = basis.shape[1] == len(drift)
+        change = (series + drift[:, voxels].T @ basis.T if drifting else series) / 100
+        change += 1
+        change *= carrier.mean.ravel()[voxels, None]
+        merged[voxels] = change
     return out
-
-
-def brain_pieces(brain: np.ndarray) -> Iterator[np.ndarray]:
-    """Give the flat indices of a mask's voxels, as many at once as fit into the cache."""
-    voxels = np.flatnonzero(brain)
-    for start in range(0, len(voxels), VOXELS_AT_ONCE):
-        yield voxels[start : start + VOXELS_AT_ONCE]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from fmrisynth.preprocess.carrier import brain_pieces, noise_sd, orthonormal
+from fmrisynth.bids.pieces import brain_pieces
+from fmrisynth.preprocess.carrier import noise_sd, orthonormal
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 
 __all__ = ["missing_sd", "temporal_sd"]

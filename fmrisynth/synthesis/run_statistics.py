@@ -116,10 +116,9 @@ class SiblingReader:
             The run cannot be read.
         """
         preprocess = self.model.info.config.preprocess
-        bold = load_bold(run)
+        bold = load_bold(run, brain_only=True)
         evoked = own_regressors(run, bold.data.shape[3], preprocess.high_pass)
-        carrier, residual = split(bold, preprocess.high_pass, evoked)
-        del bold  # as large as the residual
+        carrier, residual = split(bold, preprocess.high_pass, evoked, overwrite=True)
         if self.inference is None or evoked is None:
             return carrier, None
         path = None

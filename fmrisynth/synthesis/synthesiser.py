@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.pieces import brain_pieces
 from fmrisynth.config.model import SamplingConfig
 from fmrisynth.model.codec import decode_run
 from fmrisynth.model.denoiser.conditioning import RunCondition, collate
@@ -24,7 +25,6 @@ from fmrisynth.model.model import Model
 from fmrisynth.model.noise.protocol import NoiseModel, VoxelNoise
 from fmrisynth.preprocess.carrier import (
     Carrier,
-    brain_pieces,
     drift_basis,
     merge_pieces,
     remove_drift,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from nilearn.glm.first_level import make_first_level_design_matrix
 
-from fmrisynth.bids.nifti import VOXELS_AT_ONCE
+from fmrisynth.bids.pieces import VOXELS_AT_ONCE
 
 __all__ = ["GlmSettings", "RunModel", "design_matrix", "fit_run", "percent_signal_change"]
 
