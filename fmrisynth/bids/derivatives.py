@@ -23,7 +23,12 @@ from fmrisynth.bids.dataset_files import Layout, layout_of
 from fmrisynth.bids.events import events_table_bytes
 from fmrisynth.bids.headers import read_header, repetition_time, require_bold
 from fmrisynth.bids.names import in_filename_order, parse_name
-from fmrisynth.bids.nifti import write_bold_image, write_mask_image, write_volume
+from fmrisynth.bids.nifti import (
+    summarise_voxels,
+    write_bold_image,
+    write_mask_image,
+    write_volume,
+)
 from fmrisynth.bids.run_files import DESCRIPTIONS, SPATIAL, RunFiles
 from fmrisynth.bids.sidecars import read_json
 from fmrisynth.bids.synthetic_sidecars import (
@@ -144,7 +149,8 @@ def write_synthetic_run(
         raise ValueError(
             f"shapes do not fit: bold {bold.shape}, mask {mask.shape}, run {run.shape}"
         )
-    if not np.isfinite([bold.min(), bold.max()]).all():
+    summary = summarise_voxels(bold)
+    if not np.isfinite([summary.lowest, summary.highest]).all():
         raise ValueError(f"the synthetic volumes of {run.label} are not finite")
     entities = synthetic_entities(run, sample=sample, n_samples=n_samples)
     files = RunFiles.of(run, out, entities, layout_of(out))
@@ -158,16 +164,16 @@ def write_synthetic_run(
         if confounds is not None:
             write_text(files.confounds, confounds[0])
             write_json(files.confounds_json, confounds[1])
-    write_volume(files.reference, bold.mean(axis=3), run.affine, code=code)
+    write_volume(files.reference, summary.mean, run.affine, code=code)
     write_json(files.reference_json, reference_sidecar(run, raw=files.layout == "raw"))
     if run.events is not None:
         write_bytes(files.events, events_table_bytes(run.events))
         write_json(files.events_json, events_sidecar(run.events))
-    write_bold_image(files.bold, bold, run.affine, mask, t_r=run.t_r, code=code)
+    write_bold_image(files.bold, bold, run.affine, mask, t_r=run.t_r, code=code, summary=summary)
     if files.layout == "raw":
         sidecar = raw_sidecar(run, provenance)
     else:
-        stripped = not bool(np.any(bold[~mask]))
+        stripped = not bool((summary.filled & ~mask).any())
         sidecar = bold_sidecar(run, sources or {}, provenance, skull_stripped=stripped)
     write_json(files.bold_json, sidecar)
     return files.bold
