@@ -20,6 +20,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from fmrisynth.bids.checks import find_outlying_volumes
 from fmrisynth.bids.confounds import MOTION
 from fmrisynth.bids.dataset import Run
+from fmrisynth.bids.pieces import brain_median, brain_series
 from fmrisynth.model.motion import HEAD_RADIUS
 from fmrisynth.preprocess.tissues import template_tissue_masks, tissue_masks
 
@@ -36,7 +37,7 @@ MOST_COMPONENTS = 50
 RMS_RADIUS = 80.0  # mm
 LARGEST_FD, LARGEST_DVARS = 0.5, 1.5  # mm; standardised; beyond them a volume is an outlier
 NORMAL_MEDIAN = 1000.0  # to which intensities are scaled before DVARS
-VOXELS_AT_ONCE = 256
+VOXELS_AT_ONCE = 256  # of float64 that fit into the cache
 _SIGNALS = {"csf": "CSF", "white_matter": "WM"}
 
 
@@ -97,7 +98,7 @@ def measure_confounds(
     columns: dict[str, np.ndarray] = {}
     for name, signal in _tissue_signals(data, mask, tissues).items():
         columns |= _expanded(name, signal)
-    std_dvars, dvars = _dvars(data[mask])
+    std_dvars, dvars = _dvars(data, mask)
     displacement = framewise_displacement(motion)
     columns |= {
         "std_dvars": std_dvars,
@@ -135,7 +136,8 @@ def _tissue_signals(
         for name, tissue in _SIGNALS.items()
         if tissue in tissues
     }
-    signals["global_signal"] = data[mask].mean(axis=0, dtype=np.float64)
+    sums = [series.sum(axis=0, dtype=np.float64) for _, series in brain_series(data, mask)]
+    signals["global_signal"] = np.sum(sums, axis=0) / np.count_nonzero(mask)
     if len(tissues) == 2:
         both = tissues["CSF"] | tissues["WM"]
         signals["csf_wm"] = data[both].mean(axis=0, dtype=np.float64)
@@ -154,14 +156,13 @@ def _expanded(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values} if name == "csf_wm" else columns
 
 
-def _dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute standardised and plain DVARS of (V, T) intensities; NaN for the first volume."""
-    median = float(np.median(series))
+def _dvars(data: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute standardised and plain DVARS of intensities; NaN for the first volume."""
+    median, n_voxels = brain_median(data, mask), np.count_nonzero(mask)
     factor = NORMAL_MEDIAN / median if median else 1.0
     tiny = np.finfo(float).tiny
-    energy, expected = np.zeros(series.shape[1] - 1), 0.0
-    for start in range(0, len(series), VOXELS_AT_ONCE):  # that fit into the cache
-        piece = series[start : start + VOXELS_AT_ONCE]
+    energy, expected = np.zeros(data.shape[3] - 1), 0.0
+    for _, piece in brain_series(data, mask, VOXELS_AT_ONCE):
         low, high = _quartiles(piece)
         spread = (high - low) * (factor / 1.349)
         scaled = piece.astype(np.float64) * factor
@@ -171,8 +172,8 @@ def _dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         expected += float((np.sqrt(2 * np.maximum(1 - lag1, 0)) * spread).sum())
         steps = np.diff(scaled, axis=1)
         energy += np.einsum("vt,vt->t", steps, steps)
-    plain = np.sqrt(energy / len(series))
-    standardised = plain / max(expected / len(series), tiny)
+    plain = np.sqrt(energy / n_voxels)
+    standardised = plain / max(expected / n_voxels, tiny)
     return np.concatenate([[np.nan], standardised]), np.concatenate([[np.nan], plain])
 
 
