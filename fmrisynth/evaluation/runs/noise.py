@@ -1,7 +1,7 @@
 """Measure the time series themselves: their level, autocorrelation, smoothness and spectrum.
 
-All functions take drift-free percent signal change. Legend: V voxels
-of the mask, T volumes.
+Functions take drift-free percent signal change, or what `standardised` makes of it where its
+scale does not matter, so that a run is standardised once. Legend: V voxels of the mask, T volumes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "log_kurtosis",
     "power_spectrum",
     "smoothness_fwhm",
+    "standardised",
     "temporal_sd",
 ]
 
@@ -48,13 +49,13 @@ def temporal_sd(signal: np.ndarray) -> np.ndarray:
     return signal.std(axis=1, dtype=np.float64)
 
 
-def autocorrelation(signal: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
+def autocorrelation(z: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
     """Mean over voxels of the temporal autocorrelation.
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change.
+    z : ndarray of shape (V, T)
+        From `standardised`.
     n_lags : int
         Number of lags, in volumes.
 
@@ -63,7 +64,6 @@ def autocorrelation(signal: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
     ndarray of shape (n_lags,)
         Mean autocorrelation at lags 1 … ``n_lags`` (NaN for lags the run is too short for).
     """
-    z = _standardised(signal)
     n_volumes = z.shape[1]
     lags = np.full(n_lags, np.nan)
     for lag in range(1, min(n_lags, n_volumes - 1) + 1):
@@ -72,36 +72,35 @@ def autocorrelation(signal: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
     return lags
 
 
-def log_kurtosis(signal: np.ndarray) -> float:
+def log_kurtosis(z: np.ndarray) -> float:
     """Mean over voxels of the logarithm of the kurtosis over time; that of a Gaussian is ln 3.
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change, without the modelled response.
+    z : ndarray of shape (V, T)
+        From `standardised`, of what the modelled response leaves.
 
     Returns
     -------
     float
         Constant voxels are left out; NaN where all are.
     """
-    z = _standardised(signal)
     z = z[np.any(z, axis=1)]
     if not len(z):
         return float("nan")
-    fourth = np.einsum("vt,vt->v", z * z, z * z, dtype=np.float64)
+    squared = z * z
+    fourth = np.einsum("vt,vt->v", squared, squared, dtype=np.float64)
     return float(np.mean(np.log(z.shape[1] * fourth)))
 
 
-def frame_peak(signal: np.ndarray) -> float:
+def frame_peak(z: np.ndarray) -> float:
     """Energy of the strongest volume over that of the median one, voxels scaled alike.
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change, without the modelled response.
+    z : ndarray of shape (V, T)
+        From `standardised`, of what the modelled response leaves.
     """
-    z = _standardised(signal)
     energy = np.einsum("vt,vt->t", z, z, dtype=np.float64)
     return float(energy.max() / max(np.median(energy), np.finfo(float).tiny))
 
@@ -130,13 +129,13 @@ def level_sd(signal: np.ndarray, t_r: float) -> float:
     return float(np.log(windows.std(axis=2) + 1e-6).mean(axis=0).std())
 
 
-def power_spectrum(signal: np.ndarray) -> np.ndarray:
+def power_spectrum(z: np.ndarray) -> np.ndarray:
     """Share of the power along the band from 0 to the Nyquist frequency.
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change.
+    z : ndarray of shape (V, T)
+        From `standardised`.
 
     Returns
     -------
@@ -144,22 +143,21 @@ def power_spectrum(signal: np.ndarray) -> np.ndarray:
         Mean power of equal slices of the band, summing to 1, so that runs of
         any length and repetition time can be averaged.
     """
-    return as_shares(band_power(signal))
+    return as_shares(band_power(z))
 
 
-def band_power(signal: np.ndarray) -> np.ndarray:
-    """Add up the power of voxels, each of unit variance, in equal slices of the band.
+def band_power(z: np.ndarray) -> np.ndarray:
+    """Add up the power of voxels, each of unit norm, in equal slices of the band.
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change; V may be 0.
+    z : ndarray of shape (V, T)
+        From `standardised`; V may be 0.
 
     Returns
     -------
     ndarray of shape (24,)
     """
-    z = _standardised(signal)
     power = np.zeros(z.shape[1] // 2)
     for chunk in np.array_split(z, max(1, len(z) // 8192)):
         power += (np.abs(np.fft.rfft(chunk, axis=1)[:, 1 : len(power) + 1]) ** 2).sum(axis=0)
@@ -188,7 +186,7 @@ def band_quarters(spectrum: np.ndarray) -> np.ndarray:
     return spectrum.reshape(4, -1).sum(axis=1)
 
 
-def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
+def smoothness_fwhm(z: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) -> np.ndarray:
     """Spatial smoothness from the correlation of neighbouring voxels.
 
     The estimator is that of Forman et al. (1995), also AFNI's classic 3dFWHMx:
@@ -197,8 +195,8 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
 
     Parameters
     ----------
-    signal : ndarray of shape (V, T)
-        Drift-free percent signal change of the mask's voxels, in C order.
+    z : ndarray of shape (V, T)
+        From `standardised`, of the mask's voxels in C order.
     mask : ndarray of bool of shape (X, Y, Z)
         Mask with ``V`` voxels.
     voxel_sizes : ndarray of shape (3,)
@@ -210,7 +208,6 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
         FWHM along each axis, in mm; 0 where neighbours are not correlated,
         NaN where no voxel has a neighbour.
     """
-    z = _standardised(signal)
     rng = np.random.default_rng(0)  # a fixed subset of pairs: the measure must not depend on a seed
     fwhm = np.full(3, np.nan)
     for axis in range(3):
@@ -227,8 +224,8 @@ def smoothness_fwhm(signal: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarra
     return fwhm
 
 
-def _standardised(signal: np.ndarray) -> np.ndarray:
-    """Centre each voxel's series and scale it to unit norm (constant voxels stay zero)."""
+def standardised(signal: np.ndarray) -> np.ndarray:
+    """Centre each voxel's series (V, T) and scale it to unit norm; constant voxels stay zero."""
     centred = signal - signal.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("vt,vt->v", centred, centred))
     return centred / np.where(norm > 0, norm, 1.0)[:, None]

@@ -288,9 +288,10 @@ def _measure(
         raise DataError(f"{run.bold}: {error}") from None
     basis, _ = np.linalg.qr(model.regressors.astype(np.float32))
     residual = model.detrended - (model.detrended @ basis) @ basis.T
+    standardised, left = noise.standardised(model.detrended), noise.standardised(residual)
     none = np.zeros(0, dtype=np.int32), np.zeros((0, n_volumes), dtype=np.float32)
     parcels = rois.series(model.detrended, inside, bold.affine) if rois is not None else none
-    spectrum, tissue_spectra = _spectra(run, inside, model.detrended)
+    spectrum, tissue_spectra = _spectra(run, inside, standardised)
     return {
         "trial_types": np.array(model.trial_types, dtype=str),
         "dependent": np.array(model.dependent, dtype=str),
@@ -309,23 +310,23 @@ def _measure(
         "atlas": np.array(rois.digest if rois is not None else ""),
         "temporal_sd": np.array(np.median(sd)),
         "tsnr": np.array(np.median(100.0 / np.maximum(sd, 1e-6))),
-        "autocorrelation": noise.autocorrelation(model.detrended),
-        "fwhm": noise.smoothness_fwhm(model.detrended, inside, voxel_sizes(bold.affine)),
+        "autocorrelation": noise.autocorrelation(standardised),
+        "fwhm": noise.smoothness_fwhm(standardised, inside, voxel_sizes(bold.affine)),
         "spectrum": spectrum,
         "tissue_spectra": tissue_spectra,
-        "log_kurtosis": np.array(noise.log_kurtosis(residual)),
-        "frame_peak": np.array(noise.frame_peak(residual)),
+        "log_kurtosis": np.array(noise.log_kurtosis(left)),
+        "frame_peak": np.array(noise.frame_peak(left)),
         "level_sd": np.array(noise.level_sd(residual, run.t_r)),
     }
 
 
-def _spectra(run: Run, inside: np.ndarray, detrended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the spectrum (24,) of series (V, T) of voxels inside, and that of each tissue."""
+def _spectra(run: Run, inside: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the spectrum (24,) of standardised series (V, T), and that of each tissue."""
     masks = template_tissue_masks(run, inside)
     nowhere = np.zeros_like(inside)
     white, fluid = (masks.get(tissue, nowhere)[inside] for tissue in ("WM", "CSF"))
     chosen = (~white & ~fluid, white, fluid)
-    powers = np.stack([noise.band_power(detrended[voxels]) for voxels in chosen])
+    powers = np.stack([noise.band_power(z[voxels]) for voxels in chosen])
     whole = noise.as_shares(powers.sum(axis=0))
     if not masks:
         return whole, np.full(powers.shape, math.nan)

@@ -20,21 +20,22 @@ def brain():
     return (np.square(place / (62, 80, 55)).sum(-1) < 1) & (place[..., 2] > -40)
 
 
-def run_in(space):
-    return SimpleNamespace(space=space, affine=AFFINE, shape=SHAPE)
+def spectra_in(space, brain, series):
+    run = SimpleNamespace(space=space, affine=AFFINE, shape=SHAPE)
+    return _spectra(run, brain, noise.standardised(series))
 
 
 def test_each_tissue_has_its_own_spectrum(brain):
     series = np.random.default_rng(0).standard_normal((brain.sum(), 96)).astype(np.float32)
-    whole, white = _spectra(run_in("MNI152NLin2009cAsym"), brain, series)
-    np.testing.assert_allclose(whole, noise.power_spectrum(series), rtol=1e-5)
+    whole, white = spectra_in("MNI152NLin2009cAsym", brain, series)
+    np.testing.assert_allclose(whole, noise.power_spectrum(noise.standardised(series)), rtol=1e-5)
     assert white.shape == (len(TISSUES), 24)
     np.testing.assert_allclose(white.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(white[:2], 1 / 24, atol=0.01)
     places = np.argwhere(brain) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     deep = np.abs(places - (0, -18, 12)).max(1) < 26  # around the ventricles
     series[deep] = series[deep].cumsum(1)
-    slow = _spectra(run_in("MNI152NLin2009cAsym"), brain, series)[1][:, :6].sum(1)
+    slow = spectra_in("MNI152NLin2009cAsym", brain, series)[1][:, :6].sum(1)
     fluid, grey = slow[TISSUES.index("cerebrospinal fluid")], slow[TISSUES.index("grey matter")]
     assert fluid > 0.6
     assert grey < 0.5
@@ -43,6 +44,6 @@ def test_each_tissue_has_its_own_spectrum(brain):
 def test_outside_of_the_templates_space_no_tissue_is_known(brain):
     series = np.zeros((brain.sum(), 30), np.float32)
     series += np.sin(np.arange(30, dtype=np.float32))
-    whole, tissues = _spectra(run_in("T1w"), brain, series)
+    whole, tissues = spectra_in("T1w", brain, series)
     assert np.isnan(tissues).all()
-    np.testing.assert_allclose(whole, noise.power_spectrum(series), rtol=1e-5)
+    np.testing.assert_allclose(whole, noise.power_spectrum(noise.standardised(series)), rtol=1e-5)
