@@ -92,7 +92,8 @@ def fit_group_glm(runs: Sequence[Run], high_pass: float, seed: int, each: Map = 
 
 
 def _unfitted(grid: Grid) -> StationaryNoise:
-    return StationaryNoise(1, torch.from_numpy(grid.mask))
+    # whole runs alone are drawn: lags that windows would need are not estimated
+    return StationaryNoise(1, torch.from_numpy(grid.mask), frames=2)
 
 
 def _noise_sums(run: Run, *, response: GroupResponse) -> FieldSums:
