@@ -144,7 +144,7 @@ def _spread_over_tasks(runs: Sequence[Run], order: Sequence[int]) -> list[int]:
 
 def estimate_noise(run: Run, response: GroupResponse, seed: int) -> TrainingNoise:
     """Let fmrisim describe the noise of one run: what drift and group response leave."""
-    carrier, residual = split(load_bold(run), response.high_pass)
+    carrier, residual = split(load_bold(run, brain_only=True), response.high_pass, overwrite=True)
     residual -= response.evoked_on(run, carrier)
     box = _brain_box(carrier.mask)
     mean, mask = carrier.mean[box].astype(np.float64), carrier.mask[box]
@@ -168,7 +168,7 @@ def simulate(model: Fmrisim, run: Run, seed: int) -> tuple[np.ndarray, Carrier]:
         Its mask is the brain that was filled.
     """
     high_pass = model.response.high_pass
-    carrier, _ = split(load_bold(run), high_pass)
+    carrier, _ = split(load_bold(run, brain_only=True), high_pass, overwrite=True)
     alike = [noise for noise in model.noises if noise.task == run.task] or model.noises
     noise = alike[int(np.random.default_rng(seed).integers(len(alike)))]
     series = _generated(noise, run, carrier, seed, model.fit_iterations)  # T V

@@ -33,7 +33,7 @@ from fmrisynth.preprocess.carrier import (
     removed_basis,
     split,
 )
-from fmrisynth.preprocess.grid import Grid, resample
+from fmrisynth.preprocess.grid import Grid, resample_into
 from fmrisynth.runtime.progress import track
 from fmrisynth.runtime.randomness import keyed_seed
 from fmrisynth.runtime.workers import Map
@@ -126,15 +126,15 @@ def simulate(model: GroupGlm, run: Run, seed: int) -> tuple[np.ndarray, Carrier]
         Its mask is the brain that was filled.
     """
     grid, high_pass = model.response.grid, model.response.high_pass
-    carrier, _ = split(load_bold(run), high_pass)
+    carrier, _ = split(load_bold(run, brain_only=True), high_pass, overwrite=True)
     generator = torch.Generator().manual_seed(seed)
     noise = model.noise.sample_run(run.n_volumes, run.t_r, generator)[:, 0].numpy()  # T X Y Z
     brain = carrier.mask
     shape = (brain.shape[0], brain.shape[1], brain.shape[2])
     evoked = model.response.evoked_on(run, carrier)
-    noise = resample(np.moveaxis(noise, 0, -1), grid.affine, carrier.affine, shape)
+    series = resample_into(np.moveaxis(noise, 0, -1), grid.affine, carrier.affine, brain)
     basis = drift_basis(run.n_volumes, run.t_r, high_pass)
-    series = remove_drift(noise[brain].T, basis)
+    series = remove_drift(series.T, basis)
     series *= carrier.noise_sd[brain] / np.maximum(series.std(axis=0), 1e-6)
     residual = np.zeros((*shape, run.n_volumes), np.float32)
     residual[brain] = series.T + evoked[brain]

@@ -63,7 +63,7 @@ class GroupResponse:
 
 def residual_series(run: Run, grid: Grid, high_pass: float) -> np.ndarray:
     """Residual of a run on a grid's voxels, (T, V) %."""
-    carrier, residual = split(load_bold(run), high_pass)
+    carrier, residual = split(load_bold(run, brain_only=True), high_pass, overwrite=True)
     return resample(residual, carrier.affine, grid.affine, grid.shape)[grid.mask].T
 
 
@@ -100,7 +100,7 @@ def fit_group_response(runs: Sequence[Run], high_pass: float, each: Map = map) -
 
 
 def _mask(run: Run) -> np.ndarray:
-    return load_bold(run).mask
+    return load_bold(run, brain_only=True).mask
 
 
 def _effects(run: Run, *, grid: Grid, high_pass: float) -> dict[tuple[str, str], np.ndarray]:

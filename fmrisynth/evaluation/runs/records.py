@@ -258,7 +258,7 @@ def _measure(
     run: Run, grid: Grid, settings: GlmSettings, rois: Rois | None
 ) -> dict[str, np.ndarray]:
     """Read a run and compute everything a record holds."""
-    bold = load_bold(run)
+    bold = load_bold(run, brain_only=True)
     mean = bold.data.mean(axis=3)
     inside = bold.mask & np.isfinite(mean)
     # A voxel with next to no signal has no percent signal change worth the name.
