@@ -30,7 +30,7 @@ __all__ = [
     "zero_",
 ]
 
-LARGEST_WEIGHTS = 2048**2  # attention weights per head that are written out on a CPU
+LARGEST_WEIGHTS = 2**23  # attention weights of a batch that are written out on a CPU
 
 
 def channels_last(module: nn.Module) -> nn.Module:
@@ -197,10 +197,11 @@ class Attention(nn.Module):
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Compute scaled dot-product attention of (B, H, N, d) to (B, H, L, d), masked (B, 1, 1, L).
 
-    On a CPU the fused kernel is slower than two matrix products as long as the
-    N × L weights fit into memory with ease; elsewhere, and beyond, it is used.
+    On a CPU the backward pass of the fused kernel is slower than that of two matrix products as
+    long as the weights are few; where there is none, elsewhere, and beyond, it is used.
     """
-    if q.device.type != "cpu" or q.shape[2] * k.shape[2] > LARGEST_WEIGHTS:
+    few = q.numel() // q.shape[3] * k.shape[2] <= LARGEST_WEIGHTS
+    if q.device.type != "cpu" or not torch.is_grad_enabled() or not few:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with torch.autocast("cpu", enabled=False):  # it would take the softmax to float32
         weights = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
