@@ -61,3 +61,19 @@ def test_guidance_is_classifier_free():
     one, three = (GuidedVelocity(denoiser, window, g)(x, 0.7) for g in (1.0, 3.0))
     torch.testing.assert_close(three, none + 3 * (one - none), atol=1e-4, rtol=1e-3)
     assert size(three - one) > 1e-4
+
+
+@torch.no_grad()
+def test_a_network_without_a_say_is_not_asked():
+    """What it would have said is multiplied by zero."""
+    denoiser, x, window = make(), noisy(), condition()
+    denoiser.gate.zero_()
+    angles = torch.full((len(x),), 0.7)
+    asked = denoiser.as_velocity(x, angles, denoiser(x, angles, window))
+    denoiser.backbone = None
+    silent = GuidedVelocity(denoiser, window, 1.0)(x, 0.7)
+    assert torch.equal(silent, asked)
+    assert not silent.any()
+    denoiser.gate[3] = 0.5
+    with pytest.raises(AttributeError):
+        GuidedVelocity(denoiser, window, 1.0)
