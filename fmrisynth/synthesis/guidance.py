@@ -49,12 +49,12 @@ class GuidedVelocity:
         self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
         self.twice = guidance != 1
         both = collate([condition, condition.unconditional()]) if self.twice else condition
-        # a network without a say at any angle is not asked
-        self.encoded: Encoded | None = denoiser.encode(both) if denoiser.gate.any() else None
+        self.silent = not denoiser.gate.any()  # a network without a say at any angle is not asked
+        self.encoded: Encoded = denoiser.encode(both)
 
     def __call__(self, x: Tensor, theta: float) -> Tensor:
         """Return v (B, T, C, X, Y, Z) of the windows x at an angle."""
-        if self.encoded is None:
+        if self.silent:
             return torch.zeros_like(x)
         angles = torch.full((len(x),), theta, device=x.device)
         repeats = 2 if self.twice else 1

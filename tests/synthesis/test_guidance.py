@@ -70,10 +70,10 @@ def test_a_network_without_a_say_is_not_asked():
     denoiser.gate.zero_()
     angles = torch.full((len(x),), 0.7)
     asked = denoiser.as_velocity(x, angles, denoiser(x, angles, window))
-    denoiser.backbone = None
+    denoiser.backbone.forward = None
     silent = GuidedVelocity(denoiser, window, 1.0)(x, 0.7)
     assert torch.equal(silent, asked)
     assert not silent.any()
     denoiser.gate[3] = 0.5
-    with pytest.raises(AttributeError):
-        GuidedVelocity(denoiser, window, 1.0)
+    with pytest.raises(TypeError):
+        GuidedVelocity(denoiser, window, 1.0)(x, 0.7)
