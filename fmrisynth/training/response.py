@@ -37,6 +37,7 @@ OWN_RIDGE = 1e-1  # the same, for the fit of one participant
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
 LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10
 ANATOMY_FLOOR = 1e-3
+AT_ONCE = 64  # participants in one pass of the network
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +262,9 @@ def _train(
     seed: int,
     watched: Sequence[int] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train the network on all statistics of some participants at once, from its start.
+    """Train the network on all statistics of some participants in each step, from its start.
+
+    Gradients are summed over participants in parts: memory does not grow with their number.
 
     Returns
     -------
@@ -276,21 +279,29 @@ def _train(
     scale = reduced.moments[index].diagonal(dim1=1, dim2=2).sum() * response.maps.square().mean()
     scale = scale * mask.numel() + 1e-12
     course = []
+
+    def parts(some: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return reduced.parts(network(features[some], response.maps)[..., mask], some)
+
     for step in range(steps + 1):
         if watched and step % WATCH_EVERY == 0:
             with torch.no_grad():
-                deviation = network(features[list(watched)], response.maps)[..., mask]
-                parts = reduced.parts(deviation, watched)
-            course.append([float(part.sum()) for part in parts])
+                shown = [torch.stack(parts(some)).sum(1).numpy() for some in _parts(watched)]
+            course.append(np.sum(shown, axis=0))
         if step == steps:
             break
-        gain, power = reduced.parts(network(features[index], response.maps)[..., mask], index)
-        loss = (power - 2 * gain).sum() / scale
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for some in _parts(index):
+            gain, power = parts(some)
+            ((power - 2 * gain).sum() / scale).backward()
         optimizer.step()
     table = np.array(course).reshape(-1, 2)
     return table[:, 0], table[:, 1]
+
+
+def _parts(chosen: Sequence[int]) -> list[list[int]]:
+    """Split participants into as many at once as memory is to hold."""
+    return [list(chosen[i : i + AT_ONCE]) for i in range(0, len(chosen), AT_ONCE)]
 
 
 def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:

@@ -248,3 +248,16 @@ def test_fits_repeat(tmp_path):
     one, other = (fit(made, tmp_path / name, config)[0].state_dict() for name in "ab")
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
+
+
+def test_participants_in_parts_teach_what_all_at_once_do(tmp_path, monkeypatch):
+    maps, means = anatomical_world(7)
+    made = simulate(maps, means, noise=0.5)
+    config = replace(NETWORK, steps=10)
+    whole, _ = fit(made, tmp_path / "whole", config)
+    monkeypatch.setattr("fmrisynth.training.response.AT_ONCE", 2)
+    parts, _ = fit(made, tmp_path / "parts", config)
+    mean = torch.from_numpy(means[0]).float()
+    found, expected = maps_of(parts, mean), maps_of(whole, mean)
+    assert np.abs(expected - maps_of(whole)).max() > 0.01  # something is learned
+    np.testing.assert_allclose(found, expected, atol=1e-4)
