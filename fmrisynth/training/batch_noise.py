@@ -1,6 +1,6 @@
 """Choose the runs of a batch's windows and draw their noise, ahead of the step that needs it.
 
-Drawing takes as long as a small network's step does, and uses one core or, beside a GPU, the CPU
+Drawing is a good part of a small network's step, and uses one core or, beside a GPU, the CPU
 alone: it is done while the step before is learned from.
 """
 

@@ -264,7 +264,7 @@ def _train(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train the network on all statistics of some participants in each step, from its start.
 
-    Gradients are summed over participants in parts: memory does not grow with their number.
+    Gradients are summed over some at a time: the memory of a pass does not grow with their number.
 
     Returns
     -------
@@ -280,28 +280,23 @@ def _train(
     scale = scale * mask.numel() + 1e-12
     course = []
 
-    def parts(some: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return reduced.parts(network(features[some], response.maps)[..., mask], some)
+    def gain_and_power(some: Tensor) -> tuple[Tensor, Tensor]:
+        return reduced.parts(network(features[some], response.maps)[..., mask], some.tolist())
 
     for step in range(steps + 1):
         if watched and step % WATCH_EVERY == 0:
             with torch.no_grad():
-                shown = [torch.stack(parts(some)).sum(1).numpy() for some in _parts(watched)]
-            course.append(np.sum(shown, axis=0))
+                shown = map(gain_and_power, torch.tensor(watched).split(AT_ONCE))
+                course.append(np.sum([torch.stack(pair).sum(1).numpy() for pair in shown], axis=0))
         if step == steps:
             break
         optimizer.zero_grad(set_to_none=True)
-        for some in _parts(index):
-            gain, power = parts(some)
+        for some in torch.tensor(index).split(AT_ONCE):
+            gain, power = gain_and_power(some)
             ((power - 2 * gain).sum() / scale).backward()
         optimizer.step()
     table = np.array(course).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def _parts(chosen: Sequence[int]) -> list[list[int]]:
-    """Split participants into as many at once as memory is to hold."""
-    return [list(chosen[i : i + AT_ONCE]) for i in range(0, len(chosen), AT_ONCE)]
 
 
 def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
