@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from fmrisynth.bids.dataset import Run
 from fmrisynth.errors import DataError, UsageError
 from fmrisynth.evaluation.cohort.cohort import Cohort, build_cohort, most_common_grid
 from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.notices import say_dependent, say_samples, say_skipped
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.sources import (
-    MOST_SAMPLES,
     Matched,
     assign_roles,
     match_runs,
@@ -42,11 +43,9 @@ from fmrisynth.evaluation.runs.glm import GlmSettings
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import RunRecord, summarise_usable_runs
 from fmrisynth.runtime.files import make_folder
+from fmrisynth.runtime.workers import Map, spread
 
 __all__ = ["evaluate"]
-
-_MOST_LISTED = 10
-"""Skipped runs that the notices list; `Evaluation.skipped` holds all."""
 
 
 def evaluate(
@@ -56,6 +55,7 @@ def evaluate(
     *,
     work_dir: str | Path,
     nprocs: int = 1,
+    each: Map | None = None,
     seed: int = 0,
     settings: GlmSettings | None = None,
     contrasts: Sequence[Contrast] = (),
@@ -81,6 +81,9 @@ def evaluate(
         Directory for the cache of first-level results.
     nprocs : int
         Number of processes.
+    each : Map or None
+        Of processes that have been started already, from `fmrisynth.runtime.workers.spread`;
+        `nprocs` then says nothing.
     seed : int
         Seed of every draw (bootstrap, shuffles, training participants).
     settings : GlmSettings or None
@@ -112,49 +115,56 @@ def evaluate(
     reference, training = assign_roles(real_held_out, real_training, generators, seed, notices)
     sides = _sides(reference, training, generators)
     grid = most_common_grid(reference)
-    records, skipped = _summaries(
-        sides,
-        grid,
-        work_dir=work_dir,
-        nprocs=nprocs,
-        settings=settings,
-        atlas=atlas,
-        progress=progress,
-    )
-    matched = match_runs(
-        records[REAL], records[TRAINING], {name: records[name] for name in generators}
-    )
-    notices += _skipped(skipped)
-    notices += _samples(matched)
-    notices += _dependent_trial_types(records[REAL])
-
-    def cohort_of(matched: Matched, folder: Path, notices: list[str]) -> Cohort:
-        make_folder(folder)
-        return replace(
-            build_cohort(matched, grid, folder, contrasts, notices),
-            for_training={name: records.get(_for_training(name), ()) for name in generators},
-            all_training=_participants(training) == _participants(real_training),
+    with nullcontext(each) if each is not None else spread(nprocs) as workers:
+        records, skipped = _summaries(
+            sides,
+            grid,
+            work_dir=work_dir,
+            each=workers,
+            settings=settings,
+            atlas=atlas,
+            progress=progress,
         )
+        matched = match_runs(
+            records[REAL], records[TRAINING], {name: records[name] for name in generators}
+        )
+        notices += say_skipped(skipped)
+        notices += say_samples(matched)
+        notices += say_dependent(records[REAL])
 
-    cohort = cohort_of(matched, work_dir, notices)
-    described = {
-        "haemodynamic response": settings.hrf_model,
-        "drift": f"cosine, cut-off {settings.high_pass:.5f} Hz",
-        "noise model": settings.noise_model,
-        "regions of time courses": atlas.name if atlas is not None else "from the data",
-        "seed of the evaluation": seed,
-        "voxels compared": int(cohort.mask.sum()),
-        "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
-        "samples of each run": {name: matched.n_samples(name) for name in cohort.generators},
-    }
-    references: dict[Hashable, Any] = {}
-    with threadpool_limits(1):  # matrices this small are slower with several
-        result = _compare(cohort, seed, notices, described, skipped, atlas, references)
-        further = [
-            # The same real data: what was computed of them holds for every sample.
-            _estimates(cohort_of(samples, work_dir / f"sample-{n}", []), seed, atlas, references)
-            for n, samples in enumerate(matched.further_samples(), start=2)
-        ]
+        def cohort_of(matched: Matched, folder: Path, notices: list[str]) -> Cohort:
+            make_folder(folder)
+            return replace(
+                build_cohort(matched, grid, folder, contrasts, notices),
+                for_training={name: records.get(_for_training(name), ()) for name in generators},
+                all_training=_participants(training) == _participants(real_training),
+            )
+
+        cohort = cohort_of(matched, work_dir, notices)
+        described = {
+            "haemodynamic response": settings.hrf_model,
+            "drift": f"cosine, cut-off {settings.high_pass:.5f} Hz",
+            "noise model": settings.noise_model,
+            "regions of time courses": atlas.name if atlas is not None else "from the data",
+            "seed of the evaluation": seed,
+            "voxels compared": int(cohort.mask.sum()),
+            "runs": {name: len(runs) for name, runs in cohort.runs.items() if runs},
+            "samples of each run": {name: matched.n_samples(name) for name in cohort.generators},
+        }
+        references: dict[Hashable, Any] = {}
+        with threadpool_limits(1):  # matrices this small are slower with several
+            result = _compare(cohort, seed, notices, described, skipped, atlas, references, workers)
+            further = [
+                # The same real data: what was computed of them holds for every sample.
+                _estimates(
+                    cohort_of(samples, work_dir / f"sample-{n}", []),
+                    seed,
+                    atlas,
+                    references,
+                    workers,
+                )
+                for n, samples in enumerate(matched.further_samples(), start=2)
+            ]
     return replace(result, estimates=_pooled([result.estimates, *further], cohort))
 
 
@@ -203,7 +213,7 @@ def _summaries(
     grid: Grid,
     *,
     work_dir: Path,
-    nprocs: int,
+    each: Map,
     settings: GlmSettings,
     atlas: Atlas | None,
     progress: bool,
@@ -214,7 +224,7 @@ def _summaries(
         every,
         grid,
         work_dir=work_dir,
-        nprocs=nprocs,
+        each=each,
         settings=settings,
         atlas=atlas,
         progress=progress,
@@ -235,60 +245,6 @@ def _summaries(
     return records, skipped
 
 
-def _skipped(skipped: Mapping[Path, str]) -> list[str]:
-    """Say which runs are missing."""
-    if not skipped:
-        return []
-    listed = [f"{path.name}: {why}" for path, why in skipped.items()][:_MOST_LISTED]
-    more = f"; and {len(skipped) - len(listed)} more" if len(skipped) > len(listed) else ""
-    return [
-        f"{len(skipped)} run{'s' if len(skipped) > 1 else ''} could not be used and "
-        f"{'are' if len(skipped) > 1 else 'is'} left out of every estimate: "
-        f"{'; '.join(listed)}{more}."
-    ]
-
-
-def _samples(matched: Matched) -> list[str]:
-    """Say what is done with several samples of a run, and which generators have a single one."""
-    notices, single = [], []
-    for name, groups in matched.samples.items():
-        number = matched.n_samples(name)
-        if number > 1:
-            notices.append(
-                f"{name} wrote several samples of each run. Its figures are means over {number} "
-                "of them, and their intervals are over participants and samples; maps and "
-                "pictures show the first. All are of one training."
-            )
-        elif groups:
-            notices.append(
-                f"{name} wrote several samples of some runs and one of others. The first of each "
-                f"is compared with the real run; up to {MOST_SAMPLES} are compared with each other."
-            )
-        else:
-            single.append(name)
-    if single:
-        notices.append(
-            f"Each run of {', '.join(single)} is a single draw, of one training. Intervals "
-            "are over participants and hold neither source of chance: see how much figures move "
-            "with --n-samples, and beside trainings with other seeds (--compare)."
-        )
-    return notices
-
-
-def _dependent_trial_types(records: Sequence[RunRecord | None]) -> list[str]:
-    """Name the trial types whose effects cannot be told from those of others."""
-    counts = Counter(
-        f"{record.run.task}/{name}" for record in records if record for name in record.dependent
-    )
-    if not counts:
-        return []
-    listed = ", ".join(f"{name} (in {count} runs)" for name, count in sorted(counts.items()))
-    return [
-        f"Other trial types add up to these, so that they have no effect of their own and are left "
-        f"out of every estimate: {listed}."
-    ]
-
-
 def _compare(
     cohort: Cohort,
     seed: int,
@@ -297,14 +253,16 @@ def _compare(
     skipped: Mapping[Path, str],
     atlas: Atlas | None,
     references: dict[Hashable, Any],
+    each: Map,
 ) -> Evaluation:
     """Compute every estimate from the runs' summaries."""
     conditions, generators = cohort.conditions, cohort.generators
     maps, by_type = cohort.group_maps()
     contrast_level = {level.suffix: level for level in conditions.levels()}.get("_contrast")
-    measurements = measure(cohort, maps, by_type, atlas, seed)
+    measurements = measure(cohort, maps, by_type, atlas, seed, each)
+    sources = (*generators, REAL)
     return Evaluation(
-        estimates=_estimates_of(cohort, measurements, (*generators, REAL), seed, references),
+        estimates=_estimates_of(cohort, measurements, sources, seed, references, each),
         conditions=conditions,
         generators=generators,
         held_out=tuple(cohort.participants[REAL]),
@@ -337,11 +295,11 @@ def _compare(
 
 
 def _estimates(
-    cohort: Cohort, seed: int, atlas: Atlas | None, references: dict[Hashable, Any]
+    cohort: Cohort, seed: int, atlas: Atlas | None, references: dict[Hashable, Any], each: Map
 ) -> dict[str, Estimates]:
     """Compute the estimates of a cohort's generators alone."""
-    measurements = measure(cohort, *cohort.group_maps(), atlas, seed)
-    return _estimates_of(cohort, measurements, cohort.generators, seed, references)
+    measurements = measure(cohort, *cohort.group_maps(), atlas, seed, each)
+    return _estimates_of(cohort, measurements, cohort.generators, seed, references, each)
 
 
 def _estimates_of(
@@ -350,12 +308,19 @@ def _estimates_of(
     sources: Sequence[str],
     seed: int,
     references: dict[Hashable, Any],
+    each: Map,
 ) -> dict[str, Estimates]:
-    """Compare sources with the real data."""
+    """Compare sources with the real data; one process keeps the references that it has computed."""
     comparison = Comparison(
         cohort, measurements, REAL, cohort.conditions.headline, seed, references=references
     )
-    return {source: compare_source(replace(comparison, source=source)) for source in sources}
+    found = each(partial(_estimates_of_one, comparison=comparison), sources)
+    return dict(zip(sources, found, strict=True))
+
+
+def _estimates_of_one(source: str, *, comparison: Comparison) -> Estimates:
+    with threadpool_limits(1):
+        return compare_source(replace(comparison, source=source))
 
 
 def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from fmrisynth.bids.images import load_bold
 from fmrisynth.errors import DataError
 from fmrisynth.model.model import Model
 from fmrisynth.runtime.devices import make_fabric
-from fmrisynth.runtime.workers import spread
+from fmrisynth.runtime.workers import Map
 from fmrisynth.synthesis.runs import SynthesisPlan, write_synthetic_runs
 from fmrisynth.workflow.settings import Settings
 from fmrisynth.workflow.words import STATISTICS_ONLY
@@ -33,7 +33,7 @@ def write_baselines(
     scratch: Path,
     high_pass: float,
     seed: int,
-    nprocs: int = 1,
+    each: Map = map,
 ) -> dict[str, tuple[Run, ...]]:
     """Write the synthetic runs of some baselines.
 
@@ -49,8 +49,8 @@ def write_baselines(
         Cut-off of the high-pass filter (Hz).
     seed : int
         Seed of the noise.
-    nprocs : int
-        Number of processes.
+    each : Map
+        Reads the training runs, and writes the simulated ones.
 
     Returns
     -------
@@ -58,15 +58,14 @@ def write_baselines(
         Name → synthetic runs.
     """
     written = {}
-    with spread(nprocs) as each:
-        for name in names:
-            arguments = (scratch / name, high_pass, seed, each)
-            try:
-                written[name] = BASELINES[name](training, imitated, *arguments)
-            except DataError as error:  # a run is damaged: go on without it
-                log.warning("%s: %s; leaving out what cannot be read", name, error)
-                training, imitated = _readable(training), _readable(imitated)
-                written[name] = BASELINES[name](training, imitated, *arguments)
+    for name in names:
+        arguments = (scratch / name, high_pass, seed, each)
+        try:
+            written[name] = BASELINES[name](training, imitated, *arguments)
+        except DataError as error:  # a run is damaged: go on without it
+            log.warning("%s: %s; leaving out what cannot be read", name, error)
+            training, imitated = _readable(training), _readable(imitated)
+            written[name] = BASELINES[name](training, imitated, *arguments)
     return written
 
 

@@ -29,6 +29,7 @@ from fmrisynth.preprocess.splits import Split
 from fmrisynth.reports.html import write_citation, write_group_report
 from fmrisynth.reports.participant import write_participant_report
 from fmrisynth.runtime.progress import track
+from fmrisynth.runtime.workers import Map, spread
 from fmrisynth.workflow.baselines import write_baselines, write_statistics_only
 from fmrisynth.workflow.dataset import find_dataset, participants_of, require_space, select_runs
 from fmrisynth.workflow.ending import remove_work_files, report_failures
@@ -109,14 +110,22 @@ def run_group(settings: Settings) -> None:
         With the exit code and the message that the user sees.
     """
     inputs = _find_inputs(settings)
-    if settings.reports_only:
-        evaluation = load_evaluation(settings.evaluation_path)
-    else:
-        evaluation = _evaluate(inputs, settings)
-        _write_results(evaluation, settings)
-    _write_group_page(evaluation, inputs, settings)
-    inputs.problems |= evaluation.skipped  # the group page has notices of its own about these
-    _write_participant_pages(inputs, settings)
+    with spread(inputs.nprocs) as each:
+        if settings.reports_only:
+            evaluation = load_evaluation(settings.evaluation_path)
+        else:
+            evaluation = _evaluate(inputs, settings, each)
+            _write_results(evaluation, settings)
+        pages = _participant_pages(inputs, evaluation.skipped, settings)
+        # other processes write them while this one writes the group's
+        written = each(_write_participant_page, pages)
+        _write_group_page(evaluation, inputs, settings)
+        inputs.problems |= evaluation.skipped  # the group page has notices of its own about these
+        bar = track(written, total=len(pages), desc="Participant pages", unit="page")
+        for page, problem in zip(pages, bar, strict=True):
+            if problem:
+                log.warning("%s was not written: %s", page.target.name, problem)
+                inputs.problems[page.target] = problem
     remove_work_files(settings)
     report_failures(inputs.problems, settings, "compared")
 
@@ -143,7 +152,7 @@ def _find_inputs(settings: Settings) -> _Inputs:
     return _Inputs(dataset, real, synthetic, info, nprocs, problems, judged, foreign)
 
 
-def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
+def _evaluate(inputs: _Inputs, settings: Settings, each: Map) -> Evaluation:
     """Compare this output, other outputs and the baselines with the held-out real runs."""
     contrasts = read_contrasts(settings.contrasts) if settings.contrasts else ()
     held_out = [run for run in inputs.real if inputs.side(run.participant) != "training"]
@@ -174,7 +183,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         scratch,
         inputs.high_pass,
         settings.seed,
-        inputs.nprocs,
+        each,
     )
     sham = (
         {SHAM: with_sham_events(imitated, scratch / SHAM, settings.seed)} if settings.sham else {}
@@ -184,7 +193,7 @@ def _evaluate(inputs: _Inputs, settings: Settings) -> Evaluation:
         training,
         {**inputs.judged, **compared, **baselines, **sham},
         work_dir=_records_dir(settings),
-        nprocs=inputs.nprocs,
+        each=each,
         seed=settings.seed,
         settings=_glm_settings(inputs),
         contrasts=contrasts,
@@ -220,13 +229,26 @@ def _write_group_page(evaluation: Evaluation, inputs: _Inputs, settings: Setting
     write_citation(evaluation, out / "logs" / "CITATION.md", _versions())
 
 
-def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
-    """Write sub-XX.html for each participant that has synthetic runs."""
-    labels = participants_of(inputs.synthetic)
-    for participant in track(labels, desc="Participant pages", unit="page"):
-        target = settings.output_dir / f"sub-{participant}.html"
+@dataclass(frozen=True)
+class _Page:
+    """Hold what the page of one participant is written from."""
+
+    real: Sequence[Run]
+    synthetic: Sequence[Run]
+    target: Path
+    work_dir: Path
+    settings: GlmSettings
+    context: Mapping[str, Any]
+
+
+def _participant_pages(
+    inputs: _Inputs, skipped: Mapping[Path, str], settings: Settings
+) -> list[_Page]:
+    """List sub-XX.html for each participant that has synthetic runs."""
+    pages, unusable = [], inputs.problems.keys() | skipped.keys()
+    for participant in participants_of(inputs.synthetic):
         real, synthetic = (
-            [r for r in runs if r.participant == participant and r.bold not in inputs.problems]
+            [r for r in runs if r.participant == participant and r.bold not in unusable]
             for runs in (inputs.real, inputs.synthetic)
         )
         if not synthetic:
@@ -235,19 +257,26 @@ def _write_participant_pages(inputs: _Inputs, settings: Settings) -> None:
             "dataset": settings.bids_dir.resolve().name,
             "role": NEW if synthetic[0].new else inputs.role(participant),
         }
-        try:
-            write_participant_report(
-                real,
-                synthetic,
-                target,
-                work_dir=_records_dir(settings),
-                nprocs=inputs.nprocs,
-                settings=_glm_settings(inputs),
-                context=context,
-            )
-        except DataError as error:
-            log.warning("%s was not written: %s", target.name, error)
-            inputs.problems[target] = str(error)
+        target = settings.output_dir / f"sub-{participant}.html"
+        page = (real, synthetic, target, _records_dir(settings), _glm_settings(inputs), context)
+        pages.append(_Page(*page))
+    return pages
+
+
+def _write_participant_page(page: _Page) -> str:
+    """Write the page of one participant, or say why not."""
+    try:
+        write_participant_report(
+            page.real,
+            page.synthetic,
+            page.target,
+            work_dir=page.work_dir,
+            settings=page.settings,
+            context=page.context,
+        )
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _versions() -> dict[str, str]:

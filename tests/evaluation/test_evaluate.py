@@ -27,6 +27,7 @@ from fmrisynth.evaluation.export import COLUMNS, metrics_table, write_maps, writ
 from fmrisynth.evaluation.metrics.verdict import count, judge
 from fmrisynth.evaluation.runs.grids import Grid
 from fmrisynth.evaluation.runs.records import summarise_usable_runs
+from fmrisynth.runtime.workers import spread
 
 pytestmark = pytest.mark.slow
 
@@ -239,16 +240,31 @@ def test_the_same_seed_gives_the_same_table(cohort):
 def test_two_processes_find_what_one_finds(cohort, tmp_path):
     _, held_out, _, _ = cohort
     grid = Grid(held_out[0].affine, held_out[0].shape)
-    (one, skipped), (two, _) = (
-        summarise_usable_runs(
-            held_out[:3], grid, work_dir=tmp_path / str(n), nprocs=n, progress=False
-        )
-        for n in (1, 2)
-    )
+    found = []
+    for n in (1, 2):
+        with spread(n) as each:
+            work_dir = tmp_path / str(n)
+            found.append(
+                summarise_usable_runs(
+                    held_out[:3], grid, work_dir=work_dir, each=each, progress=False
+                )
+            )
+    (one, skipped), (two, _) = found
     assert not skipped
     for first, second in zip(one, two, strict=True):
         assert first.run.label == second.run.label
         np.testing.assert_allclose(first.array("effects"), second.array("effects"), atol=1e-6)
+
+
+def test_two_processes_compare_as_one_does(cohort):
+    root, held_out, training, generators = cohort
+    tables = []
+    for n in (1, 2):
+        found = evaluate(
+            held_out, training, generators, work_dir=root / "work", nprocs=n, progress=False
+        )
+        tables.append(metrics_table(found))
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_a_changed_file_is_read_again(cohort, tmp_path):

@@ -26,7 +26,7 @@ from fmrisynth.evaluation.cohort.roles import REAL
 from fmrisynth.evaluation.cohort.sources import limit_samples, match_runs, original_of
 from fmrisynth.evaluation.evaluate import evaluate
 from fmrisynth.evaluation.export import write_maps, write_metrics
-from fmrisynth.evaluation.measures.copying import audit_copying
+from fmrisynth.evaluation.measures.copying import audit_copying, compare_real_pairs
 from fmrisynth.evaluation.metrics.registry import all_metrics, describe, find_metric
 from fmrisynth.evaluation.metrics.verdict import judge
 from fmrisynth.evaluation.runs.atlas import Atlas
@@ -316,8 +316,9 @@ def test_a_run_is_never_compared_with_its_own_participant(evaluation):
     runs = evaluation.records[REAL]
     keys = common_supervoxels(runs)
     training = [r for source in ("samples",) for r in evaluation.records[source]]
+    pairs = compare_real_pairs(runs, training, keys)
     audit = audit_copying(
-        runs, runs, training, keys, np.random.default_rng(0), own_participants=True
+        runs, runs, training, keys, pairs, np.random.default_rng(0), own_participants=True
     )
     assert (audit.to_held_out < 0.99).all()  # its own run would be 1
 

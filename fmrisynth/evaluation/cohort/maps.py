@@ -20,6 +20,7 @@ import numpy as np
 from scipy import sparse
 
 from fmrisynth.evaluation.cohort.spans import inner_products, span_coordinates
+from fmrisynth.evaluation.cohort.stored_maps import StoredMaps
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [
@@ -51,14 +52,14 @@ class MapTable:
         Mean effect over the runs of each half; arbitrary where ``n_runs`` is 0.
     n_runs : ndarray of int of shape (P, H, K)
         Number of runs behind each map.
-    voxels : ndarray of shape (P, H, K, V)
+    voxels : StoredMaps
         The maps themselves, percent signal change, on disk.
     """
 
     participants: tuple[str, ...]
     coordinates: np.ndarray
     n_runs: np.ndarray
-    voxels: np.ndarray
+    voxels: StoredMaps
 
     def whole(self) -> np.ndarray:
         """Mean over all runs of each participant: (P, K, N), NaN where there is none."""
@@ -91,21 +92,20 @@ class MapTable:
         """
         used = np.flatnonzero(weights)
         halves = slice(None) if half is None else slice(half, half + 1)
-        maps = np.empty((len(self.participants), self.voxels.shape[-1]), dtype=np.float32)
+        maps = np.empty((len(self.participants), self.voxels.n_values), dtype=np.float32)
         for participant in range(len(maps)):
             runs = self.n_runs[participant, halves][:, used]
-            stored = self.voxels[participant, halves][:, used]
+            stored = self.voxels.of(participant)[halves][:, used]
             maps[participant] = of(_weighted(stored[None], runs[None]))[0, 0]
         return maps
 
     def group_maps(self) -> np.ndarray:
         """Mean over participants of their mean over runs, in voxels: (K, V), NaN for none."""
-        total = np.zeros(self.voxels.shape[2:])
-        count = np.zeros(self.voxels.shape[2])
+        total = np.zeros((self.voxels.n_types, self.voxels.n_values))
+        count = np.zeros(self.voxels.n_types)
         for participant in range(len(self.participants)):  # one at a time: the maps lie on disk
             maps = _weighted(
-                self.voxels[participant : participant + 1],
-                self.n_runs[participant : participant + 1],
+                self.voxels.of(participant)[None], self.n_runs[participant : participant + 1]
             )[0]
             present = np.isfinite(maps[:, 0])
             total[present] += maps[present]
@@ -131,7 +131,7 @@ class MapTable:
         """Keep some of the participants, in the order given."""
         rows = [self.participants.index(participant) for participant in participants]
         return MapTable(
-            tuple(participants), self.coordinates[rows], self.n_runs[rows], self.voxels[rows]
+            tuple(participants), self.coordinates[rows], self.n_runs[rows], self.voxels.some(rows)
         )
 
 
@@ -290,7 +290,7 @@ def build_tables(
             part = rows[source]
             stop = start + part.stop - part.start
             tables[name][source] = MapTable(
-                tuple(sources[source]), coordinates[start:stop], n_runs[part], stored[part]
+                tuple(sources[source]), coordinates[start:stop], n_runs[part], _rows(path, part)
             )
             start = stop
     return tables
@@ -322,7 +322,7 @@ def build_supervoxel_tables(
     for source, part in rows.items():
         maps = stored[part].astype(np.float64)
         centred = maps - maps.mean(axis=-1, keepdims=True)
-        tables[source] = MapTable(tuple(sources[source]), centred, n_runs[part], stored[part])
+        tables[source] = MapTable(tuple(sources[source]), centred, n_runs[part], _rows(path, part))
     return tables
 
 
@@ -352,7 +352,12 @@ def _store_maps(
             stored[row] = maps.reshape(2, n_conditions, n_voxels)
             row += 1
         rows[source] = slice(start, row)
+    stored.flush()
     return stored, n_runs, rows
+
+
+def _rows(path: Path, part: slice) -> StoredMaps:
+    return StoredMaps(path, tuple(range(part.start, part.stop)))
 
 
 def _participant_maps(

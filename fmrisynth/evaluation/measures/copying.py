@@ -9,7 +9,7 @@ coarse, drift-free series without the modelled response to the events
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,18 @@ from fmrisynth.evaluation.measures.resampling import NAN
 from fmrisynth.evaluation.measures.similarity import Similarity, similarity
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["CopyAudit", "OwnAudit", "audit_copying", "audit_own_runs", "membership_auc"]
+__all__ = [
+    "CopyAudit",
+    "OwnAudit",
+    "RealPairs",
+    "audit_copying",
+    "audit_own_runs",
+    "compare_real_pairs",
+    "membership_auc",
+]
+
+RealPairs = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Task → correlations of pairs of real runs of different participants, in place and shifted."""
 
 _MOST_PAIRED = 64
 """Runs of a task whose pairs are compared."""
@@ -93,6 +104,7 @@ def audit_copying(
     held_out: Sequence[RunRecord],
     training: Sequence[RunRecord],
     keys: np.ndarray,
+    real_pairs: RealPairs,
     rng: np.random.Generator,
     *,
     own_participants: bool = False,
@@ -105,6 +117,8 @@ def audit_copying(
         Runs of a generator, of real held-out and of real training participants.
     keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
+    real_pairs : mapping
+        From `compare_real_pairs` of the same real runs.
     rng : numpy.random.Generator
         Draws the training participants of the nearest-run comparison.
     own_participants : bool
@@ -137,9 +151,8 @@ def audit_copying(
         parts["shifted_to_training"].append(_nearest(to_seen.shifted, 1))
         parts["members"].append(_nearest(to_seen.in_place, 0))
         parts["non_members"].append(_nearest(to_unseen.in_place, 0))
-        pairs = _different_pairs(_some([*seen, *unseen]), keys)
-        parts["real_pairs"].append(pairs[0])
-        parts["shifted_real_pairs"].append(pairs[1])
+        parts["real_pairs"].append(real_pairs[task][0])
+        parts["shifted_real_pairs"].append(real_pairs[task][1])
         pairs = _different_pairs(generated[:_MOST_PAIRED], keys)
         parts["synthetic_pairs"].append(pairs[0])
         parts["pair_runs"].append(pairs[2] + len(participants["synthetic"]))
@@ -164,6 +177,29 @@ def audit_copying(
         synthetic_pairs=joined("synthetic_pairs"),
         pair_runs=joined("pair_runs").reshape(-1, 2).astype(int),
     )
+
+
+def compare_real_pairs(
+    held_out: Sequence[RunRecord], training: Sequence[RunRecord], keys: np.ndarray
+) -> RealPairs:
+    """Compare real runs of each task with those of other participants, for every audit.
+
+    Parameters
+    ----------
+    held_out, training : sequence of RunRecord
+        Runs of real participants.
+    keys : ndarray of int of shape (B, 3)
+        Blocks that all runs have.
+
+    Returns
+    -------
+    dict
+    """
+    pairs = {}
+    for task in sorted({r.run.task for r in (*training, *held_out)}):
+        records = [r for r in (*training, *held_out) if r.run.task == task]
+        pairs[task] = _different_pairs(_some(records), keys)[:2]
+    return pairs
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Legend: N, M runs, B supervoxels, T volumes, F frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Similarity", "shifted_correlation", "similarity"]
 
-_BATCH = 16  # runs that are held beside those of the first side
+_BATCH = 16  # runs of the second side that are held beside some of the first
+_MOST_HELD = 128  # runs of the first side that are held
 _MOST_SUPERVOXELS = 300  # of the shifted comparison, which costs a transform per supervoxel
 
 
@@ -45,7 +46,7 @@ def similarity(
     Parameters
     ----------
     first, second : sequence of RunRecord
-        Runs; the second set is read in batches.
+        Runs; both sets are read in batches.
     keys : ndarray of int of shape (B, 3)
         Blocks that all runs have.
 
@@ -53,19 +54,19 @@ def similarity(
     -------
     Similarity
     """
-    own = [_series(record, keys) for record in first]
     some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
     n = 2 * max((record.run.n_volumes for record in (*first, *second)), default=1)
-    thinned = _Spectra.of([series[some] for series in own], n)
     in_place = np.full((len(first), len(second)), NAN)
     shifted = np.full((len(first), len(second)), NAN)
-    for start, batch in _batches(second):
-        other = [_series(record, keys) for record in batch]
-        columns = slice(start, start + len(batch))
-        in_place[:, columns] = _in_place(own, other)
-        shifted[:, columns] = _best_shift(
-            thinned, _Spectra.of([series[some] for series in other], n)
-        )
+    for rows, held in _batches(first, _MOST_HELD):
+        own = [_series(record, keys) for record in held]
+        flat, spectra = _by_length(own), _Spectra.of([series[some] for series in own], n)
+        for columns, batch in _batches(second, _BATCH):
+            other = [_series(record, keys) for record in batch]
+            in_place[rows, columns] = _in_place(flat, _by_length(other), (len(own), len(other)))
+            shifted[rows, columns] = _best_shift(
+                spectra, _Spectra.of([series[some] for series in other], n)
+            )
     return Similarity(in_place, shifted)
 
 
@@ -91,37 +92,46 @@ def shifted_correlation(first: Sequence[np.ndarray], second: Sequence[np.ndarray
 class _Spectra:
     """Runs in the form in which shifts are compared.
 
-    ``transforms`` (N, B, F) of the series with zeros after them, which keep a
-    shift from coming round at the other end; ``energies``: for each run the
-    energy of all supervoxels before each volume, (T + 1,).
+    ``transforms`` (F, N, B) of the series with zeros after them, which keep a
+    shift from coming round at the other end; ``energies``: for each length, the rows of the runs
+    that have it, and the energy of all supervoxels before each volume, (rows, T + 1).
     """
 
     n: int
     transforms: np.ndarray
-    energies: tuple[np.ndarray, ...]
+    energies: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
     def of(cls, runs: Sequence[np.ndarray], n: int) -> _Spectra:
         """Transform series (B, T) with zeros up to ``n`` volumes."""
-        transforms = [np.fft.rfft(series, n, axis=1).astype(np.complex64) for series in runs]
-        energies = [np.einsum("bt,bt->t", series, series, dtype=np.float64) for series in runs]
-        return cls(n, np.array(transforms), tuple(np.cumsum([0.0, *each]) for each in energies))
+        transforms = [np.fft.rfft(series, n, axis=1).astype(np.complex64).T for series in runs]
+        lengths = np.array([series.shape[1] for series in runs], int)
+        energies = []
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            power = [
+                np.einsum("bt,bt->t", series, series, dtype=np.dtype(np.float64))
+                for series in runs
+                if series.shape[1] == length
+            ]
+            energies.append((rows, np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)))
+        stacked = np.stack(transforms, axis=1) if transforms else np.zeros((n // 2 + 1, 0, 0))
+        return cls(n, stacked, tuple(energies))
 
 
 def _best_shift(first: _Spectra, second: _Spectra) -> np.ndarray:
-    best = np.full((len(first.energies), len(second.energies)), NAN)
+    best = np.full((first.transforms.shape[1], second.transforms.shape[1]), NAN)
     if not best.size:
         return best
-    crossed = np.matmul(
-        first.transforms.transpose(2, 0, 1).conj(), second.transforms.transpose(2, 1, 0)
-    )  # F N M
+    crossed = np.matmul(first.transforms.conj(), second.transforms.transpose(0, 2, 1))  # F N M
     products = np.fft.irfft(crossed, first.n, axis=0)  # shift s of the second lies at s mod n
-    for i, own in enumerate(first.energies):
-        for j, other in enumerate(second.energies):
-            shifts = _shifts(len(own) - 1, len(other) - 1)
+    for rows, own in first.energies:
+        for columns, other in second.energies:
+            shifts = _shifts(own.shape[1] - 1, other.shape[1] - 1)
             energy = _common_energy(own, other, shifts)
-            values = products[shifts % first.n, i, j] / np.where(energy > 0, energy, np.inf)
-            best[i, j] = values.max()
+            values = products[np.ix_(shifts % first.n, rows, columns)]
+            values /= np.where(energy > 0, energy, np.inf)
+            best[np.ix_(rows, columns)] = values.max(axis=0)
     return best
 
 
@@ -132,23 +142,33 @@ def _shifts(n: int, m: int) -> np.ndarray:
 
 
 def _common_energy(first: np.ndarray, second: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Square root of the product of the energies that two runs have in common at each shift."""
+    """Square root of the product of the energies that runs have in common at each shift: (S, N, M).
+
+    First and second are cumulated energies (N, T + 1) and (M, T + 1).
+    """
     start = np.maximum(0, -shifts)
-    stop = np.minimum(len(first) - 1, len(second) - 1 - shifts)
-    own = first[stop] - first[start]
-    other = second[stop + shifts] - second[start + shifts]
+    stop = np.minimum(first.shape[1] - 1, second.shape[1] - 1 - shifts)
+    own = (first[:, stop] - first[:, start]).T[:, :, None]
+    other = (second[:, stop + shifts] - second[:, start + shifts]).T[:, None]
     return np.sqrt(np.maximum(own * other, 0.0))
 
 
-def _in_place(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
-    correlations = np.full((len(first), len(second)), NAN)
-    for length in {series.shape[1] for series in second}:
-        rows = [i for i, series in enumerate(first) if series.shape[1] == length]
-        columns = [j for j, series in enumerate(second) if series.shape[1] == length]
-        if rows:
-            a = np.array([first[i].ravel() for i in rows])
-            c = np.array([second[j].ravel() for j in columns])
-            correlations[np.ix_(rows, columns)] = a @ c.T
+def _by_length(runs: Sequence[np.ndarray]) -> dict[int, tuple[list[int], np.ndarray]]:
+    """Stack the series (B, T) of runs of each length T: rows, and ndarray (rows, B · T)."""
+    lengths = sorted({series.shape[1] for series in runs})
+    rows = {n: [i for i, series in enumerate(runs) if series.shape[1] == n] for n in lengths}
+    return {n: (own, np.array([runs[i].ravel() for i in own])) for n, own in rows.items()}
+
+
+def _in_place(
+    first: Mapping[int, tuple[list[int], np.ndarray]],
+    second: Mapping[int, tuple[list[int], np.ndarray]],
+    shape: tuple[int, int],
+) -> np.ndarray:
+    correlations = np.full(shape, NAN)
+    for length in first.keys() & second.keys():
+        (rows, own), (columns, other) = first[length], second[length]
+        correlations[np.ix_(rows, columns)] = own @ other.T
     return correlations
 
 
@@ -162,6 +182,9 @@ def _series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     return scaled.astype(np.float32)
 
 
-def _batches(records: Sequence[RunRecord]) -> Iterator[tuple[int, Sequence[RunRecord]]]:
-    for start in range(0, len(records), _BATCH):
-        yield start, records[start : start + _BATCH]
+def _batches(
+    records: Sequence[RunRecord], size: int
+) -> Iterator[tuple[slice, Sequence[RunRecord]]]:
+    for start in range(0, len(records), size):
+        part = records[start : start + size]
+        yield slice(start, start + len(part)), part

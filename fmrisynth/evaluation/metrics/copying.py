@@ -139,6 +139,7 @@ def compare_real(comparison: Comparison) -> Estimates:
         comparison.runs,
         comparison.training_runs,
         cohort.keys,
+        comparison.measurements.real_pairs,
         comparison.random("training participants"),
         own_participants=True,
     )

@@ -9,7 +9,7 @@ Legend: P participants, B supervoxels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -78,6 +78,11 @@ _SIZES = (1, 2, 4, 8, 16, 32)
 _DRAWS = 8
 _SHUFFLES = 2
 _RIDGE = 1.0
+_MOST_FOLDS = 16
+"""Decoders that are trained in turn, each without some of the participants who are decoded."""
+
+Apart = Callable[[Sequence[str]], Samples]
+"""Gives the maps to learn from for decoding some participants."""
 
 
 def accuracy(train: Samples, test: Samples) -> np.ndarray:
@@ -97,16 +102,25 @@ def accuracy(train: Samples, test: Samples) -> np.ndarray:
     classes, index = np.unique(train.labels, return_inverse=True)
     targets = np.eye(len(classes))[index]
     targets = targets - targets.mean(axis=0)  # classes of unequal size share one threshold
-    kernel = x @ x.T
-    ridge = _RIDGE * np.trace(kernel) / len(x)
-    weights = np.linalg.solve(kernel + ridge * np.eye(len(x)), targets)
-    return (classes[np.argmax(z @ x.T @ weights, axis=1)] == test.labels).astype(float)
+    ridge = _RIDGE * np.einsum("nb,nb->", x, x) / len(x)
+    weights = _ridge(x, targets, ridge)
+    return (classes[np.argmax(z @ weights, axis=1)] == test.labels).astype(float)
+
+
+def _ridge(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
+    """Solve a ridge regression on x (n, B) for weights (B, C), on its smaller side."""
+    if len(x) <= x.shape[1]:
+        dual: np.ndarray = np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), targets)
+        return x.T @ dual
+    primal: np.ndarray = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ targets)
+    return primal
 
 
 def compare(comparison: Comparison) -> Estimates:
     """Compare decoders that are trained on a generator's runs with those trained on real ones.
 
-    Synthetic runs of a participant are never used to decode that participant.
+    Synthetic runs of a participant are never used to decode that participant; more than 16 are
+    decoded in 16 groups.
 
     Parameters
     ----------
@@ -138,13 +152,16 @@ def compare(comparison: Comparison) -> Estimates:
     if n_classes < 2 or len(participants) < 2:
         return {}
     chance = 1.0 / n_classes
-    others = {p: synthetic.of([p], keep=False) for p in participants}
+
+    def others(group: Sequence[str]) -> Samples:
+        return synthetic.of(group, keep=False)
+
     alone = _accuracies(real, [others])
 
     def trained_on(size: int, purpose: str, n_draws: int = _DRAWS) -> list[Samples]:
         return _draw(training, size, n_draws, comparison.shared_random(purpose))
 
-    size = len(participants) - 1
+    size = len(participants) - max(map(len, _groups(real)))
     same_size = comparison.once(
         "as many real", lambda: finite_mean(_accuracies(real, trained_on(size, "as many real")))
     )
@@ -161,17 +178,16 @@ def compare(comparison: Comparison) -> Estimates:
 
 
 def _gain(
-    comparison: Comparison,
-    real: Samples,
-    training: Samples,
-    others: Mapping[str, Samples],
-    without: np.ndarray,
+    comparison: Comparison, real: Samples, training: Samples, others: Apart, without: np.ndarray
 ) -> Estimates:
     """Compare decoders trained on all real participants with and without synthetic ones."""
-    both = _accuracies(real, [{p: training.plus(others[p]) for p in others}])
-    rng = comparison.random("shuffled labels")
-    mixed = [{p: training.plus(others[p].mixed(rng)) for p in others} for _ in range(_SHUFFLES)]
-    worst = finite_mean(_accuracies(real, mixed)) - finite_mean(without)
+    both = _accuracies(real, [lambda group: training.plus(others(group))])
+    shuffling = comparison.random("shuffled labels")
+
+    def mixed(group: Sequence[str]) -> Samples:
+        return training.plus(others(group).mixed(shuffling))
+
+    worst = finite_mean(_accuracies(real, [mixed] * _SHUFFLES)) - finite_mean(without)
     rng = comparison.random("bootstrap of the gain")
     chance = 1.0 / len(np.unique(real.labels))
     return {
@@ -180,20 +196,28 @@ def _gain(
     }
 
 
-def _accuracies(real: Samples, trainings: Sequence[Samples | Mapping[str, Samples]]) -> np.ndarray:
+def _groups(real: Samples) -> list[list[str]]:
+    """Split participants into those who are decoded together: each alone where they are few."""
+    participants = np.unique(real.participants)
+    folds = np.array_split(participants, min(len(participants), _MOST_FOLDS))
+    return [[str(name) for name in group] for group in folds]
+
+
+def _accuracies(real: Samples, trainings: Sequence[Samples | Apart]) -> np.ndarray:
     """Average the accuracy on each participant over several training sets: (P,).
 
-    A training set is the same for all participants, or has an entry for each.
+    A training set is the same for all participants, or made for those who are decoded.
     """
     participants = [str(name) for name in np.unique(real.participants)]
     rows = []
-    for sets in trainings:
-        row = []
-        for participant in participants:
-            train = sets if isinstance(sets, Samples) else sets[participant]
-            test = real.of([participant])
-            row.append(float(accuracy(train, test).mean()) if len(train.labels) else NAN)
-        rows.append(row)
+    for training in trainings:
+        found = np.full(len(real.labels), NAN)
+        for group in [participants] if isinstance(training, Samples) else _groups(real):
+            train = training if isinstance(training, Samples) else training(group)
+            if len(train.labels):
+                decoded = np.isin(real.participants, group)
+                found[decoded] = accuracy(train, real.of(group))
+        rows.append([found[real.participants == name].mean() for name in participants])
     return np.mean(rows, axis=0) if rows else np.full(len(participants), NAN)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.cohort.supervoxels import whole_series
 from fmrisynth.evaluation.measures.classifier import FeatureTable
-from fmrisynth.evaluation.measures.copying import CopyAudit, audit_copying
+from fmrisynth.evaluation.measures.copying import (
+    CopyAudit,
+    RealPairs,
+    audit_copying,
+    compare_real_pairs,
+)
 from fmrisynth.evaluation.measures.features import (
     compact_parcels,
     parcel_series,
@@ -24,6 +31,7 @@ from fmrisynth.evaluation.measures.window_classifier import WindowTable
 from fmrisynth.evaluation.runs.atlas import Atlas
 from fmrisynth.evaluation.runs.records import RunRecord
 from fmrisynth.runtime.randomness import keyed_generator
+from fmrisynth.runtime.workers import Map
 
 __all__ = ["HALVES", "Measurements", "measure", "without_halves"]
 
@@ -43,6 +51,8 @@ class Measurements:
         Source → Networks; empty with too few supervoxels.
     half_networks : tuple of Networks or None
         Of `HALVES`; None where no participant has two runs of a task.
+    real_pairs : RealPairs
+        Likeness of real runs of different participants; empty without training participants.
     audits : mapping
         Generator → CopyAudit; empty without training participants.
     compact : ndarray of int of shape (B,)
@@ -57,6 +67,7 @@ class Measurements:
     courses: tuple[TimeCourse, ...]
     networks: Mapping[str, Networks]
     half_networks: tuple[Networks, Networks] | None
+    real_pairs: RealPairs
     audits: Mapping[str, CopyAudit]
     compact: np.ndarray
     features: Mapping[str, FeatureTable]
@@ -69,6 +80,7 @@ def measure(
     by_type: Mapping[str, np.ndarray],
     atlas: Atlas | None,
     seed: int,
+    each: Map = map,
 ) -> Measurements:
     """Measure all sources.
 
@@ -82,44 +94,95 @@ def measure(
         Regions of the time courses.
     seed : int
         The user's seed; draws the training participants of the copying audits.
+    each : Map
+        Measures the sources.
 
     Returns
     -------
     Measurements
     """
-    halves = split_halves(cohort.runs[REAL])
-    compact = np.zeros(0, dtype=int)
-    networks: dict[str, Networks] = {}
-    half_networks = None
+    runs = {name: records for name, records in cohort.runs.items() if records}
+    runs |= zip(HALVES, split_halves(cohort.runs[REAL]), strict=True)
+    known = cohort.runs[REAL], cohort.runs[TRAINING]
+    pairs = compare_real_pairs(*known, cohort.keys) if cohort.training is not None else {}
+    shared = _Shared(*known, cohort.keys, pairs, seed)
+    told_by: Mapping[str, Sequence[RunRecord]] = {}
     if len(cohort.keys) >= 8:  # fewer supervoxels than that make no parcels worth the name
-        compact = compact_parcels(cohort.keys)
-        labels = parcels(cohort.runs[TRAINING] or cohort.runs[REAL], cohort.keys)
-        for name, runs in cohort.runs.items():
-            if runs:
-                networks[name] = networks_of(runs, cohort.keys, labels)
-        if halves[0]:
-            first, second = (networks_of(runs, cohort.keys, labels) for runs in halves)
-            half_networks = first, second
-    told_by = _told_by(cohort, seed) if len(compact) else {}
+        shared = replace(
+            shared,
+            labels=parcels(known[1] or known[0], cohort.keys),
+            compact=compact_parcels(cohort.keys),
+        )
+        told_by = _told_by(cohort, seed)
+    audited = cohort.generators if cohort.training is not None else ()
+    sources = [
+        _Source(records, told_by.get(name, ()), name in audited) for name, records in runs.items()
+    ]
+    measuring = each(partial(_measure_source, shared=shared), sources)
+    courses = _time_courses(cohort, maps, by_type, atlas)  # other processes measure meanwhile
+    found = dict(zip(runs, measuring, strict=True))
+    halves = [found[name].networks for name in HALVES]
     return Measurements(
-        courses=_time_courses(cohort, maps, by_type, atlas),
-        networks=networks,
-        half_networks=half_networks,
-        audits={
-            name: audit_copying(
-                cohort.runs[name],
-                cohort.runs[REAL],
-                cohort.runs[TRAINING],
-                cohort.keys,
-                keyed_generator(seed, "copying", "training participants"),
-            )
-            for name in cohort.generators
-            if cohort.training is not None
-        },
-        compact=compact,
-        features={name: _features(runs, cohort, compact) for name, runs in told_by.items()},
-        windows={name: _windows(runs, cohort, compact) for name, runs in told_by.items()},
+        courses=courses,
+        networks={n: own.networks for n, own in found.items() if own.networks and n not in HALVES},
+        half_networks=(halves[0], halves[1]) if halves[0] and halves[1] else None,
+        real_pairs=pairs,
+        audits={name: own.audit for name, own in found.items() if own.audit},
+        compact=shared.compact,
+        features={name: own.features for name, own in found.items() if own.features},
+        windows={name: own.windows for name, own in found.items() if own.windows},
     )
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Hold what is the same for all sources that are measured."""
+
+    held_out: Sequence[RunRecord]
+    training: Sequence[RunRecord]
+    keys: np.ndarray
+    real_pairs: RealPairs
+    seed: int
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    compact: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Hold the runs of a source, those that classifiers see, and whether copies are looked for."""
+
+    runs: Sequence[RunRecord]
+    told_by: Sequence[RunRecord]
+    audited: bool
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Hold what is measured of one source, None where it is not."""
+
+    networks: Networks | None = None
+    audit: CopyAudit | None = None
+    features: FeatureTable | None = None
+    windows: WindowTable | None = None
+
+
+def _measure_source(source: _Source, *, shared: _Shared) -> _Measured:
+    """Measure one source by itself."""
+    keys, told_by = shared.keys, source.told_by
+    with threadpool_limits(1):
+        return _Measured(
+            networks_of(source.runs, keys, shared.labels)
+            if source.runs and len(shared.labels)
+            else None,
+            audit_copying(
+                source.runs, shared.held_out, shared.training, keys, shared.real_pairs,
+                keyed_generator(shared.seed, "copying", "training participants"),
+            )
+            if source.audited
+            else None,
+            _features(told_by, keys, shared.compact) if told_by else None,
+            _windows(told_by, keys, shared.compact) if told_by else None,
+        )  # fmt: skip
 
 
 def _told_by(cohort: Cohort, seed: int) -> dict[str, list[RunRecord]]:
@@ -137,18 +200,18 @@ def _told_by(cohort: Cohort, seed: int) -> dict[str, list[RunRecord]]:
     return chosen_runs
 
 
-def _features(runs: Sequence[RunRecord], cohort: Cohort, labels: np.ndarray) -> FeatureTable:
+def _features(runs: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarray) -> FeatureTable:
     """Measure the features of runs."""
     return FeatureTable.of(
-        [run_features(record, cohort.keys, labels) for record in runs],
+        [run_features(record, keys, labels) for record in runs],
         [record.run.participant for record in runs],
     )
 
 
-def _windows(runs: Sequence[RunRecord], cohort: Cohort, labels: np.ndarray) -> WindowTable:
+def _windows(runs: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarray) -> WindowTable:
     """Read the series of runs in the compact parcels."""
     return WindowTable.of(
-        [parcel_series(whole_series(record, cohort.keys), labels) for record in runs],
+        [parcel_series(whole_series(record, keys), labels) for record in runs],
         [record.run.t_r for record in runs],
         [record.run.participant for record in runs],
     )

@@ -32,7 +32,7 @@ from fmrisynth.evaluation.runs.grids import Grid, Rois, supervoxels_of, to_grid
 from fmrisynth.preprocess.tissues import template_tissue_masks
 from fmrisynth.runtime.files import make_folder, write_arrays
 from fmrisynth.runtime.progress import track
-from fmrisynth.runtime.workers import spread
+from fmrisynth.runtime.workers import Map
 
 __all__ = ["TISSUES", "RunRecord", "summarise_usable_runs"]
 
@@ -129,7 +129,7 @@ def summarise_usable_runs(
     grid: Grid,
     *,
     work_dir: Path,
-    nprocs: int = 1,
+    each: Map = map,
     settings: GlmSettings | None = None,
     atlas: Atlas | None = None,
     progress: bool = True,
@@ -144,8 +144,8 @@ def summarise_usable_runs(
         Grid on which maps are kept; runs on another one are resampled.
     work_dir : Path
         Directory of the cache; created when missing.
-    nprocs : int
-        Number of processes; with 1 everything happens in this one.
+    each : Map
+        Summarises the runs; Python's own does it in this process.
     settings : GlmSettings or None
         Settings of the first-level model.
     atlas : Atlas or None
@@ -167,9 +167,8 @@ def summarise_usable_runs(
     result_of = {key: _cached(run, place) for key, run in distinct.items()}
     missing = {key: run for key, run in distinct.items() if result_of[key] is None}
     bar = partial(track, total=len(missing), desc="First level", disable=not progress)
-    with spread(min(nprocs, len(missing))) as each:
-        found = bar(each(partial(_attempt, place=place), missing.values()))
-        result_of |= zip(missing, found, strict=True)
+    found = bar(each(partial(_attempt, place=place), missing.values())) if missing else ()
+    result_of |= zip(missing, found, strict=True)
     results = [result_of[id(run)] for run in runs]
     skipped = {
         run.bold: why for run, why in zip(runs, results, strict=True) if isinstance(why, str)

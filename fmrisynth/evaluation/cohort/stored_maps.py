@@ -1,0 +1,53 @@
+"""Keep maps in a file, of which memory holds those that are being read.
+
+Legend: P participants, H = 2 halves of their runs, K trial types, V voxels of the common mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+__all__ = ["StoredMaps"]
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """Name some participants' maps in a file; another process opens it by itself.
+
+    Attributes
+    ----------
+    path : Path
+        File with an ndarray of shape (all participants, H, K, V).
+    rows : tuple of int
+        Those of the P participants.
+    """
+
+    path: Path
+    rows: tuple[int, ...]
+
+    @property
+    def n_values(self) -> int:
+        """Number of voxels V, or of supervoxels."""
+        return int(self._opened().shape[-1])
+
+    @property
+    def n_types(self) -> int:
+        """Number of trial types K."""
+        return int(self._opened().shape[-2])
+
+    def of(self, participant: int) -> np.ndarray:
+        """Open one participant's maps, (H, K, V)."""
+        maps: np.ndarray = self._opened()[self.rows[participant]]
+        return maps
+
+    def some(self, places: Sequence[int]) -> StoredMaps:
+        """Keep some of the participants, in the order given."""
+        return StoredMaps(self.path, tuple(self.rows[place] for place in places))
+
+    def _opened(self) -> np.ndarray:
+        return cast(np.ndarray, np.load(self.path, mmap_mode="r"))
