@@ -13,14 +13,15 @@ Legend: P participants, C conditions, B supervoxels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fmrisynth.evaluation.cohort.maps import ordered_runs
 from fmrisynth.evaluation.cohort.supervoxels import supervoxel_effects
-from fmrisynth.evaluation.measures.correlation import cross_correlation
+from fmrisynth.evaluation.measures.correlation import cross_correlation, map_correlation
 from fmrisynth.evaluation.measures.individuals import without_group
-from fmrisynth.evaluation.measures.resampling import finite_mean
+from fmrisynth.evaluation.measures.resampling import NAN, finite_mean
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["RunMaps", "condition_maps", "deviations", "group_of", "likeness", "reachable"]
@@ -30,6 +31,8 @@ RunMaps = list[list[np.ndarray]]
 
 NOISE_SHARES = (0.3, 1.0, 2.0, 4.0)  # of the components' mean variance that is taken for noise
 FOLDS = 6
+_MOST_TRAINING = 128
+"""Training participants whose components are found: more would add time and no better filter."""
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -106,16 +109,31 @@ def likeness(first: RunMaps, second: RunMaps, *, same: bool) -> np.ndarray:
     ndarray of shape (P, P)
         Means over runs and conditions; NaN where no runs can be compared.
     """
-    matrix = np.full((len(first), len(second)), np.nan)
-    for p, one in enumerate(first):
-        for q, other in enumerate(second):
-            values = []
-            for a, b in zip(one, other, strict=True):
-                pairs = cross_correlation(a, b)
-                rows, columns = np.indices(pairs.shape)
-                values += list(pairs[(rows == columns) == same])
-            matrix[p, q] = finite_mean(values)
-    return matrix
+    total, number = (np.zeros((len(first), len(second))) for _ in range(2))
+    for c in range(len(first[0]) if first else 0):
+        one, other = (_stacked([own[c] for own in maps]) for maps in (first, second))
+        pairs = cross_correlation(one.maps, other.maps)
+        counted = (one.order[:, None] == other.order[None]) == same
+        counted &= np.isfinite(pairs)
+        total += one.members @ np.where(counted, pairs, 0.0) @ other.members.T
+        number += one.members @ counted @ other.members.T
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class _Stacked:
+    """Hold the maps (R, B) of all participants, their places in time and their owners, (P, R)."""
+
+    maps: np.ndarray
+    order: np.ndarray
+    members: np.ndarray
+
+
+def _stacked(own: Sequence[np.ndarray]) -> _Stacked:
+    lengths = [len(maps) for maps in own]
+    members = np.repeat(np.eye(len(own)), lengths, axis=1)
+    order = np.concatenate([np.arange(length) for length in lengths])
+    return _Stacked(np.concatenate(own), order, members)
 
 
 def reachable(real: RunMaps, training: RunMaps | None) -> float:
@@ -137,7 +155,8 @@ def reachable(real: RunMaps, training: RunMaps | None) -> float:
     """
     known: list[Predictor] = [_as_it_is]
     if training is not None and len(training) > 1:
-        known.append(_best_predictor(training))
+        some = np.linspace(0, len(training) - 1, min(len(training), _MOST_TRAINING)).astype(int)
+        known.append(_best_predictor([training[i] for i in some]))
     # maps as they are always foretell, so that the bound is never below that
     c = max(finite_mean([_foretold(own, predictor) for own in real]) for predictor in known)
     return float(max(c, 0.0) ** 2) if np.isfinite(c) else c
@@ -163,10 +182,12 @@ def _best_predictor(training: RunMaps) -> Predictor:
 def _components(participants: RunMaps) -> tuple[np.ndarray, np.ndarray]:
     """Compute variance (N,) and axes (N, B) of participants' maps."""
     pooled = np.concatenate([maps for own in participants for maps in own])
-    size = min(pooled.shape)
+    if len(pooled) > pooled.shape[1]:
+        power, axes = np.linalg.eigh(pooled.T @ pooled)
+        return np.maximum(power, 1e-30), axes.T
     power, mixing = np.linalg.eigh(pooled @ pooled.T)  # the runs are few
-    variance = np.maximum(power[-size:], 1e-30)
-    return variance, (mixing[:, -size:] / np.sqrt(variance)).T @ pooled
+    variance = np.maximum(power, 1e-30)
+    return variance, (mixing / np.sqrt(variance)).T @ pooled
 
 
 def _filter(variance: np.ndarray, axes: np.ndarray, share: float) -> Predictor:
@@ -177,9 +198,8 @@ def _filter(variance: np.ndarray, axes: np.ndarray, share: float) -> Predictor:
 
 def _foretold(own: list[np.ndarray], predictor: Predictor) -> float:
     """Correlate each run of a participant with what its other runs foretell."""
-    values = []
-    for maps in own:
-        for r in range(len(maps) if len(maps) > 1 else 0):
-            others = np.delete(maps, r, axis=0).mean(axis=0, keepdims=True)
-            values.append(float(cross_correlation(predictor(others), maps[r : r + 1])[0, 0]))
-    return finite_mean(values)
+    several = [maps for maps in own if len(maps) > 1]
+    if not several:
+        return NAN
+    others = [(maps.sum(axis=0) - maps) / (len(maps) - 1) for maps in several]
+    return finite_mean(map_correlation(predictor(np.concatenate(others)), np.concatenate(several)))
