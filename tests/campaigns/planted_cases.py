@@ -3,10 +3,11 @@
 ``python -m fmrisynth.phantom DATASET`` first, then
 ``python tests/campaigns/planted_cases.py DATASET OUT``. The phantom's own model scans its
 held-out participants again, so that one "generator" is real data, and others are real data
-with one thing wrong. Of a cohort with ``--realism full`` those are used that are made of its runs
-alone, with a Gaussian surrogate that only the rules of realism may see; cohorts with ``--n-runs 2``
-give repetitions for them. The exit status is 1 when a fault is not seen by a rule that should see
-it, or when real data fail a rule.
+with one thing wrong. Of a cohort with ``--realism full``, and of real runs with implanted responses
+(``--noise-from``), those are used that are made of its runs alone, with a Gaussian surrogate that
+only the rules of realism may see; cohorts with ``--n-runs 2``, and runs that ``halved_runs.py``
+cut, give repetitions for them. The exit status is 1 when a fault is not seen by a rule that should
+see it, or when real data fail a rule.
 """
 
 from __future__ import annotations
@@ -150,8 +151,7 @@ class Copier:
         return self._put(run, total)
 
     def _alike(self, run: Run) -> list[Run]:
-        kind = (run.task, run.entities["dir"])
-        return [r for r in self.training if (r.task, r.entities["dir"]) == kind]
+        return [r for r in self.training if _kind(r) == _kind(run)]
 
     @staticmethod
     def _put(run: Run, change: np.ndarray) -> np.ndarray:
@@ -180,17 +180,13 @@ class Exchanger:
         """What the next participant did, in this one's carrier."""
         place = self.participants.index(run.participant) + 1
         other = self.participants[place % len(self.participants)]
-        kind = (run.task, run.entities["dir"])
-        (source,) = [
-            r for r in self.held_out
-            if r.participant == other and (r.task, r.entities["dir"]) == kind
-        ]  # fmt: skip
+        (source,) = [r for r in self.held_out if r.participant == other and _kind(r) == _kind(run)]
         return load_bold(run).data.mean(axis=3, keepdims=True) * _change(source)
 
     def _repetition(self, run: Run) -> Run:
         """Another run of the participant and task, with the same phase encoding if there is one."""
         alike = self._others(run, self.spare or self.held_out)
-        return next((r for r in alike if r.entities["dir"] == run.entities["dir"]), alike[0])
+        return next((r for r in alike if _kind(r) == _kind(run)), alike[0])
 
     def _others(self, run: Run, among: Sequence[Run]) -> list[Run]:
         """Other runs of the participant and task."""
@@ -215,16 +211,23 @@ class Exchanger:
             [fit_run(b.data[inside], _design(r), GlmSettings()).effects for r, b in fitted], axis=0
         )
         # Drift stays in: the comparison takes it out, and slow noise beside it if that was done
-        # before. Without its trend, a course ends where it begins, as the transform takes it to.
+        # before. With its mirror image after it, a course ends where it begins, as the transform
+        # takes it to; a jump would whiten short runs.
         evoked = effects.T @ y.to_numpy()[:, : len(effects)].T
-        spectrum = np.fft.rfft(detrend(percent - evoked, axis=1), axis=1)
+        noise = detrend(percent - evoked, axis=1)
+        spectrum = np.fft.rfft(np.concatenate([noise, noise[:, ::-1]], axis=1), axis=1)
         phases = np.exp(2j * np.pi * rng.random(spectrum.shape[1]))
         phases[0], phases[-1] = 1.0, 1.0
-        change = np.fft.irfft(spectrum * phases, run.n_volumes, axis=1)
+        change = np.fft.irfft(spectrum * phases, 2 * noise.shape[1], axis=1)[:, : run.n_volumes]
         change += effects.T @ x.to_numpy()[:, : len(effects)].T
         made = np.repeat(bold.data.mean(axis=3, keepdims=True), run.n_volumes, axis=3)
         made[inside] *= 1.0 + change / 100.0
         return made
+
+
+def _kind(run: Run) -> tuple[str, str | None]:
+    """Task and direction of phase encoding, in which runs must agree to stand for each other."""
+    return run.task, run.entities.get("dir")
 
 
 def _design(run: Run) -> pd.DataFrame:
@@ -327,7 +330,7 @@ def main() -> int:
     real = [run for run in compared if run.participant in held_out]
     training = [run for run in compared if run.participant not in held_out]
     spare = [r for r in dataset.runs if r.participant in held_out and r not in compared]
-    simulated = settings.get("realism", "gaussian") == "gaussian"
+    simulated = "noise_from" not in settings and settings.get("realism", "gaussian") == "gaussian"
     scanner = Scanner(config) if simulated else None
     planted = cases(scanner, Copier(training), Exchanger(real, spare))
     planted = tuple(case for case in planted if case.name in (chosen.only or [case.name]))
