@@ -289,8 +289,12 @@ def verdict(evaluation: Evaluation, case: Case) -> bool:
     found = judge(evaluation.estimates[case.name], evaluation.estimates[REAL])
     if case.name == REAL:
         # Halves of participants with one run each have no interval that a rule could ask.
-        known = [np.isfinite(j.estimate.high - j.estimate.low) for j in found]
-        found = [j if k else replace(j, passed=None) for j, k in zip(found, known, strict=True)]
+        found = tuple(
+            j
+            if np.isfinite(j.estimate.high - j.estimate.low)
+            else replace(j, reason=j.reason or "it has no interval")
+            for j in found
+        )
     failed = [j.metric.name for j in found if j.passed is False]
     print(f"\n== {case.name}")
     for j in found:
