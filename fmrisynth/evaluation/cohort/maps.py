@@ -368,7 +368,8 @@ def _participant_maps(
     n_runs = np.zeros((2, len(conditions)), dtype=int)
     place = {condition: index for index, condition in enumerate(conditions)}
     for record in ordered_runs(records):
-        effects = on_mask(record.array("effects"), record.array("mask"), mask)
+        own, own_mask = record.arrays("effects", "mask")
+        effects = on_mask(own, own_mask, mask)
         for trial_type, effect in zip(record.trial_types, effects, strict=True):
             k = place.get((record.run.task, trial_type))
             if k is None:

@@ -89,7 +89,8 @@ def _in_order(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _relative(record: RunRecord, mask: np.ndarray) -> np.ndarray:
     """Return a run's mean over its median, (V,), zero where the run has no brain."""
-    values = on_mask(record.array("mean")[None], record.array("mask"), mask)[0]
+    mean, own = record.arrays("mean", "mask")
+    values = on_mask(mean[None], own, mask)[0]
     inside = values > 0
     clipped: np.ndarray = np.clip(values / np.median(values[inside]), 0, _BRIGHTEST)
     return clipped

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fmrisynth.bids.pieces import VOXELS_AT_ONCE
 from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 
 __all__ = [
@@ -46,7 +47,11 @@ def temporal_sd(signal: np.ndarray) -> np.ndarray:
     ndarray of shape (V,)
         Standard deviation, in percent signal change.
     """
-    return signal.std(axis=1, dtype=np.float64)
+    sd = np.empty(len(signal))
+    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
+        part = slice(start, start + VOXELS_AT_ONCE)
+        sd[part] = signal[part].std(axis=1, dtype=np.float64)
+    return sd
 
 
 def autocorrelation(z: np.ndarray, n_lags: int = N_LAGS) -> np.ndarray:
@@ -124,9 +129,14 @@ def level_sd(signal: np.ndarray, t_r: float) -> float:
     n_windows = signal.shape[1] // in_window
     if n_windows < 2:
         return float("nan")
-    varying = signal[(signal != signal[:, :1]).any(axis=1)]
-    windows = varying[:, : n_windows * in_window].reshape(len(varying), n_windows, in_window)
-    return float(np.log(windows.std(axis=2) + 1e-6).mean(axis=0).std())
+    total, number = np.zeros(n_windows), 0
+    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
+        series = signal[start : start + VOXELS_AT_ONCE]
+        varying = series[(series != series[:, :1]).any(axis=1), : n_windows * in_window]
+        windows = varying.reshape(len(varying), n_windows, in_window)
+        total += np.log(windows.std(axis=2) + 1e-6).sum(axis=0, dtype=np.float64)
+        number += len(varying)
+    return float((total / number).std()) if number else float("nan")
 
 
 def power_spectrum(z: np.ndarray) -> np.ndarray:
@@ -159,8 +169,9 @@ def band_power(z: np.ndarray) -> np.ndarray:
     ndarray of shape (24,)
     """
     power = np.zeros(z.shape[1] // 2)
-    for chunk in np.array_split(z, max(1, len(z) // 8192)):
-        power += (np.abs(np.fft.rfft(chunk, axis=1)[:, 1 : len(power) + 1]) ** 2).sum(axis=0)
+    for chunk in np.array_split(z, max(1, len(z) // VOXELS_AT_ONCE)):
+        waves = np.fft.rfft(chunk, axis=1)[:, 1 : len(power) + 1]
+        power += (waves.real**2 + waves.imag**2).sum(axis=0)
     edges = np.linspace(0.0, len(power), _SPECTRUM_BINS + 1)
     cumulative = np.concatenate([[0.0], np.cumsum(power)])
     return np.diff(np.interp(edges, np.arange(len(power) + 1), cumulative))
@@ -217,7 +228,11 @@ def smoothness_fwhm(z: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) ->
         if near.size > _MAX_PAIRS:
             chosen = np.sort(rng.choice(near.size, _MAX_PAIRS, replace=False))
             near, far = near[chosen], far[chosen]
-        correlation = float(np.einsum("vt,vt->", z[near], z[far], dtype=np.float64) / near.size)
+        total = 0.0
+        for start in range(0, near.size, VOXELS_AT_ONCE):
+            pair = slice(start, start + VOXELS_AT_ONCE)
+            total += np.einsum("vt,vt->", z[near[pair]], z[far[pair]], dtype=np.float64)
+        correlation = float(total / near.size)
         correlation = min(correlation, 1.0 - 1e-9)
         edge = float(voxel_sizes[axis])
         fwhm[axis] = fwhm_of_correlation(correlation, edge)
@@ -226,6 +241,10 @@ def smoothness_fwhm(z: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) ->
 
 def standardised(signal: np.ndarray) -> np.ndarray:
     """Centre each voxel's series (V, T) and scale it to unit norm; constant voxels stay zero."""
-    centred = signal - signal.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.einsum("vt,vt->v", centred, centred))
-    return centred / np.where(norm > 0, norm, 1.0)[:, None]
+    z = np.empty_like(signal)
+    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
+        part = slice(start, start + VOXELS_AT_ONCE)
+        centred = signal[part] - signal[part].mean(axis=1, keepdims=True)
+        norm = np.sqrt(np.einsum("vt,vt->v", centred, centred))
+        z[part] = centred / np.where(norm > 0, norm, 1.0)[:, None]
+    return z

@@ -127,8 +127,7 @@ class StationaryNoise(NoiseModel):
         """Sum up what a fit needs of one run's field (N, C, X, Y, Z)."""
         ends = torch.stack([(field * field).sum(0), (field[1:] * field[:-1]).sum(0)])
         spectrum = torch.fft.rfftn(field.float() * self.mask, s=self.box, dim=(-3, -2, -1))
-        flat = spectrum.movedim(1, -1)  # N P Q R C
-        power = torch.einsum("npqrc,npqrd->pqrcd", flat, flat.conj())
+        power = torch.einsum("ncpqr,ndpqr->pqrcd", spectrum, spectrum.conj())
         lagged = _lagged_power(spectrum, self._n_lags)
         return FieldSums(len(field), *(part.cpu().numpy() for part in (ends, power, lagged)))
 
@@ -209,9 +208,12 @@ class StationaryNoise(NoiseModel):
         # one frame more, for the filter to reach back to
         white = torch.randn(n_frames + 1, self.channels, *self.box, generator=generator)
         spectrum = torch.fft.rfftn(white.to(self.mask.device), dim=(-3, -2, -1))
-        spectrum = self._correlate_in_time(spectrum, autocovariance).movedim(1, -1)  # N P Q R C
+        spectrum = self._correlate_in_time(spectrum, autocovariance)
         transfer = torch.complex(self.transfer[0], self.transfer[1])
-        spectrum = torch.einsum("pqrcd,npqrd->npqrc", transfer, spectrum).movedim(-1, 1)
+        if self.channels == 1:  # batches of products of 1 by 1 matrices take far longer
+            spectrum *= transfer[..., 0, 0]
+        else:
+            spectrum = torch.einsum("pqrcd,ndpqr->ncpqr", transfer, spectrum)
         field = torch.fft.irfftn(spectrum, s=self.box, dim=(-3, -2, -1))
         x, y, z = self.mask.shape
         field = field[..., :x, :y, :z]
