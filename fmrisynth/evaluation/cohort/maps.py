@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from fmrisynth.evaluation.cohort.spans import inner_products, span_coordinates
+from fmrisynth.evaluation.cohort.spans import centred, inner_products, span_coordinates
 from fmrisynth.evaluation.cohort.stored_maps import StoredMaps
 from fmrisynth.evaluation.runs.records import RunRecord
 
@@ -277,13 +277,16 @@ def build_tables(
     size = 2 * len(conditions)
     parts = {source: slice(part.start * size, part.stop * size) for source, part in rows.items()}
     pairs = dict.fromkeys((a, b) for members in spans.values() for a in members for b in members)
-    products = inner_products(flat, parts, list(pairs))
+    many = len(flat) > flat.shape[1]  # maps than voxels, which are the smaller form then
+    products = {} if many else inner_products(flat, parts, list(pairs))
     tables: dict[str, dict[str, MapTable]] = {}
     for name, members in spans.items():
-        gram = np.block([[products[a, b] for b in members] for a in members])
-        coordinates = span_coordinates(gram)
-        n_rows = sum(rows[source].stop - rows[source].start for source in members)
-        coordinates = coordinates.reshape(n_rows, 2, len(conditions), coordinates.shape[1])
+        if many:
+            coordinates = centred(np.concatenate([flat[parts[source]] for source in members]))
+        else:
+            gram = np.block([[products[a, b] for b in members] for a in members])
+            coordinates = span_coordinates(gram)
+        coordinates = coordinates.reshape(-1, 2, len(conditions), coordinates.shape[1])
         start = 0
         tables[name] = {}
         for source in members:
@@ -320,9 +323,10 @@ def build_supervoxel_tables(
     stored, n_runs, rows = _store_maps(sources, conditions, mask, path, average)
     tables = {}
     for source, part in rows.items():
-        maps = stored[part].astype(np.float64)
-        centred = maps - maps.mean(axis=-1, keepdims=True)
-        tables[source] = MapTable(tuple(sources[source]), centred, n_runs[part], _rows(path, part))
+        coordinates = centred(stored[part])
+        tables[source] = MapTable(
+            tuple(sources[source]), coordinates, n_runs[part], _rows(path, part)
+        )
     return tables
 
 

@@ -9,11 +9,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["inner_products", "span_coordinates"]
+__all__ = ["centred", "inner_products", "span_coordinates"]
 
 _CHUNK = 16_384
 
 Pair = tuple[str, str]
+
+
+def centred(maps: np.ndarray) -> np.ndarray:
+    """Take the mean over voxels from maps (..., V), float64, which are coordinates themselves."""
+    values = maps.astype(np.float64)
+    values -= values.mean(axis=-1, keepdims=True)
+    return values
 
 
 def inner_products(

@@ -114,7 +114,7 @@ def supervoxel_samples(
                 labels.append(place[record.run.task, trial_type])
                 participants.append(record.run.participant)
     return Samples(
-        np.array(rows, dtype=np.float64).reshape(-1, len(keys)),
+        np.array(rows, dtype=np.float32).reshape(-1, len(keys)),
         np.array(labels, dtype=int),
         np.array(participants, dtype=str),
     )

@@ -9,7 +9,7 @@ Legend: P participants, B supervoxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -78,6 +78,7 @@ _SIZES = (1, 2, 4, 8, 16, 32)
 _DRAWS = 8
 _SHUFFLES = 2
 _RIDGE = 1.0
+_AT_ONCE = 1024  # maps
 _MOST_FOLDS = 16
 """Decoders that are trained in turn, each without some of the participants who are decoded."""
 
@@ -98,22 +99,39 @@ def accuracy(train: Samples, test: Samples) -> np.ndarray:
     ndarray of float of shape (n_test,)
         1 where the trial type was recognised, else 0.
     """
-    x, z = _standardised(train.features), _standardised(test.features)
     classes, index = np.unique(train.labels, return_inverse=True)
     targets = np.eye(len(classes))[index]
     targets = targets - targets.mean(axis=0)  # classes of unequal size share one threshold
-    ridge = _RIDGE * np.einsum("nb,nb->", x, x) / len(x)
-    weights = _ridge(x, targets, ridge)
-    return (classes[np.argmax(z @ weights, axis=1)] == test.labels).astype(float)
+    weights = _ridge(train.features, targets)
+    scores = [_standardised(maps) @ weights for maps in _pieces(test.features)]
+    return (classes[np.argmax(np.concatenate(scores), axis=1)] == test.labels).astype(float)
 
 
-def _ridge(x: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """Solve a ridge regression on x (n, B) for weights (B, C), on its smaller side."""
-    if len(x) <= x.shape[1]:
-        dual: np.ndarray = np.linalg.solve(x @ x.T + penalty * np.eye(len(x)), targets)
+def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Solve a ridge regression on standardised features (n, B) for weights (B, C).
+
+    It is solved on the smaller side; on that of the features, they are standardised piece by piece.
+    """
+    n, size = features.shape
+    if n <= size:
+        x = _standardised(features)
+        kernel = x @ x.T
+        dual = np.linalg.solve(kernel + _RIDGE * np.trace(kernel) / n * np.eye(n), targets)
         return x.T @ dual
-    primal: np.ndarray = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ targets)
+    products, moments = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
+    for part, wanted in zip(_pieces(features), _pieces(targets), strict=True):
+        x = _standardised(part)
+        products += x.T @ x
+        moments += x.T @ wanted
+    penalty = _RIDGE * np.trace(products) / n
+    primal: np.ndarray = np.linalg.solve(products + penalty * np.eye(size), moments)
     return primal
+
+
+def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Give rows in pieces, of which memory holds copies."""
+    for start in range(0, len(rows), _AT_ONCE):
+        yield rows[start : start + _AT_ONCE]
 
 
 def compare(comparison: Comparison) -> Estimates:
@@ -246,6 +264,7 @@ def _estimate(
 
 def _standardised(features: np.ndarray) -> np.ndarray:
     """Scale each map to mean 0 and unit norm: the pattern counts, not the size of the effect."""
+    features = features.astype(np.float64)
     centred = features - features.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred / np.where(norm > 0, norm, 1.0)

@@ -6,6 +6,7 @@ Legend: P participants, K trial types, N parcels, D entries of a modulation, F m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -237,69 +238,101 @@ def _modulations(
     if not len(comparison.measurements.compact):
         return {}
     rows = comparison.shared_rows(
-        _by_participant(comparison, synthetic), _by_participant(comparison, real)
+        _by_participant(comparison, synthetic),
+        comparison.once("modulations of real runs", partial(_by_participant, comparison, real)),
     )
     if rows is None:
         return {}
-    training = list(_by_participant(comparison, comparison.training_runs).values())
+    training = comparison.once(
+        "modulations of training runs",
+        lambda: list(_by_participant(comparison, comparison.training_runs).values()),
+    )
+    n = int(comparison.measurements.compact.max()) + 1
+    diagonal = np.equal(*np.triu_indices(n))
+    kinds = {"event_variance": diagonal, "coupling_correlation": ~diagonal}
     first, second = (np.array(row) for row in rows)
-    n = first.shape[-1]
-    pairs = np.triu_indices(n, 1)
-    kinds = {"event_variance": (np.arange(n), np.arange(n)), "coupling_correlation": pairs}
     counts = comparison.draws_of(len(first), len(second), "bootstrap of modulation", _N_BOOTSTRAP)
     rng = comparison.shared_random("modulation")
     draws = matched_draws(len(second), len(training), rng, _N_DRAWS)
-    orders = [comparison.random(f"floor {k}").permutation(n) for k in range(_N_DRAWS)]
+    orders = [_reordered(n, comparison.random(f"floor {k}")) for k in range(_N_DRAWS)]
     estimates = {}
-    for name, (i, j) in kinds.items():
-        a, b = first[..., i, j], second[..., i, j]  # P K D
-        value = _agreement(a, b)
-        samples = np.array([_agreement(a, b, drawn) for drawn in zip(*counts, strict=True)])
-        others = np.array([maps[..., i, j] for maps in training])
-        ceiling = finite_mean([_agreement(others[t], b[r]) for r, t in draws])
-        floor = finite_mean([_agreement(first[..., o[i], o[j]], b) for o in orders])
-        limits = interval(value, samples, min(len(a), len(b)), (-1.0, 1.0))
+    for name, kind in kinds.items():
+        a, b = _Modulations.of(first[..., kind]), _Modulations.of(second[..., kind])
+        value = _agreement(a.mean(), b.mean())
+        samples = np.array(
+            [_agreement(a.mean(own), b.mean(other)) for own, other in zip(*counts, strict=True)]
+        )
+        trained = np.array(training).reshape(-1, *first.shape[1:])
+        others = _Modulations.of(trained[..., kind])
+        ceiling = finite_mean([_agreement(others.of_rows(t), b.of_rows(r)) for r, t in draws])
+        floors = (_Modulations.of(first[..., order][..., kind]).mean() for order in orders)
+        floor = finite_mean([_agreement(mixed, b.mean()) for mixed in floors])
+        limits = interval(value, samples, min(len(first), len(second)), (-1.0, 1.0))
         estimates[name] = Estimate(value, *limits, ceiling, floor)
     return estimates
 
 
 def _by_participant(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
-    """Average the modulations over the runs of each participant: (K, N, N), NaN where none."""
+    """Average the modulations over the runs of each participant: (K, D), NaN where none.
+
+    D are the pairs of parcels, each with itself as well.
+    """
     keys, labels = comparison.cohort.keys, comparison.measurements.compact
     place = {pair: k for k, pair in enumerate(comparison.cohort.conditions.trial_types)}
-    n = int(labels.max()) + 1
+    upper = np.triu_indices(int(labels.max()) + 1)
     totals: dict[str, np.ndarray] = {}
     numbers: dict[str, np.ndarray] = {}
     for record in runs:
-        total = totals.setdefault(record.run.participant, np.zeros((len(place), n, n)))
+        total = totals.setdefault(record.run.participant, np.zeros((len(place), len(upper[0]))))
         number = numbers.setdefault(record.run.participant, np.zeros(len(place)))
-        changes = comparison.once(
-            f"modulation in {record.path}", partial(modulation, record, keys, labels)
-        )
-        for name, change in changes.items():
+        for name, change in modulation(record, keys, labels).items():
             if (k := place.get((record.run.task, name))) is not None:
-                total[k] += change
+                total[k] += change[upper]
                 number[k] += 1
     return {
-        name: total / np.where(numbers[name] > 0, numbers[name], np.nan)[:, None, None]
+        name: (total / np.where(numbers[name] > 0, numbers[name], np.nan)[:, None]).astype(
+            np.float32
+        )
         for name, total in totals.items()
     }
 
 
-def _agreement(
-    first: np.ndarray,
-    second: np.ndarray,
-    counts: tuple[np.ndarray, np.ndarray] | None = None,
-) -> float:
-    """Correlate the means over participants (P, K, D), and average over trial types."""
-    means = []
-    drawn = counts or (np.ones(len(first)), np.ones(len(second)))
-    for maps, weights in zip((first, second), drawn, strict=True):
-        there = np.isfinite(maps[..., :1]) * weights[:, None, None]
-        total = (np.nan_to_num(maps) * weights[:, None, None]).sum(axis=0)
-        number = there.sum(axis=0)
-        means.append(total / np.where(number > 0, number, np.nan))
-    return finite_mean(map_correlation(*means))
+def _reordered(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw another order of n parcels, and return where each pair of them (D,) goes."""
+    i, j = np.triu_indices(n)
+    place = np.zeros((n, n), dtype=int)
+    place[i, j] = place[j, i] = np.arange(len(i))
+    order = rng.permutation(n)
+    return place[order[i], order[j]]
+
+
+@dataclass(frozen=True)
+class _Modulations:
+    """Hold modulations of participants (P, K, D), 0 where there is none, and where there are."""
+
+    values: np.ndarray
+    there: np.ndarray
+
+    @classmethod
+    def of(cls, maps: np.ndarray) -> _Modulations:
+        """Tell what there is of maps (P, K, D)."""
+        return cls(np.nan_to_num(maps), np.isfinite(maps[..., 0]))
+
+    def mean(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Average over weighted participants, (K, D), NaN where there is none."""
+        weights = np.ones(len(self.values)) if weights is None else weights
+        number = weights @ self.there
+        total = np.tensordot(weights.astype(np.float32), self.values, 1)
+        return total / np.where(number > 0, number, np.nan)[:, None]
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Average over some participants, (K, D)."""
+        return _Modulations(self.values[rows], self.there[rows]).mean()
+
+
+def _agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Correlate means over participants (K, D), and average over trial types."""
+    return finite_mean(map_correlation(first, second))
 
 
 FAMILY = Family(
