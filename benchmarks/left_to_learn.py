@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from fmrisynth.runtime.devices import make_fabric
 from fmrisynth.training.held_out import held_out_windows
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.skill import ANGLES, ValidationWindows
+from fmrisynth.training.stored_noise import StoredNoise
 
 BANDS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # of the modes' rank
 DRAWS = 8  # windows of noise, for what the modes leave
@@ -129,7 +130,9 @@ def best(participants: list[Participant], angle: float) -> Tensor:
     return cos * sin * torch.linalg.solve(power, model - real).mT
 
 
-def participants_of(windows: ValidationWindows, evoked: list[Tensor]) -> Iterator[Participant]:
+def participants_of(
+    windows: ValidationWindows, evoked_of: Callable[[int], Tensor]
+) -> Iterator[Participant]:
     """Yield the held-out participants with all of their runs."""
     runs = windows.runs
     for label in windows.participants:
@@ -138,8 +141,9 @@ def participants_of(windows: ValidationWindows, evoked: list[Tensor]) -> Iterato
             if participant != label:
                 continue
             length = len(runs.latents[index])
-            noise = runs.noise(index) - evoked[index] / runs.scale(index, 0, length)
+            noise = runs.noise(index) - evoked_of(index) / runs.scale(index, 0, length)
             model = windows.noise.models[index]
+            model = model.load() if isinstance(model, StoredNoise) else model
             if not isinstance(model, ModalNoise):
                 raise SystemExit("the model's noise has no modes; expected denoiser.noise=modal")
             found.add(noise[..., runs.mask].flatten(1), model)
@@ -158,8 +162,8 @@ def main() -> None:
         found = held_out_windows(model, dataset.runs, plan, work, work / "latents", fabric)
         if found is None:
             raise SystemExit(f"{options.model} has no held-out participants in {options.dataset}")
-        windows, _, evoked = found
-        people = list(participants_of(windows, evoked))
+        windows, _, evoked_of = found
+        people = list(participants_of(windows, evoked_of))
     width = windows.runs.n_values
     print(header(), "\n")
     print("| θ | modes | remainder | own | frames |\n|---|---|---|---|---|")

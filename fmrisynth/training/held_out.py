@@ -8,7 +8,7 @@ what it is for, the noise that is left once a run's own response is taken out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,10 +67,10 @@ def measure_held_out(
     if found is None:
         log.info("no participant was held out that skill could be measured on")
         return ()
-    windows, means, evoked = found
+    windows, mean_of, evoked_of = found
     denoiser = model.denoiser.to(fabric.device)
     with fabric.autocast():
-        skill = measure_skill(denoiser, windows, means, evoked)
+        skill = measure_skill(denoiser, windows, mean_of, evoked_of)
     denoiser.cpu()
     for row in skill:
         log.info(
@@ -87,8 +87,10 @@ def held_out_windows(
     work_dir: Path,
     latents_dir: Path,
     fabric: Fabric,
-) -> tuple[ValidationWindows, list[Tensor], list[Tensor]] | None:
+) -> tuple[ValidationWindows, Callable[[int], Tensor], Callable[[int], Tensor]] | None:
     """Prepare the runs of the held-out participants.
+
+    What is known of a run is computed when it is asked for: memory does not grow with the runs.
 
     Parameters
     ----------
@@ -107,11 +109,12 @@ def held_out_windows(
     -------
     windows : ValidationWindows
         With the noise that is inferred for each run from the participant's others.
-    means : list of Tensor of shape (N, C, x, y, z)
-        The response model's prediction for each run, in units of the standardised latents.
-    evoked : list of Tensor of shape (N, C, x, y, z)
-        What events evoked in each run, drawn from what the run says of it; nothing where the
-        network has to learn the responses.
+    mean_of : callable
+        Returns the response model's prediction for a run by its index, in units of the
+        standardised latents, (N, C, x, y, z).
+    evoked_of : callable
+        Returns what events evoked in a run, in the same form: drawn from what the run says of it;
+        nothing where the network has to learn the responses.
     None
         Nobody was held out.
     """
@@ -136,26 +139,35 @@ def held_out_windows(
     latent_runs = LatentRuns(
         latents, conditions, levels, [d.run.participant for d in data], model.latent_space
     )
-    with torch.no_grad():
-        means = [
-            model.response(torch.from_numpy(c.design.evoked), torch.from_numpy(d.mean).float())
-            for c, d in zip(conditions, data, strict=True)
-        ]
-    evoked = [torch.zeros_like(mean) for mean in means]
-    if model.response.present:
-        lags = model.response.prior.autocovariance.numpy()
-        evoked = [_evoked(latent_runs, i, lags, plan.seed) for i in range(len(latent_runs))]
-    rests = [latent_runs.noise(i) - mean / levels[i] for i, mean in enumerate(means)]
+    lags = model.response.prior.autocovariance.numpy()
+
+    @torch.no_grad()
+    def mean_of(index: int) -> Tensor:
+        evoked = torch.from_numpy(conditions[index].design.evoked)
+        with torch.autocast("cpu", enabled=False):  # the network's precision is not that of means
+            mean: Tensor = model.response(evoked, torch.from_numpy(data[index].mean).float())
+        return mean
+
+    def evoked_of(index: int) -> Tensor:
+        if model.response.present:
+            return _evoked(latent_runs, index, lags, plan.seed)
+        return torch.zeros_like(mean_of(index))
+
+    noise_runs = latent_runs  # with the intensities that are still to be measured
+
+    def rest_of(index: int) -> Tensor:
+        return noise_runs.noise(index) - mean_of(index) / levels[index]
+
     removed = typical_removed_basis(data, config.preprocess)
     noise = WindowNoise.infer(
-        model.noise.cpu(), rests.__getitem__, latent_runs.participants, removed, plan.seed
+        model.noise.cpu(), rest_of, latent_runs.participants, removed, plan.seed, work_dir
     )
     if config.noise_level:
-        courses = (log_energy(rest, latent_runs.mask) for rest in rests)
+        courses = (log_energy(rest_of(i), latent_runs.mask) for i in range(len(latent_runs)))
         intensities = [model.intensity.of_run(course) for course in courses]
         latent_runs = replace(latent_runs, intensities=intensities)
     windows = ValidationWindows(latent_runs, noise, config.denoiser.n_frames, plan.seed)
-    return windows, means, evoked
+    return windows, mean_of, evoked_of
 
 
 def _evoked(runs: LatentRuns, index: int, autocovariance: np.ndarray, seed: int) -> Tensor:

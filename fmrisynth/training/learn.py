@@ -103,7 +103,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
                 fitted.divide_lags(intensity.agreement(lags), data.removed_basis)
         with_bursts = replace(latent_runs, intensities=None)
         window_noise = WindowNoise.infer(
-            unseen, with_bursts.noise, data.participants, data.removed_basis, plan.seed
+            unseen, with_bursts.noise, data.participants, data.removed_basis, plan.seed, work_dir
         )
     with timed("decoder_noise"):
         decoder_noise = fit_decoder_noise(

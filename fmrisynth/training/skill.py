@@ -21,7 +21,7 @@ Legend: B windows, T frames, C latent channels, x y z latent grid, A angles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -170,8 +170,8 @@ def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
 def measure_skill(
     denoiser: Denoiser,
     windows: ValidationWindows,
-    means: Sequence[Tensor],
-    evoked: Sequence[Tensor],
+    mean_of: Callable[[int], Tensor],
+    evoked_of: Callable[[int], Tensor],
     title: str = "Skill",
 ) -> list[Skill]:
     """Measure the gain of noise level, response model and network on unseen participants.
@@ -182,10 +182,11 @@ def measure_skill(
         With its gate.
     windows : ValidationWindows
         Of those participants; their `runs` hold no responses, which nobody knows of them.
-    means : sequence of Tensor of shape (N, C, x, y, z)
-        The response model's prediction for each run, in units of the standardised latents.
-    evoked : sequence of Tensor of shape (N, C, x, y, z)
-        What each run's events evoked in it, in the same units.
+    mean_of : callable
+        Returns the response model's prediction for a run by its index, in units of the
+        standardised latents, (N, C, x, y, z).
+    evoked_of : callable
+        Returns what a run's events evoked in it, in the same form.
     title : str
         Name of the progress bar.
 
@@ -201,14 +202,13 @@ def measure_skill(
         index_of[label].append(index)
     losses = np.zeros((len(windows.participants), len(ANGLES), 6))
     for number, label in enumerate(track(windows.participants, desc=title, unit="participant")):
-        count = 0
+        count, mine = 0, index_of[label]
+        means, evoked = ([of(index) for index in mine] for of in (mean_of, evoked_of))
         for latents, noise, condition, places in windows.batches(number):
-            mine = index_of[label]
             level = torch.stack([windows.runs.scale(mine[r], s, windows.length) for r, s in places])
             level = level.to(device)
             mean, own = (
-                torch.stack([of[mine[r]][s : s + windows.length] for r, s in places]).to(device)
-                / level
+                torch.stack([of[r][s : s + windows.length] for r, s in places]).to(device) / level
                 for of in (means, evoked)
             )
             u, e = latents.to(device), noise.to(device)

@@ -10,6 +10,7 @@ Legend: N frames of a run, T frames of a window, C latent channels, X Y Z latent
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from torch import Tensor
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import sample_runs
+from fmrisynth.training.stored_noise import NoiseStore, StoredNoise
 
 __all__ = ["WindowNoise"]
 
-OWN_RUNS = 256  # whose participants' noise is inferred, at most: a few megabytes each
+OWN_RUNS = 256  # whose participants' noise is inferred, at most: a few megabytes on disk
 OTHER_RUNS = 6  # of a participant that a run's noise is inferred from, at most
 
 
@@ -30,13 +32,15 @@ class WindowNoise:
 
     Parameters
     ----------
-    models : sequence of NoiseModel
+    models : sequence of NoiseModel or StoredNoise
         One per run, on the CPU, where windows are drawn.
     participants : sequence of str
         Participant label of each run.
     """
 
-    def __init__(self, models: Sequence[NoiseModel], participants: Sequence[str]) -> None:
+    def __init__(
+        self, models: Sequence[NoiseModel | StoredNoise], participants: Sequence[str]
+    ) -> None:
         self.models, self.participants = models, participants
 
     @classmethod
@@ -47,6 +51,7 @@ class WindowNoise:
         participants: Sequence[str],
         removed: np.ndarray,
         seed: int,
+        folder: Path,
     ) -> WindowNoise:
         """Infer the noise of each run from its participant's other runs, as synthesis does.
 
@@ -66,11 +71,14 @@ class WindowNoise:
             Orthonormal: mean and drift, which runs are without.
         seed : int
             Seed of the choice of runs.
+        folder : pathlib.Path
+            Gets a file of what was inferred, as long as it is in use.
         """
-        models = [group] * len(participants)
+        models: list[NoiseModel | StoredNoise] = [group] * len(participants)
         if not group.individual:
             return cls(models, participants)
         chosen = set(sample_runs(len(participants), seed, OWN_RUNS))
+        store = NoiseStore(group, folder)
         for label in track(sorted(set(participants)), desc="Own noise", unit="participant"):
             mine = [i for i, p in enumerate(participants) if p == label]
             wanted = [i for i in mine if i in chosen]
@@ -80,7 +88,8 @@ class WindowNoise:
             known = {i: group.statistics(noise_of(i)) for i in mine[: OTHER_RUNS + 1]}
             for index in wanted:
                 others = [s for i, s in known.items() if i != index and s is not None]
-                models[index] = group.infer(others[:OTHER_RUNS], removed)
+                own = group.infer(others[:OTHER_RUNS], removed)
+                models[index] = own if own is group else store.add(own)
         return cls(models, participants)
 
     def of(self, participants: Sequence[str]) -> WindowNoise:

@@ -67,7 +67,7 @@ def zeros(runs):
 
 def skill_of(denoiser, windows, means):
     """The skill where the model's prediction is what was evoked."""
-    return measure_skill(denoiser, windows, means, means)
+    return measure_skill(denoiser, windows, means.__getitem__, means.__getitem__)
 
 
 def gains(skill, part):
@@ -205,9 +205,9 @@ def test_a_network_that_reads_own_responses_from_the_window_gains_nothing():
         k = cos * sin * (1 - louder) / (louder * cos**2 + sin**2)
         return k * amount * pattern
 
-    windows, nothing = windows_of(runs), zeros(runs)
+    windows, nothing = windows_of(runs), zeros(runs).__getitem__
     reading = gains(measure_skill(denoiser_of(along), windows, nothing, nothing), "backbone")
-    found = measure_skill(denoiser_of(along), windows, nothing, [own] * len(runs))
+    found = measure_skill(denoiser_of(along), windows, nothing, lambda index: own)
     judged = gains(found, "backbone")
     for theta in ANGLES[1:4]:
         assert reading[theta] > 0.005

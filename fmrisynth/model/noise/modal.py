@@ -115,6 +115,8 @@ class ModalNoise(NoiseModel):
     remainder_sd: Tensor
     signal_per_frame: Tensor
     agreement: Tensor
+    axes: Tensor | None
+    inferred_variance: Tensor | None
 
     def __init__(
         self,
@@ -130,8 +132,8 @@ class ModalNoise(NoiseModel):
         super().__init__()
         self.channels, self.order, self.high_pass = channels, order, high_pass
         # until a participant is inferred, the variance is one, and modes have courses of their own
-        self._variance: Tensor | None = None
-        self.axes: Tensor | None = None
+        self.register_buffer("inferred_variance", None, persistent=False)
+        self.register_buffer("axes", None, persistent=False)
         voxels = int(mask.sum())
         count = min(modes, channels * voxels)
         self.register_buffer("mask", mask.bool(), persistent=False)
@@ -216,7 +218,7 @@ class ModalNoise(NoiseModel):
     @property
     def variance(self) -> Tensor:
         """Variance at each place, (C, X, Y, Z); see `NoiseModel`."""
-        return super().variance if self._variance is None else self._variance
+        return super().variance if self.inferred_variance is None else self.inferred_variance
 
     @torch.no_grad()
     def statistics(self, noise: Tensor) -> RunNoise:
@@ -258,8 +260,8 @@ class ModalNoise(NoiseModel):
         variance = known_rest * mean_remainder(runs).to(expected) + (1 - known_rest) * expected
         own = copy(self)
         own._modules, own._buffers = dict(self._modules), dict(self._buffers)
-        own.axes = axes
         own._buffers |= {
+            "axes": axes,
             "autocovariance": divided_by(before, self.agreement, removed),
             "window_autocovariance": divided_by(windows, self.agreement, NO_DRIFT),
             "differences": self.differences[:0],
@@ -273,7 +275,7 @@ class ModalNoise(NoiseModel):
         modes = self.modes.flatten(1)
         power = ((covariance @ modes) * modes).sum(0).view_as(variance)
         own.voxels = VoxelNoise.average([run.voxels for run in runs if run.voxels is not None])
-        own._variance = self._field((variance + power)[None])[0]
+        own._buffers["inferred_variance"] = self._field((variance + power)[None])[0]
         return own
 
     @torch.no_grad()
