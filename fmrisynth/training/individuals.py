@@ -12,7 +12,7 @@ D = C·P latent values, n parameters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,11 @@ from fmrisynth.model.individuals import (
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.response import Response
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
-from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["fit_individuals", "map_gradients", "smooth_fields"]
+__all__ = ["MOST_PARTICIPANTS", "fit_individuals", "map_gradients", "smooth_fields"]
 
 SMOOTHNESS = (40.0, 60.0, 90.0)  # mm FWHM of white noise smoothed to a field
 NOISE_FACTORS = (1.0, 2.0, 4.0, 8.0)
@@ -120,10 +120,9 @@ def _kernel(one: np.ndarray, other: np.ndarray, fwhm: float) -> np.ndarray:
 def fit_individuals(
     response: Response,
     statistics: ResponseStatistics,
-    predictions: Sequence[Tensor],
+    predictions: Mapping[int, Tensor],
     runs: LatentRuns,
     data: TrainingData,
-    seed: int,
     gradients: Callable[[Tensor], Tensor],
 ) -> None:
     """Fit the prior of a response model.
@@ -134,14 +133,13 @@ def fit_individuals(
         With everything else fitted; its `prior` is set.
     statistics : ResponseStatistics
         Of the training participants, in halves.
-    predictions : sequence of Tensor of shape (V, 2, C, x, y, z)
-        What the response model predicts for each participant.
+    predictions : mapping of int to Tensor of shape (V, 2, C, x, y, z)
+        What the response model predicts for those participants, by number, whom variances are
+        estimated from: `MOST_PARTICIPANTS` at most.
     runs : LatentRuns
         The training runs.
     data : TrainingData
         Grid and mask.
-    seed : int
-        Seed of the choice of runs.
     gradients : callable
         Differentiates maps, as `map_gradients` does.
     """
@@ -154,8 +152,9 @@ def fit_individuals(
     )
     prior.noise_variance[:, prior.mask] = torch.from_numpy(noise.variance).float().view(shape)
     prior.gradients.copy_(gradients(response.synthetic_maps))
-    chosen = sample_runs(len(statistics.participants), seed, MOST_PARTICIPANTS)
-    halves = [_residuals(statistics, s, predictions[s], prior.mask) for s in chosen]
+    halves = [
+        _residuals(statistics, s, prediction, prior.mask) for s, prediction in predictions.items()
+    ]
     edges = np.linalg.norm(data.grid.affine[:3, :3], axis=0) * data.config.autoencoder.factor
     places = np.argwhere(prior.mask.numpy()) * edges
     best: tuple[Tensor, _Study] | None = None

@@ -86,7 +86,6 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             data,
             plan,
             folders.diffusion,
-            fabric,
             lambda maps: map_gradients(maps, autoencoder, latent_space, data),
             watched,
         )

@@ -10,30 +10,30 @@ Legend: K regressors, J maps, D = C·P latent values, S participants.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from fmrisynth.config.diffusion import ResponseConfig
 from fmrisynth.model.model import make_response
-from fmrisynth.model.response import Response
-from fmrisynth.training.individuals import fit_individuals
+from fmrisynth.model.response import IndividualResponse, Response
+from fmrisynth.training.individuals import MOST_PARTICIPANTS, fit_individuals
+from fmrisynth.training.own_responses import drawn_responses, mean_images, own_responses
 from fmrisynth.training.plan import TrainingPlan
-from fmrisynth.training.prepare import TrainingData
+from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
+from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["drawn_responses", "fit_response", "own_responses"]
+__all__ = ["fit_response"]
 
 FOLDS = 4  # of the participants left out together
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
 FULL_SHARE = 0.5  # of a component, from which on it is more truth than error
-OWN_RIDGE = 1e-1  # the same, for the fit of one participant
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
 LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10
 ANATOMY_FLOOR = 1e-3
@@ -47,7 +47,6 @@ def fit_response(
     data: TrainingData,
     plan: TrainingPlan,
     folder: Path,
-    fabric: Fabric,
     gradients: Callable[[Tensor], Tensor],
     watched: Collection[str] = (),
 ) -> tuple[Response, LatentRuns]:
@@ -63,8 +62,6 @@ def fit_response(
         Settings and seed.
     folder : pathlib.Path
         Gets the statistics, which may be larger than memory.
-    fabric : lightning_fabric.Fabric
-        Processes, each of which has a file of its own.
     gradients : callable
         Differentiates maps in space, as `fmrisynth.training.individuals.map_gradients` does.
     watched : collection of str
@@ -84,24 +81,25 @@ def fit_response(
     config = plan.config.response
     if not data.vocabulary.trial_types:  # no events, nothing evoked
         return make_response(plan.config, data.vocabulary, data.latent_mask), runs
-    folder.mkdir(parents=True, exist_ok=True)
-    statistics = collect_statistics(
-        runs, data, plan.seed, folder / f"responses-{fabric.global_rank}.npy", watched
-    )
+    statistics = collect_statistics(runs, data, plan.seed, folder, watched)
     present = config.kind != "none"
     fitted = _fit(config if present else replace(config, kind="glm"), statistics, data)
-    predictions = [fitted.expectation(None)] * len(statistics.participants)
-    if fitted.individual is not None and len(predictions) >= MINIMUM_PARTICIPANTS:
-        predictions = _fit_individual(fitted, statistics, data, config.steps, plan.seed)
+    count = len(statistics.participants)
+    chosen = sample_runs(count, plan.seed, MOST_PARTICIPANTS)
+    predictions = dict.fromkeys(chosen, fitted.expectation(None))
+    if fitted.individual is not None and count >= MINIMUM_PARTICIPANTS:
+        predictions = _fit_individual(
+            fitted, statistics, data, config.steps, plan.seed, chosen, folder
+        )
     if not present:  # what the network learns is drawn as it is: of the size of true responses
         fitted.coefficients.mul_(fitted.restored)
-    own = own_responses(fitted, statistics, data)
+    own = own_responses(fitted, statistics, data, folder)
     if not present:
         response = make_response(plan.config, data.vocabulary, data.latent_mask)
         return response, replace(runs, responses=own, removed=False)
     if config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
-        fit_individuals(fitted, statistics, predictions, runs, data, plan.seed, gradients)
-    drawn = drawn_responses(fitted, statistics, data, watched)
+        fit_individuals(fitted, statistics, predictions, runs, data, gradients)
+    drawn = drawn_responses(fitted, statistics, data, watched, folder)
     return fitted, replace(runs, responses=own, drawn=drawn)
 
 
@@ -183,51 +181,75 @@ class _Reduced:
     Attributes
     ----------
     moments : Tensor of shape (S, J, J)
-    targets : Tensor of shape (S, J, C, P)
+    targets : StoredRows of shape (S, J, C, P)
         What is left of the products once the group response is taken out.
     """
 
-    def __init__(self, response: Response, statistics: ResponseStatistics, mask: Tensor) -> None:
+    def __init__(
+        self, response: Response, statistics: ResponseStatistics, mask: Tensor, folder: Path
+    ) -> None:
         coefficients = response.coefficients.flatten(0, 1).double().numpy()  # K J
         maps = response.maps[..., mask]  # J C P
-        total = torch.from_numpy(statistics.moments.sum(1))
+        total = statistics.moments.sum(1)
         self.moments = torch.from_numpy(
-            np.einsum("kj,skl,lm->sjm", coefficients, total.numpy(), coefficients)
+            np.einsum("kj,skl,lm->sjm", coefficients, total, coefficients)
         ).float()
-        products = [
-            torch.from_numpy(coefficients.T @ statistics.products[s].sum(0, dtype=np.float64))
-            for s in range(len(self.moments))
-        ]
-        reduced = torch.stack(products).float().unflatten(2, maps.shape[1:])
-        self.targets = reduced - torch.einsum("sjm,mcp->sjcp", self.moments, maps)
+        self.targets = StoredRows(folder, (len(self.moments), *maps.shape))
+        for s, moments in enumerate(self.moments):
+            products = coefficients.T @ statistics.products[s].sum(0, dtype=np.float64)
+            rest = torch.from_numpy(products).float().view(maps.shape)
+            rest -= torch.einsum("jm,mcp->jcp", moments, maps)
+            self.targets[s] = rest.numpy()
 
     def parts(self, deviation: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return <h, target> and <h, M h> of deviations h (S', J, C, P), per participant."""
         index = list(chosen)
         power = torch.einsum("sjm,smcp->sjcp", self.moments[index], deviation)
-        gain = (deviation * self.targets[index]).sum((1, 2, 3))
+        gain = (deviation * torch.from_numpy(self.targets.take(index))).sum((1, 2, 3))
         return gain, (deviation * power).sum((1, 2, 3))
 
 
+def _features(
+    network: IndividualResponse, participants: Sequence[str], data: TrainingData, folder: Path
+) -> StoredRows:
+    """Set what the network takes mean images to deviate from; return the deviations, by row."""
+    count = len(participants)
+    total, squares = torch.zeros(()).double(), torch.zeros(()).double()
+    for mean in mean_images(participants, data):
+        total = total + network.fold(mean[None])[0].double()
+    average = total / count
+    for mean in mean_images(participants, data):
+        squares = squares + (network.fold(mean[None])[0] - average).square()
+    network.anatomy_mean.copy_(average)
+    spread = (squares / (count - 1)).sqrt()[:, network.mask]
+    network.anatomy_sd.fill_(max(float(spread.mean()), ANATOMY_FLOOR))
+    features = StoredRows(folder, (count, *average.shape))
+    for s, mean in enumerate(mean_images(participants, data)):
+        features[s] = network.standardise(mean[None])[0].numpy()
+    return features
+
+
 def _fit_individual(
-    response: Response, statistics: ResponseStatistics, data: TrainingData, steps: int, seed: int
-) -> list[Tensor]:
+    response: Response,
+    statistics: ResponseStatistics,
+    data: TrainingData,
+    steps: int,
+    seed: int,
+    chosen: Sequence[int],
+    folder: Path,
+) -> dict[int, Tensor]:
     """Train the network of individual differences; steps and amplitude by left-out participants.
 
     Returns
     -------
-    list of Tensor of shape (V, 2, C, x, y, z)
-        What is predicted for each participant by a network that has not learned from it: the
-        individual differences that anatomy does not foretell are what such predictions leave.
+    dict of int to Tensor of shape (V, 2, C, x, y, z)
+        What is predicted for each chosen participant by a network that has not learned from it:
+        the individual differences that anatomy does not foretell are what such predictions leave.
     """
     network = response.individual
     assert network is not None
-    means = _mean_images(statistics.participants, data)
-    folded = network.fold(means)
-    network.anatomy_mean.copy_(folded.mean(0))
-    spread = folded.std(0)[:, network.mask]
-    network.anatomy_sd.fill_(max(float(spread.mean()), ANATOMY_FLOOR))
-    features, reduced = network.standardise(means), _Reduced(response, statistics, network.mask)
+    features = _features(network, statistics.participants, data, folder)
+    reduced = _Reduced(response, statistics, network.mask, folder)
     count = len(features)
     gains, powers = np.zeros(1), np.zeros(1)
     for out in _folds(count):
@@ -243,19 +265,21 @@ def _fit_individual(
         others = [i for i in range(count) if i not in out]
         _train(response, features, reduced, others, best * WATCH_EVERY, seed)
         with torch.no_grad():
-            predictions |= {i: response.expectation(means[i]) for i in out}
+            labels = {i: statistics.participants[i] for i in out if i in chosen}
+            means = mean_images(list(labels.values()), data)
+            predictions |= dict(zip(labels, map(response.expectation, means), strict=True))
     _train(response, features, reduced, range(count), best * WATCH_EVERY, seed)
     log.info(
         "individual responses from anatomy: %d steps, amplitude %.2f",
         best * WATCH_EVERY,
         float(network.amplitude),
     )
-    return [predictions[i] for i in range(count)]
+    return dict(sorted(predictions.items()))
 
 
 def _train(
     response: Response,
-    features: Tensor,
+    features: StoredRows,
     reduced: _Reduced,
     learners: Sequence[int],
     steps: int,
@@ -281,7 +305,9 @@ def _train(
     course = []
 
     def gain_and_power(some: Tensor) -> tuple[Tensor, Tensor]:
-        return reduced.parts(network(features[some], response.maps)[..., mask], some.tolist())
+        index = some.tolist()
+        shown = torch.from_numpy(features.take(index))
+        return reduced.parts(network(shown, response.maps)[..., mask], index)
 
     for step in range(steps + 1):
         if watched and step % WATCH_EVERY == 0:
@@ -297,93 +323,3 @@ def _train(
         optimizer.step()
     table = np.array(course).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def _mean_images(participants: Sequence[str], data: TrainingData) -> Tensor:
-    """Average the mean images over the runs of each participant, (S, X, Y, Z)."""
-    images: dict[str, list[np.ndarray]] = {}
-    for run in data.runs:
-        images.setdefault(run.run.participant, []).append(run.mean)
-    return torch.from_numpy(np.stack([np.mean(images[p], axis=0) for p in participants])).float()
-
-
-def _predictions(
-    response: Response, statistics: ResponseStatistics, data: TrainingData
-) -> Iterator[np.ndarray]:
-    """Yield what the model expects of each participant's coefficients, (K, D) float64."""
-    mask = data.latent_mask
-    coefficients = response.coefficients.flatten(0, 1)  # K J
-    for mean in _mean_images(statistics.participants, data):
-        with torch.no_grad():
-            maps = response.maps_of(mean)[..., mask].flatten(1)
-        yield (coefficients @ maps).double().numpy()
-
-
-def _own_fit(moments: np.ndarray, rest: np.ndarray, ridge: float) -> np.ndarray:
-    """Fit one participant's coefficients to XᵀZ by ridge regression."""
-    penalty = ridge * max(moments.diagonal().mean(), 1e-12) * np.eye(len(moments))
-    return np.linalg.solve(moments + penalty, rest)
-
-
-def drawn_responses(
-    response: Response,
-    statistics: ResponseStatistics,
-    data: TrainingData,
-    watched: Collection[str],
-) -> dict[str, np.ndarray]:
-    """Draw the watched participants' own responses from what the participants' runs say of them.
-
-    What it leaves of the runs is a sample of the noise (`fmrisynth.model.run_statistics`).
-
-    Parameters
-    ----------
-    response : Response
-        Its prediction stands in for what no run says.
-    statistics : ResponseStatistics
-        Of all runs.
-    data : TrainingData
-        Mean images and mask.
-    watched : collection of str
-        Participants whose noise was drawn, too.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (K, D)
-        float32 coefficients of the regressors, by watched participant.
-    """
-    own = {}
-    for s, prediction in enumerate(_predictions(response, statistics, data)):
-        if statistics.participants[s] in watched:
-            moments, products = statistics.total([s])
-            rest = products + statistics.drawn[s] - moments @ prediction
-            drawn = prediction + _own_fit(moments, rest, RIDGE)
-            own[statistics.participants[s]] = drawn.astype(np.float32)
-    return own
-
-
-def own_responses(
-    response: Response, statistics: ResponseStatistics, data: TrainingData
-) -> dict[str, np.ndarray]:
-    """Estimate each training participant's own response, shrunk towards the model's prediction.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (K, D)
-        float32 coefficients of the regressors, by participant.
-    """
-    predicted, fits = [], []
-    for s, prediction in enumerate(_predictions(response, statistics, data)):
-        halves = [
-            _own_fit(moments, products - moments @ prediction, OWN_RIDGE).astype(np.float32)
-            for moments, products in zip(statistics.moments[s], statistics.products[s], strict=True)
-        ]
-        predicted.append(prediction.astype(np.float32))
-        fits.append(np.stack(halves))
-    agreement = sum(np.vdot(f[0], f[1]) for f in fits)
-    size = sum(np.square(f.mean(0)).sum() for f in fits)
-    share = float(np.clip(agreement / max(size, 1e-12), 0, 1))
-    log.info("%.2f of the variance of participants' own responses is reliable", share)
-    return {
-        label: prediction + share * fit.mean(0)
-        for label, prediction, fit in zip(statistics.participants, predicted, fits, strict=True)
-    }

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from fmrisynth.model.individual_differences import split_halves
 from fmrisynth.model.noise.autocovariance import shrink_autocovariance
 from fmrisynth.model.run_statistics import draw_evoked, draw_products, whiten
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.prepare import TrainingData, sample_runs
+from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.whitening import Whitening
 from fmrisynth.training.windows import LatentRuns
 
@@ -38,12 +38,11 @@ class ResponseStatistics:
         Labels, sorted.
     moments : ndarray of shape (S, 2, K, K)
         XᵀV⁻¹X / level² of S participants, in either half of the participant's data.
-    products : ndarray of shape (S, 2, K, D), float32
-        XᵀV⁻¹Z / level², memory-mapped.
-    drawn : ndarray of shape (S, K, D), float32
-        Products of noise that is like each watched participant's own, memory-mapped
-        (`fmrisynth.model.run_statistics.draw_products`); those of others are zero and take no
-        space on the disk.
+    products : StoredRows of shape (S, 2, K, D)
+        XᵀV⁻¹Z / level².
+    drawn : StoredRows of shape (S, K, D)
+        Products of noise that is like each watched participant's own
+        (`fmrisynth.model.run_statistics.draw_products`); those of others are zero.
     autocovariance : ndarray of shape (ORDER + 1,)
         Of the noise over frames, which V has.
     whitening : Whitening
@@ -52,8 +51,8 @@ class ResponseStatistics:
 
     participants: tuple[str, ...]
     moments: np.ndarray
-    products: np.ndarray
-    drawn: np.ndarray
+    products: StoredRows
+    drawn: StoredRows
     autocovariance: np.ndarray
     whitening: Whitening
 
@@ -88,7 +87,7 @@ def residual_autocovariance(runs: LatentRuns, seed: int) -> np.ndarray:
 
 
 def collect_statistics(
-    runs: LatentRuns, data: TrainingData, seed: int, path: Path, watched: Collection[str] = ()
+    runs: LatentRuns, data: TrainingData, seed: int, folder: Path, watched: Collection[str] = ()
 ) -> ResponseStatistics:
     """Pass once over the training runs.
 
@@ -100,8 +99,8 @@ def collect_statistics(
         Participants of the runs.
     seed : int
         Seed of the choice of runs that the autocovariance is estimated from, and of what is drawn.
-    path : pathlib.Path
-        File of the memory-mapped products; that of the drawn ones has ``-drawn`` in its name.
+    folder : pathlib.Path
+        Gets the products, which may be larger than memory.
     watched : collection of str
         Participants whose own products of noise are drawn.
     """
@@ -112,22 +111,22 @@ def collect_statistics(
     shape = (len(labels), 2, n_regressors, n_regressors)
     moments = np.zeros(shape)
     size = runs.n_values
-    products = open_memmap(path, "w+", np.float32, (len(labels), 2, n_regressors, size))
-    drawn = open_memmap(
-        path.with_stem(f"{path.stem}-drawn"), "w+", np.float32, (len(labels), n_regressors, size)
-    )
+    products = StoredRows(folder, (len(labels), 2, n_regressors, size))
+    drawn = StoredRows(folder, (len(labels), n_regressors, size))
     parts = _halves(data)
     for index in track(range(len(runs)), desc="Responses", unit="run"):
         who = labels.index(data.participants[index])
         x, z = whiten(lags, runs.regressors(index), runs.standardised(index))
         power = float(runs.levels[index][runs.mask].square().mean())
+        own = products[who]
         for half, frames in parts[index]:
             chosen = slice(None) if frames is None else np.array_split(np.arange(len(x)), 2)[frames]
             moments[who, half] += x[chosen].T @ x[chosen] / power
-            products[who, half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
+            own[half] += (x[chosen].T @ z[chosen] / power).astype(np.float32)
+        products[who] = own
         if labels[who] in watched:
             rng = np.random.default_rng([seed, DRAWING, index])
-            drawn[who] += (draw_products(x, z, rng) / power).astype(np.float32)
+            drawn[who] = drawn[who] + (draw_products(x, z, rng) / power).astype(np.float32)
     whitening = Whitening.fit(runs, lags, seed)
     return ResponseStatistics(labels, moments, products, drawn, lags, whitening)
 

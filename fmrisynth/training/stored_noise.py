@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from tempfile import TemporaryFile
-from threading import Lock
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fmrisynth.model.noise.protocol import NoiseModel
-from fmrisynth.runtime.files import make_folder, writing
+from fmrisynth.training.stored_rows import StoredRows
 
 __all__ = ["NoiseStore", "StoredNoise"]
 
 
 class NoiseStore:
-    """Write noise models to a file without a name, which ends with the process.
-
-    Only what differs from the group's noise is written.
+    """Hold noise models that were inferred from the group's: what differs from it is on the disk.
 
     Parameters
     ----------
@@ -29,65 +24,56 @@ class NoiseStore:
         The group's noise, on the CPU.
     folder : pathlib.Path
         Where the file lies.
+    most : int
+        Number of models, at most.
     """
 
-    def __init__(self, group: NoiseModel, folder: Path) -> None:
-        self.group, self._folder = group, folder
-        with writing(folder):
-            self._file = TemporaryFile(dir=make_folder(folder))  # noqa: SIM115 — open as long as it is used
-        self._lock = Lock()  # windows are drawn by two threads
+    def __init__(self, group: NoiseModel, folder: Path, most: int) -> None:
+        self.group, self._folder, self._most, self._count = group, folder, most, 0
+        self._shapes: dict[str, torch.Size] = {}
+        self._rows: StoredRows | None = None
 
     def add(self, model: NoiseModel) -> StoredNoise:
-        """Write a noise model that `NoiseModel.infer` made of the group's."""
+        """Write what `NoiseModel.infer` made of the group's noise."""
         shared = dict(self.group.named_buffers())
         own = {n: b for n, b in model.named_buffers() if b is not shared.get(n)}
         values = torch.cat([buffer.flatten() for buffer in own.values()]).numpy()
-        with self._lock, writing(self._folder):
-            start = self._file.seek(0, 2)
-            self._file.write(values.tobytes())
-        shapes = {name: tuple(buffer.shape) for name, buffer in own.items()}
-        return StoredNoise(self, start, values.dtype, shapes)
+        if self._rows is None:
+            self._shapes = {name: buffer.shape for name, buffer in own.items()}
+            self._rows = StoredRows(self._folder, (self._most, len(values)))
+        self._rows[self._count] = values
+        self._count += 1
+        return StoredNoise(self, self._count - 1)
 
-    def read(self, start: int, values: np.ndarray) -> None:
-        """Fill an array with what was written from a place in the file on."""
-        with self._lock:
-            self._file.seek(start)
-            self._file.readinto(values.data)
+    def load(self, index: int) -> NoiseModel:
+        """Read one of the models."""
+        assert self._rows is not None  # a model was added
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        parts = torch.from_numpy(self._rows[index]).split(sizes)
+        named = zip(self._shapes.items(), parts, strict=True)
+        buffers = {name: part.view(shape) for (name, shape), part in named}
+        model = _with_buffers(self.group, buffers)
+        assert isinstance(model, NoiseModel)  # as the group's is
+        return model
 
 
 class StoredNoise:
-    """Draw windows of noise from a model in a file.
+    """Draw windows of noise from a model in a store.
 
     Parameters
     ----------
     store : NoiseStore
         Holds the model.
-    start : int
-        Its place in the file, bytes.
-    dtype : numpy.dtype
-        Of all its values.
-    shapes : mapping of str to tuple of int
-        Names of the buffers that are not the group's, in the order in the file.
+    index : int
+        Its number.
     """
 
-    def __init__(
-        self, store: NoiseStore, start: int, dtype: np.dtype, shapes: Mapping[str, tuple[int, ...]]
-    ) -> None:
-        self._store, self._start, self._dtype, self._shapes = store, start, dtype, shapes
+    def __init__(self, store: NoiseStore, index: int) -> None:
+        self._store, self._index = store, index
 
     def load(self) -> NoiseModel:
         """Read the model, on the CPU."""
-        sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
-        values = np.empty(sum(sizes), self._dtype)
-        self._store.read(self._start, values)
-        parts = torch.from_numpy(values).split(sizes)
-        buffers = {
-            name: part.view(shape)
-            for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)
-        }
-        model = _with_buffers(self._store.group, buffers)
-        assert isinstance(model, NoiseModel)  # as the group's is
-        return model
+        return self._store.load(self._index)
 
     def sample_window(
         self, n_frames: int, generator: torch.Generator, participant_seed: int = 0

@@ -78,7 +78,7 @@ class WindowNoise:
         if not group.individual:
             return cls(models, participants)
         chosen = set(sample_runs(len(participants), seed, OWN_RUNS))
-        store = NoiseStore(group, folder)
+        store = NoiseStore(group, folder, len(chosen))
         for label in track(sorted(set(participants)), desc="Own noise", unit="participant"):
             mine = [i for i, p in enumerate(participants) if p == label]
             wanted = [i for i in mine if i in chosen]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from fmrisynth.config.autoencoder import VQGANConfig
 from fmrisynth.config.diffusion import ResponseConfig
@@ -151,6 +150,5 @@ def fit_response_of(
     """Fit the response model, and the runs with their participants' own responses."""
     world.data.config = replace(world.data.config, response=config)
     plan = TrainingPlan(world.data.config, "test", 0, None, None, 1)
-    fabric = Fabric(accelerator="cpu", devices=1)
     everyone = set(world.data.participants)
-    return fit_response(world.runs, world.data, plan, folder, fabric, latent_gradients, everyone)
+    return fit_response(world.runs, world.data, plan, folder, latent_gradients, everyone)

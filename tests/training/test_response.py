@@ -16,7 +16,7 @@ from support.latent_world import (
 )
 
 from fmrisynth.config.diffusion import ResponseConfig
-from fmrisynth.training.response import own_responses
+from fmrisynth.training.own_responses import own_responses
 from fmrisynth.training.response_statistics import collect_statistics
 
 HAND, FOOT = NAMES.index("hand"), NAMES.index("foot")
@@ -63,7 +63,7 @@ def test_noise_alone_is_shrunk_away(tmp_path, seed):
     nothing = np.zeros((6, len(NAMES), int(MASK.sum())))
     made = simulate(nothing, seed=seed)
     response, _ = fit(made, tmp_path)
-    statistics = collect_statistics(made.runs, made.data, 0, tmp_path / "again.npy")
+    statistics = collect_statistics(made.runs, made.data, 0, tmp_path)
     moments, products = statistics.total(range(6))
     fitted = np.linalg.lstsq(moments[:4, :4], products[:4], rcond=None)[0][0::2]
     kept = np.square(maps_of(response)).sum() / np.square(fitted).sum()
@@ -134,8 +134,8 @@ def test_own_responses_that_are_noise_are_shrunk_to_the_prediction(tmp_path):
     """What the halves of the data do not agree on is no individual difference."""
     made = simulate(np.repeat(patterns()[None], 6, 0), noise=3.0)
     response, _ = fit(made, tmp_path)
-    statistics = collect_statistics(made.runs, made.data, 0, tmp_path / "again.npy")
-    own = own_responses(response, statistics, made.data)
+    statistics = collect_statistics(made.runs, made.data, 0, tmp_path)
+    own = own_responses(response, statistics, made.data, tmp_path)
     prediction = (response.coefficients.flatten(0, 1) @ response.maps[:, 0, MASK]).numpy()
     departures = [np.square(o - prediction).mean() for o in own.values()]
     fits = [
