@@ -16,6 +16,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from fmrisynth.preprocess.run_maps import median_map
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 
 __all__ = ["NoiseLevel"]
@@ -65,11 +66,12 @@ class NoiseLevel(nn.Module):
         Parameters
         ----------
         noise_sd : sequence of ndarray of shape (X, Y, Z)
-            Temporal standard deviation (%) of each run's noise; 0 where the run has no brain.
+            Temporal standard deviation (%) of each run's noise; 0 where the run has no brain. Read
+            more than once.
         participants : sequence of str
             Participant of each run.
         """
-        self.typical_sd.copy_(torch.from_numpy(np.median(np.stack(noise_sd), axis=0)))
+        self.typical_sd.copy_(torch.from_numpy(median_map(noise_sd)))
         typical = self.typical_sd.numpy()
         logs: dict[str, list[float]] = {}
         for sd, participant in zip(noise_sd, participants, strict=True):

@@ -26,27 +26,18 @@ __all__ = ["Frames", "RunData", "load_run_data", "prepare_runs", "run_key"]
 
 @dataclass(frozen=True)
 class RunData:
-    """One run on the model grid; its volumes stay on the disk.
+    """One run on the model grid; volumes and maps stay on the disk, and are read each time.
 
     Attributes
     ----------
     run : Run
         The run on disk.
-    path : Path
-        Array of the volumes, ``.npy``.
-    mean : ndarray of shape (X, Y, Z), float32
-        The carrier's mean relative to its median in the brain.
-    noise_sd : ndarray of shape (X, Y, Z), float32
-        Temporal standard deviation (%) of the residual without evoked responses.
-    drift_sd : ndarray of shape (X, Y, Z), float32
-        Temporal standard deviation (%) of the drift.
+    folder : Path
+        Holds an array ``.npy`` for each of the properties.
     """
 
     run: Run
-    path: Path
-    mean: np.ndarray
-    noise_sd: np.ndarray
-    drift_sd: np.ndarray
+    folder: Path
 
     @property
     def frames(self) -> np.ndarray:
@@ -55,8 +46,30 @@ class RunData:
         The file is mapped anew each time: kept open, many runs would exhaust the
         files that a process may have open.
         """
-        frames: np.ndarray = np.load(self.path, mmap_mode="r")
+        frames: np.ndarray = np.load(self.file("frames"), mmap_mode="r")
         return frames
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The carrier's mean relative to its median in the brain, (X, Y, Z) float32."""
+        mean: np.ndarray = np.load(self.file("mean"))
+        return mean
+
+    @property
+    def noise_sd(self) -> np.ndarray:
+        """Temporal SD (%) of the residual without evoked responses, (X, Y, Z) float32."""
+        noise_sd: np.ndarray = np.load(self.file("noise_sd"))
+        return noise_sd
+
+    @property
+    def drift_sd(self) -> np.ndarray:
+        """Temporal SD (%) of the drift, (X, Y, Z) float32."""
+        drift_sd: np.ndarray = np.load(self.file("drift_sd"))
+        return drift_sd
+
+    def file(self, name: str) -> Path:
+        """Name the file of a property."""
+        return self.folder / f"{name}.npy"
 
 
 def run_key(run: Run, grid: Grid, config: PreprocessConfig) -> str:
@@ -94,15 +107,13 @@ def load_run_data(run: Run, grid: Grid, config: PreprocessConfig, cache: Path) -
     OutputError, InputOutputError
         The cache cannot be written.
     """
-    folder = cache / run_key(run, grid, config)
-    paths = {name: folder / f"{name}.npy" for name in ("mean", "noise_sd", "drift_sd", "frames")}
-    if not paths["frames"].is_file():  # it is written last: where it is, the others are
-        folder.mkdir(parents=True, exist_ok=True)
+    data = RunData(run, cache / run_key(run, grid, config))
+    if not data.file("frames").is_file():  # it is written last: where it is, the others are
+        data.folder.mkdir(parents=True, exist_ok=True)
         for name, array in _compute(run, grid, config).items():
-            with atomic_path(paths[name]) as temporary, open(temporary, "wb") as stream:
+            with atomic_path(data.file(name)) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, array)
-    maps = (np.load(paths[name]) for name in ("mean", "noise_sd", "drift_sd"))
-    return RunData(run, paths["frames"], *maps)
+    return data
 
 
 def _compute(run: Run, grid: Grid, config: PreprocessConfig) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from fmrisynth.model.carriers import COMPONENTS, MINIMUM_PARTICIPANTS, CarrierPrior
+from fmrisynth.preprocess.run_maps import MapsOfRuns, median_map
 from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 from fmrisynth.training.prepare import TrainingData
 
@@ -55,7 +56,7 @@ def fit_carriers(data: TrainingData) -> CarrierPrior:
         sd = np.sqrt(np.square(residual[:, kind]).sum(0) / np.maximum(known[:, kind].sum(0), 1))
         prior.residual_sd[kind, inside] = torch.from_numpy(sd).float()
         prior.residual_fwhm[kind] = _smoothness(residual[:, kind], inside, edge)
-    prior.drift_sd.copy_(torch.from_numpy(np.median([r.drift_sd for r in data.runs], axis=0)))
+    prior.drift_sd.copy_(torch.from_numpy(median_map(MapsOfRuns(data.runs, "drift_sd"))))
     prior.present.fill_(True)
     log.info(
         "carriers: %d components hold %.2f of the variance between participants",

@@ -8,7 +8,7 @@ what it is for, the noise that is left once a run's own response is taken out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,14 +191,12 @@ def _some_runs(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _other_runs_sd(data: Sequence[RunData]) -> list[np.ndarray]:
+def _other_runs_sd(data: Sequence[RunData]) -> Iterator[np.ndarray]:
     """Take each run's noise from the participant's other runs; from itself where it is alone."""
-    deviations = []
     for index, run in enumerate(data):
         others = [
             d.noise_sd
             for i, d in enumerate(data)
             if i != index and d.run.participant == run.run.participant
         ]
-        deviations.append(np.mean(others, axis=0) if others else run.noise_sd)
-    return deviations
+        yield np.mean(others, axis=0) if others else run.noise_sd

@@ -11,9 +11,11 @@ D = C·P latent values, n parameters.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from fmrisynth.model.response import Response
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics
+from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["MOST_PARTICIPANTS", "fit_individuals", "map_gradients", "smooth_fields"]
@@ -123,6 +126,7 @@ def fit_individuals(
     predictions: Mapping[int, Tensor],
     runs: LatentRuns,
     data: TrainingData,
+    folder: Path,
     gradients: Callable[[Tensor], Tensor],
 ) -> None:
     """Fit the prior of a response model.
@@ -140,6 +144,8 @@ def fit_individuals(
         The training runs.
     data : TrainingData
         Grid and mask.
+    folder : pathlib.Path
+        Gets what the halves of the participants' data say of the parameters.
     gradients : callable
         Differentiates maps, as `map_gradients` does.
     """
@@ -162,7 +168,7 @@ def fit_individuals(
         fields = smooth_fields(places, fwhm, len(prior.fields))
         prior.fields.zero_()
         prior.fields[: len(fields), prior.mask] = torch.from_numpy(fields).float()
-        study = _Study(response.inference(), halves)
+        study = _Study(response.inference(), halves, folder)
         log.debug("fields of %.0f mm: gain %.4f", fwhm, study.gain())
         if best is None or study.gain() > best[1].gain():
             best = prior.fields.clone(), study
@@ -184,10 +190,19 @@ def fit_individuals(
 
 @dataclass(frozen=True)
 class _Half:
-    """One half of a participant's runs: F in float32, since there are many, and s."""
+    """One half of a participant's runs: F in float32 and on the disk, since there are many, and s.
 
-    information: Tensor
+    F is the row of this number.
+    """
+
+    rows: StoredRows
+    number: int
     scores: Tensor
+
+    @property
+    def information(self) -> Tensor:
+        """Read F, (n, n)."""
+        return torch.from_numpy(self.rows[self.number])
 
 
 class _Study:
@@ -199,23 +214,27 @@ class _Study:
         With fields, noise and gradients.
     halves : sequence of pairs of (moments, residual)
         Statistics of each participant.
+    folder : pathlib.Path
+        Gets a file.
     """
 
     def __init__(
-        self, inference: IndividualInference, halves: Sequence[Sequence[tuple[Tensor, Tensor]]]
+        self,
+        inference: IndividualInference,
+        halves: Sequence[Sequence[tuple[Tensor, Tensor]]],
+        folder: Path,
     ) -> None:
         self.families = inference.families()
         self.noise_factor = 1.0
-        self.participants = [
-            [
-                _Half(
-                    inference.information(moments).float(),
-                    inference.evidence(moments, residual).scores,
-                )
-                for moments, residual in two
-            ]
-            for two in halves
-        ]
+        size = len(self.families)
+        rows, numbered = StoredRows(folder, (2 * len(halves), size, size)), itertools.count()
+
+        def half(moments: Tensor, residual: Tensor) -> _Half:
+            number = next(numbered)
+            rows[number] = inference.information(moments).float().numpy()
+            return _Half(rows, number, inference.evidence(moments, residual).scores)
+
+        self.participants = [[half(*part) for part in two] for two in halves]
         numbers = range(len(self.participants))
         self.folds = [(numbers[0::2], numbers[1::2]), (numbers[1::2], numbers[0::2])]
         start = torch.tensor(START_SD, dtype=torch.float64)

@@ -53,7 +53,11 @@ def fit_noise(
     frames = sum(len(latents) for latents in runs.latents) / len(runs)
     most = max(STATISTICS_RUNS, int(STATISTICS_FRAMES / frames))
     noise.fit(fields(sample_runs(len(runs), seed, most), "Noise"), data.removed_basis)
+    first: dict[str, int] = {}  # run of each participant
+    for index, label in enumerate(runs.participants):
+        first.setdefault(label, index)
     chosen = sample_runs(len(runs), seed, INDIVIDUAL_RUNS)
+    chosen.sort(key=lambda i: first[runs.participants[i]])
     noise.fit_individual_differences(
         fields(chosen, "Individual networks"), [runs.participants[i] for i in chosen]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fmrisynth.model.model import make_noise_level
 from fmrisynth.model.noise_level import NoiseLevel
+from fmrisynth.preprocess.run_maps import MapsOfRuns
 from fmrisynth.training.prepare import TrainingData
 
 __all__ = ["fit_noise_level"]
@@ -18,4 +19,4 @@ def fit_noise_level(data: TrainingData) -> NoiseLevel:
         The runs, with the temporal standard deviation that drift and responses leave.
     """
     level = make_noise_level(data.config, data.grid)
-    return level.fit([run.noise_sd for run in data.runs], data.participants)
+    return level.fit(MapsOfRuns(data.runs, "noise_sd"), data.participants)

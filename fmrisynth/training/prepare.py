@@ -26,6 +26,7 @@ from fmrisynth.model.denoiser.conditioning import RunCondition, Vocabulary
 from fmrisynth.preprocess.cache import Frames, RunData, prepare_runs, run_key
 from fmrisynth.preprocess.carrier import removed_basis
 from fmrisynth.preprocess.grid import Grid, choose_grid
+from fmrisynth.preprocess.run_maps import StackedMaps
 from fmrisynth.preprocess.splits import Split, choose_split
 from fmrisynth.runtime.progress import track
 from fmrisynth.training.plan import TrainingPlan
@@ -255,5 +256,5 @@ def condition_of(
     data: RunData, events: pd.DataFrame, vocabulary: Vocabulary, config: PreprocessConfig
 ) -> RunCondition:
     """Describe a run to the denoiser."""
-    anatomy = np.stack([data.mean, data.noise_sd])
+    anatomy = StackedMaps(data, "mean", "noise_sd")
     return RunCondition(data.run, events, anatomy, vocabulary, len(data.frames), config.high_pass)

@@ -98,7 +98,7 @@ def fit_response(
         response = make_response(plan.config, data.vocabulary, data.latent_mask)
         return response, replace(runs, responses=own, removed=False)
     if config.individual_fields and len(own) >= MINIMUM_PARTICIPANTS:
-        fit_individuals(fitted, statistics, predictions, runs, data, gradients)
+        fit_individuals(fitted, statistics, predictions, runs, data, folder, gradients)
     drawn = drawn_responses(fitted, statistics, data, watched, folder)
     return fitted, replace(runs, responses=own, drawn=drawn)
 

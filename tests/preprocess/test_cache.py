@@ -17,10 +17,10 @@ from fmrisynth.preprocess.grid import choose_grid, resample
 
 def stored(folder, frames):
     """A run with these volumes, in a file."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{len(list(folder.iterdir()))}.npy"
-    np.save(path, frames)
-    return RunData(None, path, frames[0], frames[0], frames[0])
+    own = folder / str(len(list(folder.iterdir())))
+    own.mkdir()
+    np.save(own / "frames.npy", frames)
+    return RunData(None, own)
 
 
 BRAIN = np.ones((2, 2, 2), bool)

@@ -70,7 +70,7 @@ def latent_runs(place=(2, 2, 2), size=6.0):
 
 def _shrunk(condition):
     """Anatomy of a grid twice as large as these latents."""
-    condition._anatomy = condition._anatomy[..., : 2 * 4, : 2 * 5, : 2 * 4]
+    condition._maps = condition._maps[..., : 2 * 4, : 2 * 5, : 2 * 4]
     return condition
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fmrisynth.bids.dataset import Run
@@ -229,8 +230,9 @@ class RunCondition:
         Attributes and timing.
     events : pandas.DataFrame
         Events, as `read_events` returns them.
-    anatomy : ndarray of shape (2, X, Y, Z)
-        The carrier's mean, relative to its median, and noise level (%).
+    anatomy : array-like of shape (2, X, Y, Z)
+        The carrier's mean, relative to its median, and noise level (%). An array is made of it
+        for each window.
     vocabulary : Vocabulary
         The model's names.
     n_volumes : int
@@ -248,7 +250,7 @@ class RunCondition:
         self,
         run: Run,
         events: pd.DataFrame,
-        anatomy: np.ndarray,
+        anatomy: ArrayLike,
         vocabulary: Vocabulary,
         n_volumes: int,
         high_pass: float,
@@ -262,10 +264,15 @@ class RunCondition:
         self._history = math.ceil(HISTORY / run.t_r)
         self._longest = vocabulary.longest_history
         self.attributes = torch.tensor([vocabulary.attributes(run)])
-        self._anatomy = torch.from_numpy(np.asarray(anatomy, np.float32))[None]
+        self._maps = anatomy
         features = np.concatenate([self.design.share[..., None], self.design.hrf], axis=2)
         self._features = features.reshape(n_volumes, -1)
         self.n_volumes = n_volumes
+
+    @property
+    def _anatomy(self) -> Tensor:
+        """Mean image and noise level, (1, 2, X, Y, Z)."""
+        return torch.from_numpy(np.asarray(self._maps, np.float32))[None]
 
     @property
     def mean_image(self) -> Tensor:

@@ -24,8 +24,10 @@ X Y Z box, P voxels of the brain, D features, Q components.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from itertools import groupby
+from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -197,15 +199,17 @@ class ModalNoise(NoiseModel):
         self, fields: Iterable[Tensor], participants: Sequence[str]
     ) -> Self:
         """Estimate how the networks differ between participants; see `NoiseModel`."""
-        participants_of: dict[str, list[RunNoise]] = {}
-        for field, participant in zip(fields, participants, strict=True):
-            participants_of.setdefault(participant, []).append(self.statistics(field))
-        runs = list(participants_of.values())
-        self.signal_per_frame.copy_(signal_per_frame(runs))
+        width = self.differences.shape[1]
+        courses: list[list[Tensor]] = []
+
+        def statistics_of_each() -> Iterator[list[RunNoise]]:
+            for _, own in groupby(zip(participants, fields, strict=True), key=itemgetter(0)):
+                runs = [self.statistics(field) for _, field in own]
+                courses.append([run.courses[:, :width].clone() for run in runs])
+                yield runs
+
+        self.signal_per_frame.copy_(signal_per_frame(statistics_of_each()))
         if len(self.differences):
-            courses = [
-                [run.courses.float()[:, : self.differences.shape[1]] for run in own] for own in runs
-            ]
             self.differences.copy_(_differences(courses, len(self.differences)))
             self._stretch()
         return self
@@ -354,7 +358,7 @@ def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor
     Parameters
     ----------
     participants : sequence of sequence of Tensor of shape (N, K)
-        Courses of each run of each participant.
+        Courses of each run of each participant, float16 as there are many.
     count : int
         Largest number of components Q.
 
@@ -363,11 +367,11 @@ def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor
     Tensor of shape (count, K, K)
         Components of `individual_components`.
     """
-    every = [course for runs in participants for course in runs]
-    scale = torch.cat(every).square().mean(0).sqrt().clamp(min=1e-6)
+    every = torch.cat([course.float() for runs in participants for course in runs])
+    scale = every.square().mean(0).sqrt().clamp(min=1e-6)
     halves = []
     for runs in participants:
-        parts = [run / scale for run in runs]
+        parts = [run.float() / scale for run in runs]
         halves.append(split_halves(parts if len(parts) > 1 else parts[0].chunk(2)))
     first, second = (torch.stack([_covariance(half[which]) for half in halves]) for which in (0, 1))
     n_modes = len(scale)

@@ -5,7 +5,7 @@ Legend: N frames, K modes, L lags, C channels, P voxels of the brain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def mean_autocovariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
     return totals / counts.clamp(min=1)
 
 
-def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
+def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> Tensor:
     """Estimate the variance between participants over the chance variance of one frame.
 
     An estimate from n frames differs from the group by the participant's true difference, of
@@ -70,7 +70,7 @@ def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
 
     Parameters
     ----------
-    participants : sequence of sequence of RunNoise
+    participants : iterable of sequence of RunNoise
         Runs of each participant.
 
     Returns
@@ -79,16 +79,18 @@ def signal_per_frame(participants: Sequence[Sequence[RunNoise]]) -> Tensor:
         τ²/σ² of the covariance of the modes, and of the variance of the remainder at each
         voxel; 0 where participants are not seen to differ.
     """
-    halves = [split_halves(runs) for runs in participants if len(runs) > 1]
-    if len(halves) < MINIMUM_PARTICIPANTS:
-        return torch.zeros(2)
     networks, remainder = _Variances(), _Variances()
-    for pair in halves:
+    for runs in participants:
+        if len(runs) < 2:
+            continue
+        pair = split_halves(runs)
         frames = [sum(len(run.courses) for run in half) for half in pair]
         first, second = (mean_covariance([run.courses for run in half]) for half in pair)
         networks.add(first, second, frames)
         first, second = (mean_remainder(half) for half in pair)
         remainder.add(first, second, frames)
+    if networks.count < MINIMUM_PARTICIPANTS:
+        return torch.zeros(2)
     return torch.tensor([networks.signal(), remainder.signal()])
 
 

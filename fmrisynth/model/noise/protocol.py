@@ -113,7 +113,7 @@ class NoiseModel(nn.Module, ABC):
         fields : iterable of Tensor of shape (N, C, X, Y, Z)
             As for `fit`; one is held in memory at a time.
         participants : sequence of str
-            Participant label of each field.
+            Participant label of each field; those of one participant follow each other.
         """
         return self
 
