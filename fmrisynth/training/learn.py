@@ -128,7 +128,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
         intensity,
         decoder_noise,
         denoiser,
-        fit_carriers(data),
+        fit_carriers(data, plan.seed),
         fit_motion([run.run for run in data.runs]),
         training_records(folders),
     )

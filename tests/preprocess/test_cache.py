@@ -1,6 +1,7 @@
 """Tests of the cache: it holds the residuals of `split`, and is used again only where it fits."""
 
 import os
+import pickle
 from dataclasses import replace
 
 import nibabel as nib
@@ -94,6 +95,15 @@ def test_cached_residuals_are_those_of_split(dataset, tmp_path):
     assert np.median(data.mean[data.mean > 0]) == pytest.approx(1, abs=0.05)
     assert isinstance(data.frames, np.memmap)
     assert carrier.mask.any()
+
+
+def test_prepared_runs_take_no_memory(dataset, tmp_path):
+    """Each held three maps, and there may be thousands."""
+    grid = grid_of(dataset)
+    data = [load_run_data(run, grid, CONFIG, tmp_path / "cache") for run in dataset.runs]
+    assert data[0].mean.nbytes == data[0].noise_sd.nbytes == 4 * grid.mask.size
+    held = [len(pickle.dumps(one)) - len(pickle.dumps(one.run)) for one in data]
+    assert max(held) < grid.mask.size
 
 
 def test_the_cache_is_used_again_and_only_then(dataset, tmp_path):

@@ -8,7 +8,9 @@ from scipy.ndimage import gaussian_filter
 from support.tiny_model import HIGH_PASS, SHAPE, affine_of, ball, make_run
 
 from fmrisynth.preprocess.grid import Grid
-from fmrisynth.training.carriers import fit_carriers
+from fmrisynth.training import carriers
+from fmrisynth.training.carriers import _axes, _left_out, fit_carriers
+from fmrisynth.training.prepare import sample_runs
 
 INSIDE = ball()
 GRID = Grid(SHAPE, affine_of(), INSIDE)
@@ -43,7 +45,7 @@ def runs_of(logs):
 
 
 def prior_of(runs):
-    return fit_carriers(SimpleNamespace(runs=runs, grid=GRID))
+    return fit_carriers(SimpleNamespace(runs=runs, grid=GRID), 0)
 
 
 def fit(logs):
@@ -154,3 +156,26 @@ def test_noise_outside_of_a_participants_brain_is_not_taken_for_silence(like):
 def test_few_participants_are_not_learned_from():
     assert not bool(fit(logs_of(5)).present)
     assert bool(fit(logs_of(6)).present)
+
+
+@pytest.mark.parametrize("kind", ["all differ", "some are alike"])
+def test_who_is_left_out_has_no_part_in_the_axes(kind):
+    flat = np.random.default_rng(0).standard_normal((9, 40)) + 5
+    flat = flat if kind == "all differ" else flat[[0, 1, 2, 3, 0, 1, 2, 3, 0]]
+    weights, rest = _left_out(flat, 3)
+    for out, own in enumerate(flat):
+        others = np.delete(flat, out, axis=0)
+        axes, deviation = _axes(others, 3), own - others.mean(0)
+        np.testing.assert_allclose(np.abs(weights[out]), np.abs(deviation @ axes.T), atol=1e-9)
+        np.testing.assert_allclose(rest[out], deviation - deviation @ axes.T @ axes, atol=1e-9)
+
+
+def test_images_are_read_of_no_more_participants_than_memory_is_meant_for(monkeypatch):
+    """Those that are read decide everything but the drift, which is the median over all runs."""
+    runs = runs_of(logs_of(20))
+    monkeypatch.setattr(carriers, "MOST_PARTICIPANTS", 12)
+    chosen = [runs[i] for i in sample_runs(20, 0, 12)]
+    for found, expected in zip(
+        prior_of(runs).state_dict().values(), prior_of(chosen).state_dict().values(), strict=True
+    ):
+        assert found.equal(expected)
