@@ -1,10 +1,13 @@
 """Noise with modes: distant regions fluctuate together; else it is as stationary noise is."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 
 from fmrisynth.model.noise.modal import ModalNoise
+from fmrisynth.model.noise.protocol import RunNoise
 from fmrisynth.model.noise.stationary import StationaryNoise
 
 MASK = torch.ones(8, 9, 7, dtype=torch.bool)
@@ -250,6 +253,21 @@ def test_without_components_all_participants_are_the_same():
         noise = ModalNoise(1, MASK, len(REGIONS), components).fit(fields, NOTHING)
         noise.fit_individual_differences(fields, labels)
         assert torch.equal(draws(noise, 1, participant=1), draws(noise, 1, participant=2)) == alike
+
+
+def test_one_participants_runs_are_held_at_a_time():
+    fields, labels = participant_fields(n_participants=6)
+    held = []
+
+    def counted():
+        for field in fields:
+            held.append(sum(type(found) is RunNoise for found in gc.get_objects()))
+            yield field
+
+    noise = ModalNoise(1, MASK, len(REGIONS), 2).fit(fields, NOTHING)
+    noise.fit_individual_differences(counted(), labels)
+    of_one = max(labels.count(label) for label in labels)
+    assert 0 < max(held) <= 2 * of_one < len(fields)
 
 
 def test_what_is_no_modes_adds_nothing_to_the_modes(fields):
