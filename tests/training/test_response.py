@@ -16,7 +16,9 @@ from support.latent_world import (
 )
 
 from fmrisynth.config.diffusion import ResponseConfig
+from fmrisynth.model.response import IndividualResponse
 from fmrisynth.training.own_responses import own_responses
+from fmrisynth.training.response import _features
 from fmrisynth.training.response_statistics import collect_statistics
 
 HAND, FOOT = NAMES.index("hand"), NAMES.index("foot")
@@ -232,6 +234,21 @@ def test_nothing_is_learned_from_the_anatomy_of_others(tmp_path):
     own = maps_of(response, torch.from_numpy(means[0]).float())
     difference = maps[12] - maps.mean(0)
     assert np.square(own - maps_of(response)).sum() < 0.05 * np.square(difference).sum()
+
+
+def test_anatomy_is_a_deviation_from_the_participants_mean(tmp_path):
+    """Which is computed participant by participant: all of their images may not fit into memory."""
+    grid = tuple(FACTOR * n for n in SMALL)
+    images = np.random.default_rng(0).uniform(0.5, 1.5, (9, *grid)).astype(np.float32)
+    made = simulate(np.repeat(patterns()[None], 9, 0), means=images)
+    network = IndividualResponse(1, MASK, FACTOR, 4)
+    labels = sorted(set(made.data.participants))
+    features = _features(network, labels, made.data, tmp_path)
+    folded = network.fold(torch.from_numpy(images))
+    torch.testing.assert_close(network.anatomy_mean, folded.mean(0))
+    torch.testing.assert_close(network.anatomy_sd, folded.std(0)[:, MASK].mean())
+    expected = network.standardise(torch.from_numpy(images)).numpy()
+    np.testing.assert_array_equal(list(features), expected)
 
 
 def test_too_few_participants_have_the_responses_of_the_group(tmp_path):

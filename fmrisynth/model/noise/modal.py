@@ -99,6 +99,8 @@ class ModalNoise(NoiseModel):
     ----------
     axes : Tensor of shape (K, K) or None
         That the courses of an inferred participant are mixed along, as columns.
+    inferred_variance : Tensor of shape (C, X, Y, Z) or None
+        `variance` of an inferred participant.
     observed : Tensor of shape (K, L)
         Autocovariance of the modes' courses in runs, before it is divided by `agreement`.
     signal_per_frame : Tensor of shape (2,)
