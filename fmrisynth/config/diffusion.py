@@ -97,6 +97,10 @@ class BackboneConfig:
     zero_gates : bool
         Whether blocks start as the identity (AdaLN-Zero), as in the paper. The output starts
         at zero in any case; zero gates before it delay the learning of the condition.
+    stem : int
+        Latent voxels along each axis that are folded into channels before the first level and
+        unfolded after the last: 1, or 2 for a finest level of an eighth as many voxels.
+        ``dit`` has patches of its own, and ``monai`` a finer level in its place.
     """
 
     widths: tuple[int, ...] = (96, 192)
@@ -114,11 +118,14 @@ class BackboneConfig:
     normalised_condition: bool = True
     frame_components: int = 32
     zero_gates: bool = False
+    stem: int = field(default=1, metadata={"new": True})
 
     def __post_init__(self) -> None:
         """Refuse an architecture that does not exist, and levels that do not match."""
         if self.frame_components < 0:
             raise ValueError(f"frame_components is {self.frame_components}; expected 0 or more")
+        if self.stem not in (1, 2):
+            raise ValueError(f"stem is {self.stem}; expected 1 or 2")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"architecture is {self.architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
@@ -149,8 +156,8 @@ class BackboneConfig:
 
     @property
     def grid_multiple(self) -> int:
-        """What must divide each axis of the latent grid: each level but the first halves it."""
-        return PATCH if self.architecture == "dit" else 2 ** (len(self.widths) - 1)
+        """What must divide each axis of the latent grid: the stem, and halves of the levels."""
+        return PATCH if self.architecture == "dit" else self.stem * 2 ** (len(self.widths) - 1)
 
     @property
     def modulates_frames(self) -> bool:

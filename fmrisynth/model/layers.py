@@ -23,10 +23,12 @@ __all__ = [
     "TransformerBlock",
     "channels_last",
     "cosines",
+    "fold",
     "linear",
     "modulate",
     "position_embedding",
     "sinusoid",
+    "unfold",
     "zero_",
 ]
 
@@ -43,6 +45,16 @@ def linear(n_features: int, width: int) -> nn.Linear:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         return nn.Linear(n_features, width)
+
+
+def fold(inputs: int, width: int, size: int) -> nn.Conv3d:
+    """Make a layer that folds blocks of size³ voxels into the channels of one."""
+    return nn.Conv3d(inputs, width, size, stride=size)
+
+
+def unfold(width: int, outputs: int, size: int, *, bias: bool = True) -> nn.ConvTranspose3d:
+    """Make a layer that unfolds the channels of one voxel to size³ voxels, each with its own."""
+    return nn.ConvTranspose3d(width, outputs, size, stride=size, bias=bias)
 
 
 def zero_(

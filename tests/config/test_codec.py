@@ -105,6 +105,9 @@ def test_models_of_before_have_a_new_setting_by_default():
     assert not from_json(SamplingConfig, content, "config.json").physiology
     del content["physiology"]
     assert from_json(SamplingConfig, content, "config.json") == SamplingConfig()
+    content = to_json(PRESETS["demo"])
+    assert content["denoiser"]["backbone"].pop("stem") == 1
+    assert from_json(ModelConfig, content, "config.json") == PRESETS["demo"]
 
 
 def test_missing_settings_are_refused():

@@ -23,8 +23,10 @@ from fmrisynth.model.layers import (
     Positions,
     TransformerBlock,
     channels_last,
+    fold,
     linear,
     sinusoid,
+    unfold,
     zero_,
 )
 
@@ -146,7 +148,7 @@ class Stage(nn.Module):
     level : int
         Which of them.
     grid : tuple of int
-        (X, Y, Z) of the finest level.
+        (X, Y, Z) of the first level.
     """
 
     def __init__(self, config: BackboneConfig, level: int, grid: tuple[int, int, int]) -> None:
@@ -196,7 +198,7 @@ class Backbone(nn.Module):
     n_frames, channels : int
         T and C; a window enters as T·C channels.
     grid : tuple of int
-        (X, Y, Z), padded to what the levels divide.
+        (X, Y, Z), padded to what stem and levels divide.
     anatomy_patch : int
         Factor between the model grid and the latent grid.
     """
@@ -211,26 +213,31 @@ class Backbone(nn.Module):
         anatomy_patch: int = 4,
     ) -> None:
         super().__init__()
-        widths, levels = config.widths, range(len(config.widths))
+        widths, levels, stem = config.widths, range(len(config.widths)), config.stem
         self.config, self.n_frames, self.patch = config, n_frames, anatomy_patch
         self.condition = ConditionEncoder(config, vocabulary, n_frames)
-        self.stem = nn.Conv3d(n_frames * channels, widths[0], 3, padding=1)
+        values, lattice = n_frames * channels, (grid[0] // stem, grid[1] // stem, grid[2] // stem)
+        self.stem = (
+            fold(values, widths[0], stem)
+            if stem > 1
+            else nn.Conv3d(values, widths[0], 3, padding=1)
+        )
         self.anatomy: nn.Conv3d | None = None
         if config.anatomy:
             # one channel more says that the anatomy is given
-            self.anatomy = nn.Conv3d(ANATOMY_CHANNELS * anatomy_patch**3 + 1, widths[0], 1)
-        self.down = nn.ModuleList(Stage(config, i, grid) for i in levels)
-        self.shrink = nn.ModuleList(
-            nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in levels[:-1]
-        )
-        self.grow = nn.ModuleList(
-            nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in levels[:-1]
-        )
+            self.anatomy = fold(ANATOMY_CHANNELS * anatomy_patch**3 + 1, widths[0], stem)
+        self.down = nn.ModuleList(Stage(config, i, lattice) for i in levels)
+        self.shrink = nn.ModuleList(fold(widths[i], widths[i + 1], 2) for i in levels[:-1])
+        self.grow = nn.ModuleList(unfold(widths[i + 1], widths[i], 2) for i in levels[:-1])
         self.fuse = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in levels)
-        self.up = nn.ModuleList(Stage(config, i, grid) for i in levels)
+        self.up = nn.ModuleList(Stage(config, i, lattice) for i in levels)
         self.norm = nn.GroupNorm(math.gcd(32, widths[0]), widths[0])
-        self.head = zero_(nn.Conv3d(widths[0], n_frames * channels, 3, padding=1))
-        self.frame_head = make_frame_head(config, vocabulary, widths[0], channels, grid)
+        self.head = zero_(
+            unfold(widths[0], values, stem)
+            if stem > 1
+            else nn.Conv3d(widths[0], values, 3, padding=1)
+        )
+        self.frame_head = make_frame_head(config, vocabulary, widths[0], channels, grid, stem)
 
         channels_last(self)  # in which tokens are a view, too
 
@@ -272,13 +279,17 @@ def make_frame_head(
     width: int,
     channels: int,
     grid: tuple[int, int, int],
+    stem: int = 1,
 ) -> FrameHead | None:
-    """Build the frame-modulated head that a configuration asks for, if any."""
+    """Build the frame-modulated head that a configuration asks for, if any.
+
+    Its features are on the grid folded by `stem`.
+    """
     if not config.modulates_frames:
         return None
     features = FEATURES * len(vocabulary.trial_types)
     components, condition_width = config.frame_components, config.condition_width
-    return FrameHead(components, features, condition_width, width, channels, grid)
+    return FrameHead(components, features, condition_width, width, channels, grid, stem)
 
 
 def fold_anatomy(condition: Condition, patch: int) -> Tensor:

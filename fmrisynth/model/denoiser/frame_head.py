@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from fmrisynth.model.layers import linear, zero_
+from fmrisynth.model.layers import linear, unfold, zero_
 
 __all__ = ["FrameHead"]
 
@@ -34,6 +34,8 @@ class FrameHead(nn.Module):
         C.
     grid : tuple of int
         (X, Y, Z).
+    stem : int
+        Factor between that grid and the grid of the features.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class FrameHead(nn.Module):
         width: int,
         channels: int,
         grid: tuple[int, int, int],
+        stem: int = 1,
     ) -> None:
         super().__init__()
         self.linear = linear(n_features, components)
@@ -55,7 +58,11 @@ class FrameHead(nn.Module):
         )
         self.gain = zero_(nn.Linear(condition_width, components))
         self.maps = nn.Parameter(torch.zeros(components, channels, *grid))
-        self.project = zero_(nn.Conv3d(width, components * channels, 1, bias=False))
+        self.project = zero_(
+            unfold(width, components * channels, stem, bias=False)
+            if stem > 1
+            else nn.Conv3d(width, components * channels, 1, bias=False)
+        )
 
     def forward(self, frames: Tensor, pooled: Tensor, features: Tensor) -> Tensor:
         """Map frames (B, T, F), pooled condition (B, E), features (B, D, X, Y, Z) to the output.

@@ -183,8 +183,10 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
     UsageError
         MONAI is not installed, or its narrowest network is larger.
     """
-    levels = len(config.widths)
-    config = replace(config, blocks=(BLOCKS,) * levels, architecture="monai")
+    levels = len(config.widths) + config.stem - 1  # where a stem of 2 folds, it has a level more
+    config = replace(
+        config, widths=(GROUPS,) * levels, blocks=(BLOCKS,) * levels, stem=1, architecture="monai"
+    )
     ratio = np.arange(1, levels + 1)
     formula = _parameter_formula(config, shape)
     bases = np.geomspace(GROUPS, 4096, 2000)

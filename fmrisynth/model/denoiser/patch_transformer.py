@@ -27,7 +27,9 @@ from fmrisynth.model.layers import (
     Positions,
     TransformerBlock,
     channels_last,
+    fold,
     modulate,
+    unfold,
     zero_,
 )
 
@@ -67,11 +69,11 @@ class PatchTransformer(nn.Module):
         token_width = (config.token_width or condition_width) if config.cross_attention else None
         self.condition = ConditionEncoder(config, vocabulary, n_frames)
         values = n_frames * channels
-        self.stem = nn.Conv3d(values, width, PATCH, stride=PATCH)
+        self.stem = fold(values, width, PATCH)
         self.anatomy: nn.Conv3d | None = None
         if config.anatomy:
             inputs = ANATOMY_CHANNELS * anatomy_patch**3 + 1
-            self.anatomy = nn.Conv3d(inputs, width, PATCH, stride=PATCH)
+            self.anatomy = fold(inputs, width, PATCH)
         shape = (grid[0] // PATCH, grid[1] // PATCH, grid[2] // PATCH)
         self.positions = Positions(width, shape) if config.positions else None
         self.places = Places(width, shape)
@@ -83,7 +85,7 @@ class PatchTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_(nn.Linear(condition_width, 2 * width))
-        self.head = zero_(nn.ConvTranspose3d(width, values, PATCH, stride=PATCH))
+        self.head = zero_(unfold(width, values, PATCH))
         self.frame_head = make_frame_head(config, vocabulary, width, channels, grid)
         channels_last(self)
 

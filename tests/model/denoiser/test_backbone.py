@@ -29,6 +29,9 @@ FORMS = [
     {"architecture": "cnn"},
     {"architecture": "transformer"},
     {"cross_attention": False},
+    {"stem": 2},
+    {"stem": 2, "architecture": "cnn"},
+    {"stem": 2, "architecture": "transformer"},
 ]
 
 
@@ -138,6 +141,32 @@ def test_maps_start_at_zero_and_learn_in_the_first_step(form: dict) -> None:
 def test_widths_that_32_groups_do_not_divide_are_built(width: int) -> None:
     backbone = backbone_of(widths=(width, 48), head_width=8, architecture="cnn")
     assert output(backbone, window()).shape == latents().shape
+
+
+# The stem
+
+
+@pytest.mark.parametrize("components", [0, 3])
+@torch.no_grad()
+def test_a_stem_folds_the_grid_and_gives_every_voxel_a_value_of_its_own(components: int) -> None:
+    backbone = backbone_of(stem=2, frame_components=components)
+    perturb(backbone, 0.3)
+    seen: list[torch.Size] = []
+    backbone.down[0].register_forward_hook(lambda _, args, out: seen.append(out.shape))
+    out = output(backbone, window())
+    assert seen == [(1, BACKBONE.widths[0], 4, 4, 4)]
+    assert out.shape == latents().shape
+    for axis in (3, 4, 5):
+        first, second = out.unfold(axis, 2, 2).unbind(-1)
+        assert size(first - second) > 0.1 * size(out)
+
+
+def test_a_stem_of_one_is_the_form_without() -> None:
+    assert BackboneConfig() == BackboneConfig(stem=1)
+    assert backbone_of().stem.kernel_size == (3, 3, 3)
+    for stem in (0, 3):
+        with pytest.raises(ValueError, match=f"stem is {stem}"):
+            replace(BACKBONE, stem=stem)
 
 
 # The head modulated by frames

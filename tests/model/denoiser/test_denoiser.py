@@ -232,14 +232,17 @@ def test_a_gate_of_zero_leaves_the_noise(prediction):
 # Shapes and masks
 
 
-@pytest.mark.parametrize("form", ["hybrid", "cnn", "transformer", "dit"])
+@pytest.mark.parametrize(
+    ("form", "stem"),
+    [("hybrid", 1), ("cnn", 1), ("transformer", 1), ("dit", 1), ("hybrid", 2), ("transformer", 2)],
+)
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 6, 7), (4, 9, 3)])
-def test_any_latent_grid_fits_and_nothing_is_predicted_outside(form, shape):
+def test_any_latent_grid_fits_and_nothing_is_predicted_outside(form, stem, shape):
     mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.3
     levels = {"widths": (8, 8, 16), "blocks": (1, 1, 1)} if form != "dit" else PLAIN
     config = DenoiserConfig(
         n_frames=N_FRAMES,
-        backbone=replace(BACKBONE, **{**levels, "architecture": form}),
+        backbone=replace(BACKBONE, **{**levels, "architecture": form, "stem": stem}),
     )
     denoiser = make(config, mask)
     anatomy = np.ones((2, *(2 * n for n in shape)))
@@ -262,8 +265,9 @@ def test_windows_of_a_batch_do_not_touch_each_other():
         torch.testing.assert_close(together[i : i + 1], alone, atol=2e-4, rtol=1e-3)
 
 
-def test_every_weight_is_used():
-    denoiser = make().train()
+@pytest.mark.parametrize("stem", [1, 2])
+def test_every_weight_is_used(stem):
+    denoiser = make(with_backbone(stem=stem)).train()
     window = batch(condition(), condition().unconditional())
     denoiser(noisy(2), torch.tensor([0.5, 1.0]), window).square().sum().backward()
     unused = [n for n, p in denoiser.named_parameters() if p.grad is None]

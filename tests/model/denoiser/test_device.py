@@ -44,13 +44,14 @@ class NoCopies(TorchDispatchMode):
         return result
 
 
-@pytest.fixture(params=["hybrid", "dit", "monai"])
+@pytest.fixture(params=["hybrid", "stem", "dit", "monai"])
 def denoiser(request: pytest.FixtureRequest) -> Iterator[Denoiser]:
     widths, blocks = ((32, 64), (1, 1)) if request.param != "dit" else ((64,), (1,))
     if request.param == "monai":
         request.getfixturevalue("monai")
         widths = (128, 256)
-    backbone = BackboneConfig(widths, blocks, architecture=request.param)
+    form = {"stem": 2} if request.param == "stem" else {"architecture": request.param}
+    backbone = BackboneConfig(widths, blocks, **form)
     with torch.device("meta"):
         mask = torch.ones(7, 8, 6, dtype=torch.bool)
         yield Denoiser(DenoiserConfig(n_frames=4, backbone=backbone), VOCABULARY, 2, mask, 2)

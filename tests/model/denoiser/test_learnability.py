@@ -154,6 +154,7 @@ FORMS = {
     "AdaLN only": {"cross_attention": False},
     "plain Transformer": {"architecture": "dit", "widths": (64,), "blocks": (2,)},
     "without frame components": {"frame_components": 0},
+    "stem": {"stem": 2},
     # the narrowest that MONAI's network can match
     "MONAI": {"architecture": "monai", "widths": (48, 96)},
 }

@@ -114,6 +114,15 @@ class TestNetwork:
         assert found / 1e6 == pytest.approx(millions, rel=0.01)
         assert list(config.widths) == sorted(set(config.widths))
 
+    def test_has_a_finer_level_where_another_folds(self) -> None:
+        """The same network stands beside a form with a stem and beside one without."""
+        whole = BackboneConfig(widths=(96, 128, 160), blocks=(1, 1, 1))
+        folded = BackboneConfig(widths=(256, 384), blocks=(1, 2), stem=2)
+        assert folded.grid_multiple == whole.grid_multiple
+        found = [matched(levels, 40_000_000, **SHAPE) for levels in (whole, folded)]
+        assert found[0].widths == found[1].widths
+        assert found[1].stem == 1
+
     @torch.no_grad()
     def test_is_given_places(self) -> None:
         network, x, theta = opened(), torch.randn(2, 4, 2, 4, 4, 4), torch.full((2,), 0.7)
