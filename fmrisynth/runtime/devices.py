@@ -22,7 +22,7 @@ __all__ = ["exact_for_grid", "make_fabric", "resolve_precision"]
 
 # Along an axis of 2 latent voxels the weights' gradients of a 3D convolution in bfloat16 are wrong
 # on CPUs (pytorch/pytorch#169688); grids of 8 voxels have such latents.
-SMALLEST_BFLOAT16_AXIS = 9
+LARGEST_FLOAT32_AXIS = 8
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _launch(accelerator: str, precision: str) -> Fabric:
     return fabric
 
 
-def exact_for_grid(fabric: Fabric, shape: Sequence[int]) -> Fabric:
+def exact_for_grid(fabric: Fabric, shape: Sequence[int], stem: int = 1) -> Fabric:
     """Return a Fabric whose gradients are right on a grid: in 32-true where bfloat16 is not.
 
     Parameters
@@ -113,14 +113,17 @@ def exact_for_grid(fabric: Fabric, shape: Sequence[int]) -> Fabric:
         As `make_fabric` sets it up.
     shape : sequence of int
         (X, Y, Z) of the model grid.
+    stem : int
+        Latent voxels that the backbone folds into one along each axis.
     """
+    smallest = stem * LARGEST_FLOAT32_AXIS + 1
     rounded = str(fabric._precision.precision) != "32-true"
-    if fabric.device.type != "cpu" or not rounded or min(shape) >= SMALLEST_BFLOAT16_AXIS:
+    if fabric.device.type != "cpu" or not rounded or min(shape) >= smallest:
         return fabric
     log.warning(
         "the model grid %s has an axis of fewer than %d voxels, on which this CPU's bfloat16 has "
         "wrong gradients; training in 32-true",
         "×".join(map(str, shape)),
-        SMALLEST_BFLOAT16_AXIS,
+        smallest,
     )
     return _launch("cpu", "32-true")

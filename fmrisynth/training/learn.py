@@ -67,7 +67,7 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
     start, timed = plan.read_initial_state(), Stopwatch()  # a wrong file stops at once
     with timed("prepare"):
         data = prepare_training(runs, plan, work_dir, fabric)
-    fabric = exact_for_grid(fabric, data.grid.shape)
+    fabric = exact_for_grid(fabric, data.grid.shape, plan.config.denoiser.backbone.stem)
     folders = plan.folders(work_dir, data.source)
     with timed("autoencoder"):
         autoencoder = fit_autoencoder(data, plan, start, folders.autoencoder, fabric)

@@ -48,17 +48,23 @@ def test_processes_of_srun_are_told_that_they_share_nothing(
 
 
 @pytest.mark.parametrize(
-    ("shape", "precision", "expected"),
+    ("shape", "stem", "precision", "expected"),
     [
-        ((8, 8, 8), "bf16-mixed", "32-true"),
-        ((24, 28, 8), "bf16-mixed", "32-true"),
-        ((24, 28, 12), "bf16-mixed", "bf16-mixed"),
-        ((8, 8, 8), "32-true", "32-true"),
+        ((8, 8, 8), 1, "bf16-mixed", "32-true"),
+        ((24, 28, 8), 1, "bf16-mixed", "32-true"),
+        ((24, 28, 12), 1, "bf16-mixed", "bf16-mixed"),
+        ((24, 28, 16), 2, "bf16-mixed", "32-true"),
+        ((24, 28, 20), 2, "bf16-mixed", "bf16-mixed"),
+        ((8, 8, 8), 1, "32-true", "32-true"),
     ],
 )
 def test_small_grids_are_trained_in_full_precision(
-    shape: tuple[int, int, int], precision: str, expected: str, caplog: pytest.LogCaptureFixture
+    shape: tuple[int, int, int],
+    stem: int,
+    precision: str,
+    expected: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fabric = exact_for_grid(make_fabric("cpu", precision, 0), shape)
+    fabric = exact_for_grid(make_fabric("cpu", precision, 0), shape, stem)
     assert fabric._precision.precision == expected
     assert ("training in 32-true" in caplog.text) is (expected != precision)
