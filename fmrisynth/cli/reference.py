@@ -135,7 +135,8 @@ def _presets_reference() -> str:
             f"{config.preprocess.voxel_size:g} mm",
             f"{config.denoiser.n_frames} × {config.autoencoder.latent_channels}",
             f"`{config.denoiser.backbone.architecture}` "
-            + " ".join(map(str, config.denoiser.backbone.widths)),
+            + " ".join(map(str, config.denoiser.backbone.widths))
+            + (", stem" if config.denoiser.backbone.stem > 1 else ""),
             f"{config.diffusion_steps:,}",
             f"`{config.sampling.sampler}`, {config.sampling.steps}",
         )

@@ -106,13 +106,14 @@ def test_the_vocabulary_hardly_changes_the_count() -> None:
     assert abs(all_of_hcp / count(config, vocabulary()) - 1) < 0.01
 
 
-def test_widths_fit_the_attention_heads() -> None:
+@pytest.mark.parametrize("form", ["scaled", "paper"])
+def test_widths_fit_the_attention_heads(form: str) -> None:
     for size in SIZES:
-        backbone = PRESETS[f"scaled-{size}"].denoiser.backbone
+        backbone = PRESETS[f"{form}-{size}"].denoiser.backbone
         assert list(backbone.widths) == sorted(backbone.widths)
         assert all(width % backbone.head_width == 0 for width in backbone.widths)
-        # a narrower trunk cannot carry ε of 20 × 4 channels through
-        assert backbone.widths[0] >= 80
+        # a narrower trunk cannot carry ε of 20 × 4 channels through, which the paper's has to
+        assert form == "scaled" or backbone.widths[0] >= 80
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -135,9 +136,13 @@ def test_the_papers_method_differs_in_the_named_settings_alone() -> None:
     for size in SIZES:
         scaled = flat(to_json(PRESETS[f"scaled-{size}"]))
         paper = flat(to_json(PRESETS[f"paper-{size}"]))
-        form = {"patch", "multipliers", "base_width", "linear_path"}  # of the autoencoder
-        changed = set(PAPER_METHOD) | {f"autoencoder.{field}" for field in form}
-        assert {k for k in scaled if scaled[k] != paper[k]} == changed
+        # the forms of the autoencoder and of the backbone
+        form = {f"autoencoder.{f}" for f in ("patch", "multipliers", "base_width", "linear_path")}
+        of_levels = ("stem", "widths", "blocks", "token_width", "head_width")
+        form |= {f"denoiser.backbone.{field}" for field in of_levels}
+        changed = {k for k in scaled if scaled[k] != paper[k]}
+        assert set(PAPER_METHOD) < changed <= set(PAPER_METHOD) | form
+        assert (scaled["denoiser.backbone.stem"], paper["denoiser.backbone.stem"]) == (2, 1)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -173,7 +178,6 @@ def test_the_training_budget_is_the_papers() -> None:
 
 REDUCED = {
     "denoiser.n_frames": "4",
-    "denoiser.backbone.widths": "[32, 64, 96]",
     "denoiser.backbone.head_width": "32",
     "denoiser.backbone.condition_width": "32",
     "denoiser.backbone.token_width": "48",
@@ -185,7 +189,10 @@ ABLATIONS = [
     *({key: value} for key, value in PAPER_METHOD.items() if key.startswith("denoiser.")),
     {"denoiser.schedule.kind": "linear"},
 ]
-BASES = {form: override(PRESETS[f"{form}-38m"], REDUCED) for form in ("scaled", "paper")}
+BASES = {
+    form: override(PRESETS[f"{form}-38m"], REDUCED | {"denoiser.backbone.widths": widths})
+    for form, widths in (("scaled", "[96, 128]"), ("paper", "[32, 64, 96]"))
+}
 # the paper's method has its own settings already: those are no ablations of it
 CASES = [(form, {}) for form in BASES] + [
     (form, option)
@@ -237,9 +244,9 @@ def test_every_ablation_learns(form: str, option: dict[str, str]) -> None:
 
 
 def test_the_papers_method_of_any_configuration() -> None:
-    narrow = override(PRESETS["scaled-38m"], {"denoiser.backbone.widths": "[128, 128, 256]"})
+    narrow = override(PRESETS["scaled-38m"], {"denoiser.backbone.widths": "[128, 256]"})
     config = with_paper_method(narrow)
-    assert config.denoiser.backbone.widths == (128, 128, 256)
+    assert config.denoiser.backbone.widths == (128, 256)
     assert config.preprocess.normalisation == "volume"
     assert config.response.kind == "none"
     assert config.noise_level is False
