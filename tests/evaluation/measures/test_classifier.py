@@ -69,3 +69,19 @@ def test_pairs_of_participants_are_chance_within_what_exchanged_participants_giv
         spreads.append(told.chance.std())
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.15)
     assert np.std(aucs) < 1.6 * np.mean(spreads)
+
+
+def test_of_many_participants_some_are_drawn_and_several_left_out_at_once():
+    rng = np.random.default_rng(8)
+    names = np.repeat([f"{i:03d}" for i in range(40)], 20)
+    pairs = [(name, name) for name in np.unique(names)]
+    first, second = (FeatureTable({"lags": rng.normal(size=(800, 20))}, names) for _ in range(2))
+    second.features["lags"][:, :2] += 1.0
+    found = tell_apart(first, second, pairs, rng, n_permutations=3)["lags"]
+    assert len(found.auc) == 25  # of 40 runs each: 1,024 runs at most
+    assert found.auc.mean() > 0.75
+    second.features["lags"][:, :2] -= 1.0
+    for name in np.unique(names):  # a fault of each, which cannot be learned from the others
+        second.features["lags"][names == name] += 5.0 * rng.normal(size=20)
+    auc = tell_apart(first, second, pairs[:25], rng, n_permutations=3)["lags"].auc
+    assert auc.mean() == pytest.approx(0.5, abs=0.25)

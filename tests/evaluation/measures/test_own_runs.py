@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from fmrisynth.evaluation.measures.own_runs import deviations, group_of, likeness, reachable
+from fmrisynth.evaluation.measures.own_runs import (
+    _components,
+    deviations,
+    group_of,
+    likeness,
+    reachable,
+)
 
 P, B, SIGNAL = 24, 300, 0.6
 GROUP = np.random.default_rng(0).normal(size=(2, B))
@@ -103,3 +109,33 @@ def test_without_training_participants_maps_foretell_as_they_are(rng):
     (real,) = without_group(runs_of(true_maps(rng, 10), rng))
     retest = diagonal(likeness(real, real, same=False))
     assert reachable(real, None) == pytest.approx(retest**2, rel=0.05)
+
+
+def test_pairs_of_runs_are_compared_one_by_one(rng):
+    """Participants have different numbers of runs, and some lack a condition."""
+    numbers = rng.integers(0, 4, size=(5, 3))
+    cohort = [[rng.normal(size=(n, 20)) for n in row] for row in numbers]
+    for same in (False, True):
+        found = likeness(cohort, cohort, same=same)
+        for p, one in enumerate(cohort):
+            for q, other in enumerate(cohort):
+                values = [
+                    np.corrcoef(a, b)[0, 1]
+                    for first, second in zip(one, other, strict=True)
+                    for i, a in enumerate(first)
+                    for j, b in enumerate(second)
+                    if (i == j) == same
+                ]
+                expected = np.mean(values) if values else np.nan
+                assert found[p, q] == pytest.approx(expected, nan_ok=True)
+
+
+def test_components_are_the_same_from_either_side(rng):
+    """Of more maps than supervoxels they are found among the supervoxels."""
+    axes = rng.normal(size=(3, 40))
+    maps = rng.normal(size=(60, 3)) @ axes + 0.1 * rng.normal(size=(60, 40))
+    few, many = [[maps[:30]]], [[maps]]
+    for cohort, pooled in ((few, maps[:30]), (many, maps)):
+        variance, found = _components(cohort)
+        np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-6)
+        np.testing.assert_allclose(variance, np.square(pooled @ found.T).sum(axis=0), rtol=1e-6)
