@@ -37,6 +37,9 @@ __all__ = ["DiffusionLearner", "choose_validation", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
 LEAST_GAIN = 1e-4  # of the loss, over the best before: less is no progress
+# Of the velocity's power, in a band: beside a response model, a network that adds less is not worth
+# the time of asking it. No figure of a report would show it.
+WORTH_ASKING = 1e-3
 REGRESSION_RATE = 2.0  # of learning, in units of the diffusion's: its targets have no noise
 REGRESSION_BAND = 1.3, 1.5  # angles near pure noise, where regression is exact for any noise
 
@@ -111,7 +114,8 @@ def _set_gate(
 ) -> None:
     """Open the gate as far as participants support who were not learned from."""
     if validation is not None:
-        denoiser.gate.copy_(support(denoiser, validation))
+        least = 0.0 if config.response.kind == "none" else WORTH_ASKING
+        denoiser.gate.copy_(support(denoiser, validation, least))
         log.info("gate by angle: %s", np.round(denoiser.gate.numpy(), 2).tolist())
     elif config.response.kind != "none":  # else the response is the network's
         denoiser.gate.zero_()

@@ -91,7 +91,7 @@ def _mean_square(values: Tensor, mask: Tensor) -> float:
 
 
 @torch.no_grad()
-def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
+def support(denoiser: Denoiser, validation: ValidationWindows, least_gain: float = 0.0) -> Tensor:
     """Find the share of the velocity that validation participants support, band by band.
 
     The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. With s the standard error of <v, v̂> over
@@ -99,6 +99,16 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
     by 1 − (`CAUTION` · s / <v, v̂>)², or 0 where that is less: what may be chance counts for
     nothing, and what is certain hardly loses size. Each window is seen with ε and with −ε:
     near θ = 0 the velocity is ε almost alone, which cancels where v̂ follows the condition.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        The network; its gate stays as it was.
+    validation : ValidationWindows
+        Windows of participants whom it has not learned from.
+    least_gain : float
+        Share of the velocity's power that g · v̂ has to explain in a band, whose support is 0
+        otherwise.
 
     Returns
     -------
@@ -108,7 +118,7 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
     device, width = denoiser.mask.device, math.pi / 2 / GATE_BANDS
     gate, before = torch.zeros(GATE_BANDS), denoiser.gate.clone()
     denoiser.gate.fill_(1.0)
-    bands: list[list[tuple[int, float, float]]] = [[] for _ in range(GATE_BANDS)]
+    bands: list[list[tuple[int, float, float, float]]] = [[] for _ in range(GATE_BANDS)]
     for number in range(len(validation.participants)):
         for latents, noise, condition, _ in validation.batches(number):
             x, e, c = latents.to(device), noise.to(device), condition.to(device)
@@ -116,7 +126,7 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
             for band in range(GATE_BANDS):
                 theta = torch.full((len(x),), (band + 0.5) * width, device=device)
                 cos, sin = math.cos(float(theta[0])), math.sin(float(theta[0]))
-                products, powers = torch.zeros_like(theta), torch.zeros_like(theta)
+                products, powers, targets = (torch.zeros_like(theta) for _ in range(3))
                 for noise_of_sign in (e, -e):
                     noisy = cos * x + sin * noise_of_sign
                     out = denoiser.as_velocity(
@@ -125,19 +135,23 @@ def support(denoiser: Denoiser, validation: ValidationWindows) -> Tensor:
                     target = cos * noise_of_sign - sin * x
                     products += (target * out * denoiser.mask).flatten(1).sum(1) / 2
                     powers += out.square().flatten(1).sum(1) / 2
+                    targets += (target * denoiser.mask).square().flatten(1).sum(1) / 2
                 bands[band] += [
-                    (number, float(p), float(q)) for p, q in zip(products, powers, strict=True)
+                    (number, float(p), float(q), float(t))
+                    for p, q, t in zip(products, powers, targets, strict=True)
                 ]
     for band, rows in enumerate(bands):
         table = np.array(rows)
         groups = table[:, 0] if len(validation.participants) > 2 else np.arange(len(table))
         means = np.array([table[groups == g, 1].mean() for g in np.unique(groups)])
-        power = table[:, 2].mean()
+        power, whole = table[:, 2].mean(), table[:, 3].mean()
         error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
         product = float(means.mean())
         if power > 0 and product > CAUTION * error:
             certain = 1 - (CAUTION * error / product) ** 2
-            gate[band] = min(certain * product / power, 1.0)
+            share = min(certain * product / power, 1.0)
+            if (2 * product - share * power) * share >= least_gain * whole:
+                gate[band] = share
     denoiser.gate.copy_(before)
     return gate.to(device)
 

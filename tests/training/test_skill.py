@@ -280,6 +280,18 @@ def test_certain_support_hardly_loses_size_and_doubtful_support_counts_for_nothi
     assert not found["doubtful"].any()
 
 
+def test_what_adds_too_little_is_not_supported():
+    """The mean velocity, −sin θ · m with m = 1, is sin² θ of the velocity's power at most."""
+    denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
+    width = math.pi / 2 / GATE_BANDS
+    gains = torch.sin((torch.arange(GATE_BANDS) + 0.5) * width) ** 2
+    found = support(denoiser, windows_of(constant_runs()), least_gain=0.3)
+    # ε has unit variance, so that the velocity's power is 1
+    clear = (gains - 0.3).abs() > 0.1
+    assert ((found > 0.5) == (gains > 0.3))[clear].all()
+    assert 0 < int((found > 0).sum()) < GATE_BANDS
+
+
 @pytest.mark.parametrize("factor", [2.0, 5.0])
 def test_what_is_too_large_is_scaled_down(factor):
     denoiser = denoiser_of(lambda x, theta: factor * true_velocity(x, theta))
