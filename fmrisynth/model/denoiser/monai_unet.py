@@ -38,6 +38,7 @@ __all__ = ["MonaiBackbone", "matched"]
 GROUPS = 16  # of its GroupNorms; all widths are multiples
 HEAD_WIDTHS = (64, 48, 32, 16)  # of its attention: the first that divides a level's width
 BLOCKS = 2  # residual blocks of a level, the library's default
+TOLERANCE = 0.01  # of the number of parameters
 FREEDOM = 0.35  # how far a width may lie from its share, to match a number of parameters
 TIME_STEPS = 1000  # its time embedding expects 0 … 1000
 
@@ -161,6 +162,9 @@ def _network_class() -> Callable[..., nn.Module]:
 def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig:
     """Find widths in about the ratio 1 : 2 : 3 … that give MONAI's network a number of parameters.
 
+    Of those within 1 % of it the nearest to the ratio are taken: how many operations the
+    network takes depends on how its parameters are spread over the levels.
+
     Parameters
     ----------
     config : BackboneConfig
@@ -203,7 +207,9 @@ def matched(config: BackboneConfig, target: int, **shape: Any) -> BackboneConfig
             f"MONAI's network on {levels} levels cannot be as small as {target:,} parameters; "
             "ask for more, or for fewer levels."
         )
-    return replace(config, widths=tuple(int(width) for width in widths[error.argmin()]))
+    farness = np.square(np.log(widths / (base * ratio))).sum(axis=1)
+    farness[error > max(TOLERANCE, error.min())] = np.inf
+    return replace(config, widths=tuple(int(width) for width in widths[farness.argmin()]))
 
 
 def _quadratic(widths: np.ndarray) -> np.ndarray:
