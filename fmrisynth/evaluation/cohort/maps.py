@@ -286,16 +286,15 @@ def build_tables(
         else:
             gram = np.block([[products[a, b] for b in members] for a in members])
             coordinates = span_coordinates(gram)
-        coordinates = coordinates.reshape(-1, 2, len(conditions), coordinates.shape[1])
-        start = 0
-        tables[name] = {}
-        for source in members:
-            part = rows[source]
-            stop = start + part.stop - part.start
-            tables[name][source] = MapTable(
-                tuple(sources[source]), coordinates[start:stop], n_runs[part], _rows(path, part)
+        counts = [len(sources[source]) for source in members]
+        coordinates = coordinates.reshape(sum(counts), 2, len(conditions), coordinates.shape[1])
+        own = zip(members, np.split(coordinates, np.cumsum(counts)[:-1]), strict=True)
+        tables[name] = {
+            source: MapTable(
+                tuple(sources[source]), part, n_runs[rows[source]], _rows(path, rows[source])
             )
-            start = stop
+            for source, part in own
+        }
     return tables
 
 

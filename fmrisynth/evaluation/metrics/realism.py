@@ -262,7 +262,7 @@ def _modulations(
         samples = np.array(
             [_agreement(a.mean(own), b.mean(other)) for own, other in zip(*counts, strict=True)]
         )
-        trained = np.array(training).reshape(-1, *first.shape[1:])
+        trained = np.array(training).reshape(len(training), *first.shape[1:])
         others = _Modulations.of(trained[..., kind])
         ceiling = finite_mean([_agreement(others.of_rows(t), b.of_rows(r)) for r, t in draws])
         floors = (_Modulations.of(first[..., order][..., kind]).mean() for order in orders)
