@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fmrisynth.bids.names import compose_name, current_name, parse_name
-from fmrisynth.bids.pieces import brain_series
+from fmrisynth.bids.pieces import brain_series, some_series
 from fmrisynth.errors import DataError
 
 __all__ = ["find_outlying_volumes", "interpolate_volumes", "reference_image", "require_mean"]
@@ -15,7 +15,6 @@ __all__ = ["find_outlying_volumes", "interpolate_volumes", "reference_image", "r
 # A brain voxel of a BOLD image has a mean of 20 to 500 times its temporal SD; denoised images that
 # lost their mean have one of about 0.
 LOWEST_TSNR = 1.0
-_SAMPLE = 4096  # brain voxels, evenly spaced, that tell of it
 MOST_OUTLIERS = 0.4  # share of a run's volumes; beyond it the run is refused
 # The mean over the brain varies by .1 to 1 % in real runs; head motion adds single jumps of 2 %.
 OUTLYING_CHANGE = 0.03  # of the median over time
@@ -58,8 +57,7 @@ def require_mean(data: np.ndarray, mask: np.ndarray, path: Path) -> None:
     DataError
         The typical mean is below its standard deviation over time.
     """
-    voxels = np.flatnonzero(mask)
-    series = data.reshape(-1, data.shape[3])[voxels[:: max(1, len(voxels) // _SAMPLE)]]
+    series = some_series(data, mask)  # which tell as well as all
     deviation = np.maximum(series.std(axis=1), np.finfo(np.float32).tiny)
     tsnr = float(np.median(np.abs(_medians(series)) / deviation))
     if tsnr >= LOWEST_TSNR:

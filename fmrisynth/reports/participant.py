@@ -19,7 +19,6 @@ from fmrisynth.reports import drawings
 from fmrisynth.reports.html import write_page
 from fmrisynth.reports.slices import draw_carpet, draw_slices
 from fmrisynth.reports.templating import environment
-from fmrisynth.runtime.workers import Map
 
 __all__ = ["write_participant_report"]
 
@@ -30,7 +29,6 @@ def write_participant_report(
     target: Path,
     *,
     work_dir: Path,
-    each: Map = map,
     settings: GlmSettings | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> None:
@@ -48,8 +46,6 @@ def write_participant_report(
         ``sub-<label>.html``; it appears only when complete.
     work_dir : Path
         Directory for the cache of first-level results, shared with `evaluate`.
-    each : Map
-        Summarises the runs that are not in the cache.
     settings : GlmSettings or None
         Settings of the first-level model; those of `evaluate`, whose results are read again.
     context : mapping, optional
@@ -62,7 +58,6 @@ def write_participant_report(
         [*real, *synthetic],
         grid,
         work_dir=work_dir,
-        each=each,
         settings=settings,
         progress=False,
     )

@@ -19,7 +19,7 @@ from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics
 from fmrisynth.training.stored_rows import NamedRows, StoredRows
 
-__all__ = ["drawn_responses", "mean_images", "own_responses"]
+__all__ = ["RIDGE", "drawn_responses", "mean_images", "own_responses"]
 
 RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
 OWN_RIDGE = 1e-1  # the same, for the best fit of one participant

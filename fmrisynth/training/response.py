@@ -22,7 +22,7 @@ from fmrisynth.config.diffusion import ResponseConfig
 from fmrisynth.model.model import make_response
 from fmrisynth.model.response import IndividualResponse, Response
 from fmrisynth.training.individuals import MOST_PARTICIPANTS, fit_individuals
-from fmrisynth.training.own_responses import drawn_responses, mean_images, own_responses
+from fmrisynth.training.own_responses import RIDGE, drawn_responses, mean_images, own_responses
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
@@ -32,7 +32,6 @@ from fmrisynth.training.windows import LatentRuns
 __all__ = ["fit_response"]
 
 FOLDS = 4  # of the participants left out together
-RIDGE = 1e-3  # of the regressors' mean square, for what no run has enough of
 FULL_SHARE = 0.5  # of a component, from which on it is more truth than error
 MINIMUM_PARTICIPANTS = 4  # fewer say nothing of individual differences
 LEARNING_RATE, WEIGHT_DECAY, WATCH_EVERY = 3e-3, 1e-2, 10

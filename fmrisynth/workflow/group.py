@@ -257,9 +257,16 @@ def _participant_pages(
             "dataset": settings.bids_dir.resolve().name,
             "role": NEW if synthetic[0].new else inputs.role(participant),
         }
-        target = settings.output_dir / f"sub-{participant}.html"
-        page = (real, synthetic, target, _records_dir(settings), _glm_settings(inputs), context)
-        pages.append(_Page(*page))
+        pages.append(
+            _Page(
+                real,
+                synthetic,
+                target=settings.output_dir / f"sub-{participant}.html",
+                work_dir=_records_dir(settings),
+                settings=_glm_settings(inputs),
+                context=context,
+            )
+        )
     return pages
 
 

@@ -93,20 +93,19 @@ class MapTable:
         used = np.flatnonzero(weights)
         halves = slice(None) if half is None else slice(half, half + 1)
         maps = np.empty((len(self.participants), self.voxels.n_values), dtype=np.float32)
-        for participant in range(len(maps)):
+        for participant, stored in enumerate(self.voxels):
             runs = self.n_runs[participant, halves][:, used]
-            stored = self.voxels.of(participant)[halves][:, used]
-            maps[participant] = of(_weighted(stored[None], runs[None]))[0, 0]
+            own = stored[halves][:, used]
+            maps[participant] = of(_weighted(own[None], runs[None]))[0, 0]
         return maps
 
     def group_maps(self) -> np.ndarray:
         """Mean over participants of their mean over runs, in voxels: (K, V), NaN for none."""
-        total = np.zeros((self.voxels.n_types, self.voxels.n_values))
-        count = np.zeros(self.voxels.n_types)
-        for participant in range(len(self.participants)):  # one at a time: the maps lie on disk
-            maps = _weighted(
-                self.voxels.of(participant)[None], self.n_runs[participant : participant + 1]
-            )[0]
+        total = np.zeros((self.n_runs.shape[-1], self.voxels.n_values))
+        count = np.zeros(len(total))
+        # one at a time: the maps lie on disk
+        for stored, runs in zip(self.voxels, self.n_runs, strict=True):
+            maps = _weighted(stored[None], runs[None])[0]
             present = np.isfinite(maps[:, 0])
             total[present] += maps[present]
             count += present

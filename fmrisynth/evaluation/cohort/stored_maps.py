@@ -5,7 +5,7 @@ Legend: P participants, H = 2 halves of their runs, K trial types, V voxels of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,15 +35,10 @@ class StoredMaps:
         """Number of voxels V, or of supervoxels."""
         return int(self._opened().shape[-1])
 
-    @property
-    def n_types(self) -> int:
-        """Number of trial types K."""
-        return int(self._opened().shape[-2])
-
-    def of(self, participant: int) -> np.ndarray:
-        """Open one participant's maps, (H, K, V)."""
-        maps: np.ndarray = self._opened()[self.rows[participant]]
-        return maps
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Give each participant's maps, (H, K, V)."""
+        opened = self._opened()
+        return (opened[row] for row in self.rows)
 
     def some(self, places: Sequence[int]) -> StoredMaps:
         """Keep some of the participants, in the order given."""

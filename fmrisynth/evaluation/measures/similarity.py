@@ -5,11 +5,12 @@ Legend: N, M runs, B supervoxels, T volumes, F frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fmrisynth.bids.pieces import slices
 from fmrisynth.evaluation.cohort.supervoxels import residual_series
 from fmrisynth.evaluation.measures.resampling import NAN
 from fmrisynth.evaluation.runs.records import RunRecord
@@ -58,11 +59,11 @@ def similarity(
     n = 2 * max((record.run.n_volumes for record in (*first, *second)), default=1)
     in_place = np.full((len(first), len(second)), NAN)
     shifted = np.full((len(first), len(second)), NAN)
-    for rows, held in _batches(first, _MOST_HELD):
-        own = [_series(record, keys) for record in held]
+    for rows in slices(len(first), _MOST_HELD):
+        own = [_series(record, keys) for record in first[rows]]
         flat, spectra = _by_length(own), _Spectra.of([series[some] for series in own], n)
-        for columns, batch in _batches(second, _BATCH):
-            other = [_series(record, keys) for record in batch]
+        for columns in slices(len(second), _BATCH):
+            other = [_series(record, keys) for record in second[columns]]
             in_place[rows, columns] = _in_place(flat, _by_length(other), (len(own), len(other)))
             shifted[rows, columns] = _best_shift(
                 spectra, _Spectra.of([series[some] for series in other], n)
@@ -105,16 +106,12 @@ class _Spectra:
     def of(cls, runs: Sequence[np.ndarray], n: int) -> _Spectra:
         """Transform series (B, T) with zeros up to ``n`` volumes."""
         transforms = [np.fft.rfft(series, n, axis=1).astype(np.complex64).T for series in runs]
-        lengths = np.array([series.shape[1] for series in runs], int)
         energies = []
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
+        for rows in _rows_by_length(runs).values():
             power = [
-                np.einsum("bt,bt->t", series, series, dtype=np.dtype(np.float64))
-                for series in runs
-                if series.shape[1] == length
+                np.einsum("bt,bt->t", runs[r], runs[r], dtype=np.dtype(np.float64)) for r in rows
             ]
-            energies.append((rows, np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)))
+            energies.append((np.array(rows), np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)))
         stacked = np.stack(transforms, axis=1) if transforms else np.zeros((n // 2 + 1, 0, 0))
         return cls(n, stacked, tuple(energies))
 
@@ -153,10 +150,17 @@ def _common_energy(first: np.ndarray, second: np.ndarray, shifts: np.ndarray) ->
     return np.sqrt(np.maximum(own * other, 0.0))
 
 
+def _rows_by_length(runs: Sequence[np.ndarray]) -> dict[int, list[int]]:
+    """List the runs (B, T) of each length T."""
+    rows: dict[int, list[int]] = {}
+    for row, series in enumerate(runs):
+        rows.setdefault(series.shape[1], []).append(row)
+    return rows
+
+
 def _by_length(runs: Sequence[np.ndarray]) -> dict[int, tuple[list[int], np.ndarray]]:
     """Stack the series (B, T) of runs of each length T: rows, and ndarray (rows, B · T)."""
-    lengths = sorted({series.shape[1] for series in runs})
-    rows = {n: [i for i, series in enumerate(runs) if series.shape[1] == n] for n in lengths}
+    rows = _rows_by_length(runs)
     return {n: (own, np.array([runs[i].ravel() for i in own])) for n, own in rows.items()}
 
 
@@ -180,11 +184,3 @@ def _series(record: RunRecord, keys: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(series, axis=1, keepdims=True)
     scaled = series / np.where(norm > 0, norm, 1.0) / np.sqrt(max(len(series), 1))
     return scaled.astype(np.float32)
-
-
-def _batches(
-    records: Sequence[RunRecord], size: int
-) -> Iterator[tuple[slice, Sequence[RunRecord]]]:
-    for start in range(0, len(records), size):
-        part = records[start : start + size]
-        yield slice(start, start + len(part)), part

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from fmrisynth.bids.pieces import slices
 from fmrisynth.evaluation.cohort.samples import Samples
 from fmrisynth.evaluation.measures.resampling import NAN, finite_mean, interval
 from fmrisynth.evaluation.metrics.comparison import Comparison
@@ -130,8 +131,8 @@ def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
     """Give rows in pieces, of which memory holds copies."""
-    for start in range(0, len(rows), _AT_ONCE):
-        yield rows[start : start + _AT_ONCE]
+    for part in slices(len(rows), _AT_ONCE):
+        yield rows[part]
 
 
 def compare(comparison: Comparison) -> Estimates:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from nilearn.glm.first_level import make_first_level_design_matrix
 
-from fmrisynth.bids.pieces import VOXELS_AT_ONCE
+from fmrisynth.bids.pieces import slices
 
 __all__ = ["GlmSettings", "RunModel", "design_matrix", "fit_run", "percent_signal_change"]
 
@@ -92,10 +92,10 @@ def percent_signal_change(data: np.ndarray) -> np.ndarray:
         ``100 · (data / mean − 1)``, float32.
     """
     change = np.empty(data.shape, np.float32)
-    for start in range(0, len(data), VOXELS_AT_ONCE):  # that fit into the cache
-        series = data[start : start + VOXELS_AT_ONCE]
+    for part in slices(len(data)):
+        series = data[part]
         mean = series.mean(axis=1, keepdims=True, dtype=np.float64)
-        change[start : start + VOXELS_AT_ONCE] = 100.0 * (series / mean - 1.0)
+        change[part] = 100.0 * (series / mean - 1.0)
     return change
 
 
@@ -207,8 +207,7 @@ def _coefficients(signal: np.ndarray, matrix: np.ndarray, settings: GlmSettings)
     if settings.noise_model == "ols":
         return (ordinary @ signal.T).astype(np.float32)
     rho = np.empty(len(signal))
-    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
-        voxels = slice(start, start + VOXELS_AT_ONCE)
+    for voxels in slices(len(signal)):
         series = signal[voxels].astype(np.float64)
         rho[voxels] = _lag_one(series - (series @ ordinary.T) @ matrix.T)
     labels, classes = np.unique(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fmrisynth.bids.pieces import VOXELS_AT_ONCE
+from fmrisynth.bids.pieces import VOXELS_AT_ONCE, slices
 from fmrisynth.preprocess.smoothness import fwhm_of_correlation, neighbours
 
 __all__ = [
@@ -48,8 +48,7 @@ def temporal_sd(signal: np.ndarray) -> np.ndarray:
         Standard deviation, in percent signal change.
     """
     sd = np.empty(len(signal))
-    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
-        part = slice(start, start + VOXELS_AT_ONCE)
+    for part in slices(len(signal)):
         sd[part] = signal[part].std(axis=1, dtype=np.float64)
     return sd
 
@@ -130,8 +129,8 @@ def level_sd(signal: np.ndarray, t_r: float) -> float:
     if n_windows < 2:
         return float("nan")
     total, number = np.zeros(n_windows), 0
-    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
-        series = signal[start : start + VOXELS_AT_ONCE]
+    for part in slices(len(signal)):
+        series = signal[part]
         varying = series[(series != series[:, :1]).any(axis=1), : n_windows * in_window]
         windows = varying.reshape(len(varying), n_windows, in_window)
         total += np.log(windows.std(axis=2) + 1e-6).sum(axis=0, dtype=np.float64)
@@ -229,8 +228,7 @@ def smoothness_fwhm(z: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) ->
             chosen = np.sort(rng.choice(near.size, _MAX_PAIRS, replace=False))
             near, far = near[chosen], far[chosen]
         total = 0.0
-        for start in range(0, near.size, VOXELS_AT_ONCE):
-            pair = slice(start, start + VOXELS_AT_ONCE)
+        for pair in slices(near.size):
             total += np.einsum("vt,vt->", z[near[pair]], z[far[pair]], dtype=np.float64)
         correlation = float(total / near.size)
         correlation = min(correlation, 1.0 - 1e-9)
@@ -242,8 +240,7 @@ def smoothness_fwhm(z: np.ndarray, mask: np.ndarray, voxel_sizes: np.ndarray) ->
 def standardised(signal: np.ndarray) -> np.ndarray:
     """Centre each voxel's series (V, T) and scale it to unit norm; constant voxels stay zero."""
     z = np.empty_like(signal)
-    for start in range(0, len(signal), VOXELS_AT_ONCE):  # that fit into the cache
-        part = slice(start, start + VOXELS_AT_ONCE)
+    for part in slices(len(signal)):
         centred = signal[part] - signal[part].mean(axis=1, keepdims=True)
         norm = np.sqrt(np.einsum("vt,vt->v", centred, centred))
         z[part] = centred / np.where(norm > 0, norm, 1.0)[:, None]
