@@ -104,7 +104,7 @@ def one_step(
             config.diffusion_training, batch_size=batches[0] * batches[1], micro_batch=batches[1]
         ),
         Windows(runs, frames, 0.5),
-        WindowNoise([WhiteNoise(channels, inside)], ["01"]),
+        WindowNoise([noise], ["01"], noise),
         0,
     )
     spent = 0.0

@@ -73,6 +73,7 @@ def make(
             anatomy=torch.randn(batch, 2, edge, edge, edge),
             condition_mask=torch.ones(batch),
             anatomy_mask=torch.ones(batch),
+            mode_sd=torch.zeros(batch, 0),
         )
     return {"ours": ours, "monai": theirs}, x, condition
 

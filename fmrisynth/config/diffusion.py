@@ -228,6 +228,10 @@ class DenoiserConfig:
     noise_modes : int
         Number of large-scale spatial modes (networks) of coloured noise; 0
         leaves it stationary in space.
+    mode_width : int
+        Hidden channels of the network that reads from a noisy window how loud each mode of the
+        noise is in it; 0 for none. It counts with coloured noise that has modes, and with
+        ``prediction=v``.
     noise_participant_rank : int
         Largest number of components of the individual differences between participants'
         networks; 0 gives every participant the same networks.
@@ -240,6 +244,7 @@ class DenoiserConfig:
     noise: str = "coloured"
     noise_modes: int = 256
     noise_participant_rank: int = field(default=32, metadata={"formerly": "noise_people"})
+    mode_width: int = field(default=0, metadata={"new": True})
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
 
@@ -251,9 +256,15 @@ class DenoiserConfig:
             raise ValueError(f"prediction is {self.prediction!r}; expected v or epsilon")
         if self.noise not in ("coloured", "white"):
             raise ValueError(f"noise is {self.noise!r}; expected coloured or white")
-        for name in ("noise_modes", "noise_participant_rank"):
+        for name in ("noise_modes", "noise_participant_rank", "mode_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+
+    @property
+    def reads_modes(self) -> bool:
+        """Whether a network reads how loud each mode of the noise is in a window."""
+        modes = self.noise == "coloured" and self.noise_modes > 0 and self.n_frames > 1
+        return self.mode_width > 0 and modes and self.prediction == "v"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ DEMO = ModelConfig(
     autoencoder=BLOCKS,
     autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
     denoiser=DenoiserConfig(
-        backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2)), noise_modes=512
+        backbone=BackboneConfig(widths=(96, 192), blocks=(1, 2)),
+        noise_modes=512,
+        mode_width=32,
     ),
     diffusion_training=DiffusionTraining(batch_size=16),
     diffusion_steps=240,
@@ -56,7 +58,9 @@ SMALL = ModelConfig(
     autoencoder=replace(BLOCKS, latent_channels=8),
     autoencoder_training=AutoencoderTraining(adversarial=AdversarialConfig(weight=0.0)),
     denoiser=DenoiserConfig(
-        backbone=BackboneConfig(widths=(128, 320), blocks=(1, 2)), noise_modes=512
+        backbone=BackboneConfig(widths=(128, 320), blocks=(1, 2)),
+        noise_modes=512,
+        mode_width=32,
     ),
     diffusion_training=DiffusionTraining(learning_rate=5e-4, ema_decay=0.999),
     diffusion_steps=10_000,
@@ -182,6 +186,7 @@ def _at_scale(
         autoencoder_steps=100_000,
         denoiser=DenoiserConfig(
             n_frames=20,
+            mode_width=32,
             backbone=BackboneConfig(
                 widths=widths,
                 blocks=blocks,

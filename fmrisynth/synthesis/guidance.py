@@ -49,14 +49,16 @@ class GuidedVelocity:
         self.denoiser, self.guidance, self.rescale = denoiser, guidance, rescale
         self.twice = guidance != 1
         both = collate([condition, condition.unconditional()]) if self.twice else condition
-        self.silent = not denoiser.gate.any()  # a network without a say at any angle is not asked
+        # a backbone without a say at any angle is not asked
+        self.silent = not denoiser.gate.any()
         self.encoded: Encoded = denoiser.encode(both)
 
     def __call__(self, x: Tensor, theta: float) -> Tensor:
         """Return v (B, T, C, X, Y, Z) of the windows x at an angle."""
-        if self.silent:
-            return torch.zeros_like(x)
         angles = torch.full((len(x),), theta, device=x.device)
+        modes = self.denoiser.gated_modes(x, angles, self.encoded)
+        if self.silent:
+            return modes
         repeats = 2 if self.twice else 1
         out = self.denoiser.predict(
             torch.cat([x] * repeats), torch.cat([angles] * repeats), self.encoded
@@ -68,7 +70,7 @@ class GuidedVelocity:
             given = guided = out
         if self.rescale and guided is not given:
             guided = self._rescaled(guided, given)
-        return self.denoiser.as_velocity(x, angles, guided)
+        return self.denoiser.as_velocity(x, angles, guided) + modes
 
     def _rescaled(self, guided: Tensor, given: Tensor) -> Tensor:
         """Bring the guided output back to the standard deviation of the unguided one."""

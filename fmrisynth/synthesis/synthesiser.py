@@ -113,7 +113,10 @@ def sample_latents(
     starts = window_starts(total, length, sampling.stride)
     device = model.latent_space.mask.device
     weights = torch.from_numpy(joining_weights(starts, total, length)).to(device)
-    conditions = collate([condition.window(int(s), length) for s in starts]).to(device)
+    source = model.noise if noise is None else noise
+    conditions = collate([condition.window(int(s), length) for s in starts])
+    mode_sd = source.mode_sd.expand(len(starts), -1)
+    conditions = replace(conditions, mode_sd=mode_sd.cpu()).to(device)
     # the response model's amplitude is a number; without one, guidance is the network's
     guidance = 1.0 if model.response.present else sampling.guidance
     parts = [slice(i, i + WINDOWS_AT_ONCE) for i in range(0, len(starts), WINDOWS_AT_ONCE)]
@@ -132,7 +135,6 @@ def sample_latents(
 
     def draw() -> Tensor:
         with torch.autocast(device.type, enabled=False):
-            source = model.noise if noise is None else noise
             drawn = source.sample_run(total, condition.t_r, generator, participant)
         return drawn if sampling.networks else out_of_step(drawn, generator)
 

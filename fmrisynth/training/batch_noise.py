@@ -65,6 +65,10 @@ class BatchNoise:
         ahead = self._ahead.pop((step, tuple(indices)), None)
         return self._draw(step, indices) if ahead is None else ahead.result()
 
+    def mode_sd(self, run: int) -> Tensor:
+        """Return the standard deviation of a run's noise along each mode, (1, K)."""
+        return self.noise.mode_sd(run)
+
     def prepare(self, step: int, indices: Sequence[int]) -> None:
         """Begin to draw what will be asked for next; what was prepared and not asked for goes."""
         self._ahead = {

@@ -83,6 +83,7 @@ def fit_denoiser(
     config = plan.config
     torch.manual_seed(plan.seed)
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
+    denoiser.attach(noise.group)
     learners = sorted(set(data.participants) - set(watched))
     length = config.denoiser.n_frames
     validation = None
@@ -115,10 +116,13 @@ def _set_gate(
     """Open the gate as far as participants support who were not learned from."""
     if validation is not None:
         least = 0.0 if config.response.kind == "none" else WORTH_ASKING
-        denoiser.gate.copy_(support(denoiser, validation, least))
-        log.info("gate by angle: %s", np.round(denoiser.gate.numpy(), 2).tolist())
+        gates = support(denoiser, validation, least)
+        for name, found in gates.items():
+            getattr(denoiser, name).copy_(found)
+            log.info("%s by angle: %s", name, np.round(found.numpy(), 2).tolist())
     elif config.response.kind != "none":  # else the response is the network's
         denoiser.gate.zero_()
+        denoiser.mode_gate.zero_()
         log.warning(
             "the network is left out: no training participant is there to tell whether it helps "
             "(--set diffusion_training.gate=false lets it in)"
@@ -339,6 +343,7 @@ class DiffusionLearner:
                 runs.conditions[run].window(start, length),
                 condition_mask=(uniform[1:2] >= self.training.condition_dropout).float(),
                 anatomy_mask=(uniform[2:3] >= self.training.anatomy_dropout).float(),
+                mode_sd=self.noise.mode_sd(run),
             )
             drawn.append((runs.noise(run, start, length), condition))
             if regressing:

@@ -21,7 +21,7 @@ Legend: B windows, T frames, C latent channels, x y z latent grid, A angles.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class ValidationWindows:
                 conditions.append(runs.conditions[run].window(start, self.length))
                 places.append((run, start))
                 noises.append(noise.draw(run, self.length, generator))
+                conditions[-1].mode_sd = noise.mode_sd(run)
             yield torch.stack(latents), torch.stack(noises), collate(conditions), places
 
 
@@ -91,93 +92,124 @@ def _mean_square(values: Tensor, mask: Tensor) -> float:
 
 
 @torch.no_grad()
-def support(denoiser: Denoiser, validation: ValidationWindows, least_gain: float = 0.0) -> Tensor:
-    """Find the share of the velocity that validation participants support, band by band.
+def support(
+    denoiser: Denoiser, validation: ValidationWindows, least_gain: float = 0.0
+) -> dict[str, Tensor]:
+    """Find the shares of the velocity that validation participants support, band by band.
 
     The loss of g · v̂ is least at g = <v, v̂> / <v̂, v̂>. With s the standard error of <v, v̂> over
     participants (over windows, where there are fewer than three participants), g is multiplied
     by 1 − (`CAUTION` · s / <v, v̂>)², or 0 where that is less: what may be chance counts for
     nothing, and what is certain hardly loses size. Each window is seen with ε and with −ε:
-    near θ = 0 the velocity is ε almost alone, which cancels where v̂ follows the condition.
+    near θ = 0 the velocity is ε almost alone, which cancels where v̂ follows the condition. The
+    backbone is asked for what the mode head, with its gate, leaves.
 
     Parameters
     ----------
     denoiser : Denoiser
-        The network; its gate stays as it was.
+        The network; its gates stay as they were.
     validation : ValidationWindows
         Windows of participants whom it has not learned from.
     least_gain : float
         Share of the velocity's power that g · v̂ has to explain in a band, whose support is 0
-        otherwise.
+        where it explains less.
 
     Returns
     -------
-    Tensor of shape (GATE_BANDS,)
-        In [0, 1].
+    dict of str to Tensor of shape (GATE_BANDS,)
+        In [0, 1], by the name of the gate.
     """
-    device, width = denoiser.mask.device, math.pi / 2 / GATE_BANDS
-    gate, before = torch.zeros(GATE_BANDS), denoiser.gate.clone()
-    denoiser.gate.fill_(1.0)
-    bands: list[list[tuple[int, float, float, float]]] = [[] for _ in range(GATE_BANDS)]
+    names, width = _gates(denoiser), math.pi / 2 / GATE_BANDS
+    angles = [(band + 0.5) * width for band in range(GATE_BANDS)]
+    gates = {name: torch.zeros(GATE_BANDS) for name in names}
+    products, participants = _products(denoiser, validation, angles, (1, -1))
+    of_few = len(validation.participants) < 3
+    groups = np.arange(len(participants)) if of_few else participants
+    for band, of_band in enumerate(products):
+        least, shares = least_gain * float(of_band[:, 0, 0].mean()), [1.0]
+        for name in names:
+            part = len(shares)  # of what the parts before it leave of the target
+            rest = of_band[:, part, :part] @ np.array([1.0, *(-s for s in shares[1:])])
+            means = np.array([rest[groups == g].mean() for g in np.unique(groups)])
+            share = _supported(means, float(of_band[:, part, part].mean()), least)
+            gates[name][band] = share
+            shares.append(share)
+    return {name: gate.to(denoiser.mask.device) for name, gate in gates.items()}
+
+
+def _supported(means: np.ndarray, power: float, least: float) -> float:
+    """Find the share of a prediction from its products with the target, participant by participant.
+
+    It is 0 where less than `least` of the target's power would be explained.
+    """
+    product = float(means.mean())
+    error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
+    if power <= 0 or product <= CAUTION * error:
+        return 0.0
+    certain = 1 - (CAUTION * error / product) ** 2
+    share = min(certain * product / power, 1.0)
+    return share if (2 * product - share * power) * share >= least else 0.0
+
+
+def _gates(denoiser: Denoiser) -> list[str]:
+    """Name the gates in the order in which they are set."""
+    return ["gate"] if denoiser.mode_head is None else ["mode_gate", "gate"]
+
+
+def _products(
+    denoiser: Denoiser,
+    validation: ValidationWindows,
+    angles: Sequence[float],
+    signs: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multiply the velocities of windows with what each part predicts of them, without gates.
+
+    Returns
+    -------
+    products : ndarray of shape (A, W, 1 + P, 1 + P)
+        For each angle and window, of the target and the P parts, in the order of `_gates`,
+        averaged over signs of the noise.
+    participants : ndarray of shape (W,)
+        Number of each window's participant.
+    """
+    mask, found, participants = denoiser.mask, [], []
     for number in range(len(validation.participants)):
         for latents, noise, condition, _ in validation.batches(number):
-            x, e, c = latents.to(device), noise.to(device), condition.to(device)
-            encoded = denoiser.encode(c)
-            for band in range(GATE_BANDS):
-                theta = torch.full((len(x),), (band + 0.5) * width, device=device)
-                cos, sin = math.cos(float(theta[0])), math.sin(float(theta[0]))
-                products, powers, targets = (torch.zeros_like(theta) for _ in range(3))
-                for noise_of_sign in (e, -e):
-                    noisy = cos * x + sin * noise_of_sign
-                    out = denoiser.as_velocity(
-                        noisy, theta, denoiser.predict(noisy, theta, encoded)
-                    )
-                    target = cos * noise_of_sign - sin * x
-                    products += (target * out * denoiser.mask).flatten(1).sum(1) / 2
-                    powers += out.square().flatten(1).sum(1) / 2
-                    targets += (target * denoiser.mask).square().flatten(1).sum(1) / 2
-                bands[band] += [
-                    (number, float(p), float(q), float(t))
-                    for p, q, t in zip(products, powers, targets, strict=True)
-                ]
-    for band, rows in enumerate(bands):
-        table = np.array(rows)
-        groups = table[:, 0] if len(validation.participants) > 2 else np.arange(len(table))
-        means = np.array([table[groups == g, 1].mean() for g in np.unique(groups)])
-        power, whole = table[:, 2].mean(), table[:, 3].mean()
-        error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
-        product = float(means.mean())
-        if power > 0 and product > CAUTION * error:
-            certain = 1 - (CAUTION * error / product) ** 2
-            share = min(certain * product / power, 1.0)
-            if (2 * product - share * power) * share >= least_gain * whole:
-                gate[band] = share
-    denoiser.gate.copy_(before)
-    return gate.to(device)
+            x, e, c = (latents.to(mask.device), noise.to(mask.device), condition.to(mask.device))
+            encoded, of_batch = denoiser.encode(c), []
+            for angle in angles:
+                theta = torch.full((len(x),), angle, device=mask.device)
+                cos, sin, gram = math.cos(angle), math.sin(angle), torch.zeros(())
+                for sign in signs:
+                    noisy = cos * x + sign * sin * e
+                    vectors = [cos * sign * e - sin * x]
+                    if denoiser.mode_head is not None:
+                        vectors.append(denoiser.mode_velocity(noisy, theta, encoded))
+                    vectors.append(denoiser.ungated(noisy, theta, encoded))
+                    flat = torch.stack(vectors, dim=1)[..., mask].flatten(2).float()
+                    with torch.autocast(mask.device.type, enabled=False):
+                        gram = gram + (flat @ flat.mT).cpu() / len(signs)
+                of_batch.append(gram.double().numpy())
+            found.append(np.stack(of_batch))
+            participants += [number] * len(x)
+    return np.concatenate(found, axis=1), np.array(participants)
 
 
 @torch.no_grad()
 def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
-    """Average over angles the loss that the network takes away, each with its best gate."""
-    device, total = denoiser.mask.device, 0.0
-    sums, count = np.zeros((len(WATCHED_ANGLES), 2)), 0
-    for number in range(len(validation.participants)):
-        for latents, noise, condition, _ in validation.batches(number):
-            x, e, c = latents.to(device), noise.to(device), condition.to(device)
-            encoded, count = denoiser.encode(c), count + 1
-            for row, angle in enumerate(WATCHED_ANGLES):
-                theta = torch.full((len(x),), angle, device=device)
-                noisy = math.cos(angle) * x + math.sin(angle) * e
-                out = denoiser.as_velocity(noisy, theta, denoiser.predict(noisy, theta, encoded))
-                target = math.cos(angle) * e - math.sin(angle) * x
-                sums[row] += [
-                    float((target * out)[..., denoiser.mask].mean()),
-                    float(out.square()[..., denoiser.mask].mean()),
-                ]
-    for product, power in sums / max(count, 1):
-        share = min(max(product / max(power, 1e-12), 0.0), 1.0)
-        total += 2 * share * product - share**2 * power
-    return float(total) / len(WATCHED_ANGLES)  # a training state holds plain numbers
+    """Average over angles the loss that the network takes away, each part with its best gate."""
+    products, _ = _products(denoiser, validation, WATCHED_ANGLES, (1,))
+    products = products.mean(axis=1) / (validation.length * validation.runs.n_values)
+    total = 0.0
+    for of_angle in products:
+        shares = [1.0]
+        for part in range(1, len(of_angle)):
+            rest = float(of_angle[part, :part] @ np.array([1.0, *(-s for s in shares[1:])]))
+            power = float(of_angle[part, part])
+            share = min(max(rest / max(power, 1e-12), 0.0), 1.0)
+            total += 2 * share * rest - share**2 * power
+            shares.append(share)
+    return total / len(products)  # a training state holds plain numbers
 
 
 @torch.no_grad()
@@ -234,7 +266,7 @@ def measure_skill(
                 k = cos * sin * (1 - spread) / (spread * cos**2 + sin**2)
                 theta = torch.full((len(u),), angle, device=device)
                 residual, rest = noisy - cos * mean, noisy - cos * own
-                network = denoiser.as_velocity(rest, theta, denoiser.predict(rest, theta, encoded))
+                network = denoiser.velocity(rest, theta, encoded)
                 zero = torch.zeros_like(u)
                 predictions = (
                     k * noisy, zero, -sin * mean + k * residual, -sin * mean, -sin * own,

@@ -43,7 +43,7 @@ class NoiseStore:
             self._rows = StoredRows(self._folder, (self._most, len(values)))
         self._rows[self._count] = values
         self._count += 1
-        return StoredNoise(self, self._count - 1)
+        return StoredNoise(self, self._count - 1, model.mode_sd)
 
     def load(self, index: int) -> NoiseModel:
         """Read one of the models."""
@@ -66,10 +66,12 @@ class StoredNoise:
         Holds the model.
     index : int
         Its number.
+    mode_sd : Tensor of shape (K,)
+        Of the model, see `NoiseModel.mode_sd`.
     """
 
-    def __init__(self, store: NoiseStore, index: int) -> None:
-        self._store, self._index = store, index
+    def __init__(self, store: NoiseStore, index: int, mode_sd: Tensor) -> None:
+        self._store, self._index, self.mode_sd = store, index, mode_sd
 
     def load(self) -> NoiseModel:
         """Read the model, on the CPU."""

@@ -36,12 +36,17 @@ class WindowNoise:
         One per run, on the CPU, where windows are drawn.
     participants : sequence of str
         Participant label of each run.
+    group : NoiseModel
+        What they were inferred with, whose modes they share.
     """
 
     def __init__(
-        self, models: Sequence[NoiseModel | StoredNoise], participants: Sequence[str]
+        self,
+        models: Sequence[NoiseModel | StoredNoise],
+        participants: Sequence[str],
+        group: NoiseModel,
     ) -> None:
-        self.models, self.participants = models, participants
+        self.models, self.participants, self.group = models, participants, group
 
     @classmethod
     def infer(
@@ -76,7 +81,7 @@ class WindowNoise:
         """
         models: list[NoiseModel | StoredNoise] = [group] * len(participants)
         if not group.individual:
-            return cls(models, participants)
+            return cls(models, participants, group)
         chosen = set(sample_runs(len(participants), seed, OWN_RUNS))
         store = NoiseStore(group, folder, len(chosen))
         for label in track(sorted(set(participants)), desc="Own noise", unit="participant"):
@@ -90,12 +95,18 @@ class WindowNoise:
                 others = [s for i, s in known.items() if i != index and s is not None]
                 own = group.infer(others[:OTHER_RUNS], removed)
                 models[index] = own if own is group else store.add(own)
-        return cls(models, participants)
+        return cls(models, participants, group)
 
     def of(self, participants: Sequence[str]) -> WindowNoise:
         """Return the noise of some participants' runs, in their order."""
         chosen = [i for i, label in enumerate(self.participants) if label in participants]
-        return WindowNoise([self.models[i] for i in chosen], [self.participants[i] for i in chosen])
+        return WindowNoise(
+            [self.models[i] for i in chosen], [self.participants[i] for i in chosen], self.group
+        )
+
+    def mode_sd(self, run: int) -> Tensor:
+        """Return the standard deviation of a run's noise along each mode, (1, K)."""
+        return self.models[run].mode_sd[None]
 
     def draw(self, run: int, length: int, generator: torch.Generator) -> Tensor:
         """Draw the noise of a window of a run.

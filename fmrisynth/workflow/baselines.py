@@ -94,7 +94,7 @@ def write_statistics_only(
         None for a network that validation participants gave no say: its runs are these.
     """
     model = Model.load(settings.model_path)
-    if not model.denoiser.gate.any():
+    if model.denoiser.closed:
         return None
     plan = SynthesisPlan(
         out=scratch / STATISTICS_ONLY,

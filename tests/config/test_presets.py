@@ -74,6 +74,7 @@ def batch_of(config: ModelConfig, words: Vocabulary, n: int, device: str) -> tup
             anatomy=torch.randn(2, 2, edge, edge, edge),
             condition_mask=torch.ones(2),
             anatomy_mask=torch.ones(2),
+            mode_sd=torch.zeros(2, 0),
         )
         return torch.randn(2, frames, config.autoencoder.latent_channels, n, n, n), condition
 

@@ -80,7 +80,8 @@ def diffusion_learner(
     torch.manual_seed(1)
     runs = latent_runs() if runs is None else runs
     denoiser = Denoiser(config, VOCABULARY, 1, runs.mask, 2)
-    noise = WindowNoise([WhiteNoise(1, runs.mask)] * len(runs), runs.participants)
+    group = WhiteNoise(1, runs.mask)
+    noise = WindowNoise([group] * len(runs), runs.participants, group)
     validation = None
     if validate:
         validation = ValidationWindows(runs.of(["02"]), noise.of(["02"]), N_FRAMES, 3)

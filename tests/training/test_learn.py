@@ -123,7 +123,7 @@ def test_nothing_of_the_networks_noise_was_fitted_to_those_who_validate_it(train
 
     def infer(group, *rest):
         used.append(group)
-        return WindowNoise([group] * len(rest[1]), rest[1])
+        return WindowNoise([group] * len(rest[1]), rest[1], group)
 
     monkeypatch.setattr(learn, "fit_noise", fit_noise)
     monkeypatch.setattr(learn.WindowNoise, "infer", infer)

@@ -57,7 +57,8 @@ def white_runs(n=4, n_volumes=64, seed=0):
 
 
 def windows_of(runs, seed=0):
-    noise = WindowNoise([WhiteNoise(1, MASK)] * len(runs), runs.participants)
+    group = WhiteNoise(1, MASK)
+    noise = WindowNoise([group] * len(runs), runs.participants, group)
     return ValidationWindows(runs, noise, N_FRAMES, seed)
 
 
@@ -245,6 +246,13 @@ def constant_runs(n=4):
     return replace(runs, latents=[np.ones_like(z) * MASK.numpy() for z in runs.latents])
 
 
+def gate_of(denoiser, runs=None, seed=0, **more):
+    """The backbone's gate, and no other without a mode head."""
+    found = support(denoiser, windows_of(constant_runs() if runs is None else runs, seed), **more)
+    assert list(found) == ["gate"]
+    return found["gate"]
+
+
 def true_velocity(x, theta):
     """v of x_0 = 1: ε = (x − cos θ) / sin θ."""
     cos, sin = theta.cos(), theta.sin()
@@ -253,15 +261,13 @@ def true_velocity(x, theta):
 
 def test_the_true_velocity_is_supported_whole():
     denoiser = denoiser_of(true_velocity)
-    assert support(denoiser, windows_of(constant_runs())) == pytest.approx(
-        [1] * GATE_BANDS, abs=0.02
-    )
+    assert gate_of(denoiser) == pytest.approx([1] * GATE_BANDS, abs=0.02)
 
 
 def test_what_follows_the_condition_is_supported_at_every_angle():
     """The mean of the velocity, −sin θ · m, is far below the noise near θ = 0."""
     denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
-    found = support(denoiser, windows_of(constant_runs()))
+    found = gate_of(denoiser)
     assert found == pytest.approx([1] * GATE_BANDS, abs=1e-3)
 
 
@@ -275,7 +281,7 @@ def test_certain_support_hardly_loses_size_and_doubtful_support_counts_for_nothi
             size * z for size, z in zip(np.repeat(of_participants, 2), runs.latents, strict=True)
         ]
         denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
-        found[name] = support(denoiser, windows_of(replace(runs, latents=latents)))
+        found[name] = gate_of(denoiser, replace(runs, latents=latents))
     assert float(found["certain"].min()) > 0.95
     assert not found["doubtful"].any()
 
@@ -285,7 +291,7 @@ def test_what_adds_too_little_is_not_supported():
     denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
     width = math.pi / 2 / GATE_BANDS
     gains = torch.sin((torch.arange(GATE_BANDS) + 0.5) * width) ** 2
-    found = support(denoiser, windows_of(constant_runs()), least_gain=0.3)
+    found = gate_of(denoiser, least_gain=0.3)
     # ε has unit variance, so that the velocity's power is 1
     clear = (gains - 0.3).abs() > 0.1
     assert ((found > 0.5) == (gains > 0.3))[clear].all()
@@ -295,13 +301,13 @@ def test_what_adds_too_little_is_not_supported():
 @pytest.mark.parametrize("factor", [2.0, 5.0])
 def test_what_is_too_large_is_scaled_down(factor):
     denoiser = denoiser_of(lambda x, theta: factor * true_velocity(x, theta))
-    found = support(denoiser, windows_of(constant_runs()))
+    found = gate_of(denoiser)
     assert found == pytest.approx([1 / factor] * GATE_BANDS, rel=0.05)
 
 
 def test_the_gate_never_enlarges():
     denoiser = denoiser_of(lambda x, theta: 0.5 * true_velocity(x, theta))
-    found = support(denoiser, windows_of(constant_runs()))
+    found = gate_of(denoiser)
     assert found.tolist() == [1.0] * GATE_BANDS
 
 
@@ -315,7 +321,7 @@ def test_a_share_of_what_is_noisy_is_supported(noise):
         error = torch.randn(v.shape, generator=generator) * v[..., MASK].square().mean().sqrt()
         return v + noise**0.5 * error
 
-    found = support(denoiser_of(noisy), windows_of(constant_runs()))
+    found = gate_of(denoiser_of(noisy))
     assert found == pytest.approx([1 / (1 + noise)] * GATE_BANDS, rel=0.15)
 
 
@@ -324,21 +330,21 @@ def test_an_output_that_says_nothing_of_the_velocity_has_no_support(n):
     """On average nearly nothing is let through, and for most bands nothing at all."""
     generator = torch.Generator().manual_seed(1)
     denoiser = denoiser_of(lambda x, theta: torch.randn(x.shape, generator=generator))
-    found = torch.cat([support(denoiser, windows_of(white_runs(n), seed)) for seed in range(3)])
+    found = torch.cat([gate_of(denoiser, white_runs(n), seed) for seed in range(3)])
     assert float(found.mean()) < 0.01
     assert float((found == 0).float().mean()) > 0.6
 
 
 def test_a_harmful_output_is_shut_off():
     denoiser = denoiser_of(lambda x, theta: -true_velocity(x, theta))
-    assert not support(denoiser, windows_of(constant_runs())).any()
+    assert not gate_of(denoiser).any()
 
 
 def test_support_leaves_the_denoiser_as_it_was():
     denoiser = denoiser_of(true_velocity)
     denoiser.gate.copy_(torch.linspace(0, 1, GATE_BANDS))
     before = denoiser.gate.clone()
-    found = support(denoiser, windows_of(constant_runs()))
+    found = gate_of(denoiser)
     assert torch.equal(denoiser.gate, before)
     assert float(found.min()) > 0.9  # whatever the gate was
 

@@ -50,6 +50,8 @@ class Encoded(NamedTuple):
         Encoded anatomy.
     frames : Tensor of shape (B, T, V·3) or None
         Features of the window's frames; zero where the condition is withheld.
+    mode_sd : Tensor of shape (B, K) or None
+        Standard deviation of the diffusion's noise along each of its modes.
     """
 
     pooled: Tensor
@@ -57,6 +59,7 @@ class Encoded(NamedTuple):
     valid: Tensor
     anatomy: Tensor | None = None
     frames: Tensor | None = None
+    mode_sd: Tensor | None = None
 
 
 class ConditionEncoder(nn.Module):

@@ -189,6 +189,9 @@ class Condition:
         Mean image and noise level.
     condition_mask, anatomy_mask : Tensor of shape (B,)
         1 where the condition, and the anatomy, are given; 0 where they are withheld.
+    mode_sd : Tensor of shape (B, K)
+        Standard deviation of the diffusion's noise along each of its modes; K is 0 where nothing
+        asks for it.
     """
 
     attributes: Tensor
@@ -200,6 +203,7 @@ class Condition:
     anatomy: Tensor
     condition_mask: Tensor
     anatomy_mask: Tensor
+    mode_sd: Tensor
 
     def to(self, device: torch.device) -> Condition:
         """Return a copy on another device."""
@@ -298,4 +302,5 @@ class RunCondition:
             anatomy=self._anatomy,
             condition_mask=torch.ones(1),
             anatomy_mask=torch.ones(1),
+            mode_sd=torch.zeros(1, 0),
         )

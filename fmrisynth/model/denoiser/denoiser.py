@@ -1,11 +1,12 @@
-"""Predict the velocity of noisy latent windows: backbone, masks and gate in one object.
+"""Predict the velocity of noisy latent windows: backbone, mode head, mask and gates in one object.
 
 x_θ = cos θ · x_0 + sin θ · ε,  v = cos θ · ε − sin θ · x_0.
 
 Latents come without evoked response and noise level (`fmrisynth.model.response`,
 `fmrisynth.model.noise_level`). If what is left is Gaussian with the covariance of ε, the exact
-velocity is 0: the backbone need only learn what those statistics leave out, and its gate, one
-factor for each band of angles, says how much of what it learned holds for new participants.
+velocity is 0: backbone and mode head (`fmrisynth.model.denoiser.mode_head`) need only learn what
+those statistics leave out, and their gates, one factor for each band of angles, say how much of
+what they learned holds for new participants.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from torch.nn import functional as F
 from fmrisynth.config.diffusion import BackboneConfig, DenoiserConfig
 from fmrisynth.model.denoiser.backbone import Backbone, Encoded
 from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
+from fmrisynth.model.denoiser.mode_head import ModeHead
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
 from fmrisynth.model.denoiser.patch_transformer import PatchTransformer
+from fmrisynth.model.noise.protocol import NoiseModel
 
 __all__ = ["GATE_BANDS", "Denoiser"]
 
@@ -45,10 +48,18 @@ class Denoiser(nn.Module):
         Latent voxels that hold brain.
     patch : int
         Factor between model grid and latent grid.
+
+    Attributes
+    ----------
+    gate, mode_gate : Tensor of shape (GATE_BANDS,)
+        Shares of the backbone's and of the mode head's velocity, in [0, 1].
+    mode_head : ModeHead or None
+        None where the settings, or the noise, have no modes.
     """
 
     mask: Tensor
     gate: Tensor
+    mode_gate: Tensor
 
     def __init__(
         self,
@@ -73,6 +84,20 @@ class Denoiser(nn.Module):
         )
         self.register_buffer("mask", mask.bool(), persistent=False)
         self.register_buffer("gate", torch.ones(GATE_BANDS))
+        self.mode_head = ModeHead(config.mode_width) if config.reads_modes else None
+        # models without a head, such as those of earlier versions, have no gate of it
+        opened = torch.ones(GATE_BANDS) if config.reads_modes else torch.zeros(GATE_BANDS)
+        self.register_buffer("mode_gate", opened, persistent=config.reads_modes)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no part has a say at any angle."""
+        return not (self.gate.any() or self.mode_gate.any())
+
+    def attach(self, noise: NoiseModel) -> None:
+        """Use the modes of the diffusion's noise, which the mode head reads."""
+        if self.mode_head is not None:
+            self.mode_head.attach(noise.mode_maps)
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
         """Predict v or ε, whichever the loss compares.
@@ -91,11 +116,16 @@ class Denoiser(nn.Module):
         Tensor of shape (B, T, C, X, Y, Z), float32
             Zero outside the brain.
         """
-        return self.predict(x, theta, self.encode(condition))
+        encoded = self.encode(condition)
+        out = self.predict(x, theta, encoded)
+        return out if self.mode_head is None else out + self.mode_velocity(x, theta, encoded)
 
     def encode(self, condition: Condition) -> Encoded:
         """Encode the condition for the backbone, the same at every angle."""
-        return self.backbone.encode(self._padded(condition))
+        encoded = self.backbone.encode(self._padded(condition))
+        if self.mode_head is None:
+            return encoded
+        return encoded._replace(mode_sd=condition.mode_sd)
 
     def predict(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
         """Compute the backbone's part of the output of `forward`."""
@@ -104,8 +134,37 @@ class Denoiser(nn.Module):
         out = self.backbone(h, theta, encoded).float()
         return out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]] * self.mask
 
+    def mode_velocity(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """Compute the mode head's part of the velocity, (B, T, C, X, Y, Z); zero without one."""
+        if self.mode_head is None:
+            return torch.zeros_like(x)
+        assert encoded.mode_sd is not None  # `encode` puts it there
+        velocity: Tensor = self.mode_head(x, theta, encoded.mode_sd[: len(x)])
+        return velocity
+
+    def velocity(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """Predict the velocity of (B, T, C, X, Y, Z), each part scaled by its gate."""
+        out = self.as_velocity(x, theta, self.predict(x, theta, encoded))
+        return out + self.gated_modes(x, theta, encoded)
+
+    def gated_modes(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """Compute `mode_velocity`, scaled by its gate."""
+        if not self.mode_gate.any():
+            return torch.zeros_like(x)
+        share = _at_angles(self.mode_gate, theta)
+        return self.mode_velocity(x, theta, encoded) * _per_item(share)
+
     def as_velocity(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
-        """Turn the network's output into the velocity, scaled by the gate.
+        """Turn the backbone's output into the velocity, scaled by its gate."""
+        share = _per_item(_at_angles(self.gate, theta))
+        return share * self._velocity_of(x, theta, out)
+
+    def ungated(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
+        """Predict the backbone's velocity as if its gate were open."""
+        return self._velocity_of(x, theta, self.predict(x, theta, encoded))
+
+    def _velocity_of(self, x: Tensor, theta: Tensor, out: Tensor) -> Tensor:
+        """Turn the backbone's output into a velocity.
 
         From ε follows x_0 = (x − sin θ · ε) / cos θ, with an error that grows without bound
         towards pure noise, where ε says nothing of x_0. It is shrunk by the share of it that
@@ -115,13 +174,7 @@ class Denoiser(nn.Module):
             cos, sin = _per_item(theta.cos()), _per_item(theta.sin())
             x_0 = (x - sin * out) * cos / (cos**2 + EPSILON_ERROR**2)
             out = cos * out - sin * x_0
-        return out * _per_item(self.gate_at(theta))
-
-    def gate_at(self, theta: Tensor) -> Tensor:
-        """Interpolate the gate between the middles of its bands, (B,)."""
-        place = (theta / (math.pi / 2) * GATE_BANDS - 0.5).clamp(0, GATE_BANDS - 1)
-        low = place.floor().long().clamp(max=GATE_BANDS - 2)
-        return torch.lerp(self.gate[low], self.gate[low + 1], place - low)
+        return out
 
     def _padded(self, condition: Condition) -> Condition:
         """Return the condition with its anatomy padded like the latents."""
@@ -144,6 +197,13 @@ def _make_backbone(
     return MonaiBackbone(
         matched(config, sum(p.numel() for p in hybrid.parameters()), **shape), **shape
     )
+
+
+def _at_angles(gate: Tensor, theta: Tensor) -> Tensor:
+    """Interpolate a gate between the middles of its bands, (B,)."""
+    place = (theta / (math.pi / 2) * GATE_BANDS - 0.5).clamp(0, GATE_BANDS - 1)
+    low = place.floor().long().clamp(max=GATE_BANDS - 2)
+    return torch.lerp(gate[low], gate[low + 1], place - low)
 
 
 def _per_item(values: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
 DRAWN_MODES = 64  # M: the networks of a participant who is drawn
 MODES_PER_GROUP = 8  # neighbours in the order of variance, whose reliability is estimated together
 MINIMUM_EIGENVALUE = 0.1  # of a participant's W
+MINIMUM_POWER = 1e-8  # of a mode
 TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
 
 
@@ -225,6 +226,19 @@ class ModalNoise(NoiseModel):
     def variance(self) -> Tensor:
         """Variance at each place, (C, X, Y, Z); see `NoiseModel`."""
         return super().variance if self.inferred_variance is None else self.inferred_variance
+
+    @property
+    def mode_maps(self) -> Tensor:
+        """The modes, (K, C, X, Y, Z); see `NoiseModel`."""
+        return self._field(self.modes)
+
+    @property
+    def mode_sd(self) -> Tensor:
+        """Standard deviation along each mode, (K,); see `NoiseModel`."""
+        variance = self.window_autocovariance[:, 0]
+        if self.axes is not None:
+            variance = self.axes.square() @ variance
+        return variance.clamp(min=MINIMUM_POWER).sqrt()
 
     @torch.no_grad()
     def statistics(self, noise: Tensor) -> RunNoise:

@@ -127,6 +127,16 @@ class NoiseModel(nn.Module, ABC):
         """Variance at each place, (C, X, Y, Z): one in the brain, unless it was inferred."""
         return self.mask.float().expand(self.channels, *self.mask.shape)
 
+    @property
+    def mode_maps(self) -> Tensor:
+        """Orthonormal modes in order of their variance, (K, C, X, Y, Z); K is 0 without modes."""
+        return torch.zeros(0, self.channels, *self.mask.shape)
+
+    @property
+    def mode_sd(self) -> Tensor:
+        """Standard deviation of a window's noise along each of `mode_maps`, (K,)."""
+        return torch.zeros(0)
+
     def statistics(self, noise: Tensor) -> RunNoise | None:
         """Reduce a run's noise to what it shows of the participant; None where that is nothing.
 

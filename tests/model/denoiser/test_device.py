@@ -70,6 +70,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Condition]:
             anatomy=torch.ones(2, 2, 14, 16, 12),
             condition_mask=torch.ones(2),
             anatomy_mask=torch.ones(2),
+            mode_sd=torch.zeros(2, 0),
         )
         x = torch.ones(2, 4, 2, 7, 8, 6)
         return x, torch.ones_like(x), torch.ones(2), condition

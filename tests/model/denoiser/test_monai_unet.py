@@ -42,6 +42,7 @@ def condition_of(n: int = 4) -> Condition:
         anatomy=torch.randn(2, 2, 2 * n, 2 * n, 2 * n, generator=generator),
         condition_mask=torch.ones(2),
         anatomy_mask=torch.ones(2),
+        mode_sd=torch.zeros(2, 0),
     )
 
 
