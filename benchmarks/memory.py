@@ -97,6 +97,7 @@ def one_step(
     latents = np.zeros((2 * frames, channels, grid, grid, grid), np.float16)
     levels = [torch.ones(inside.shape)]
     runs = LatentRuns([latents], [condition], levels, ["01"], LatentSpace(channels, inside))
+    noise = WhiteNoise(channels, inside)
     learner = DiffusionLearner(
         fabric,
         denoiser,
