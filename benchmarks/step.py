@@ -56,7 +56,9 @@ def make(
     diffused = config.denoiser
     patch, channels = config.autoencoder.factor, config.autoencoder.latent_channels
     frames, n, batch = diffused.n_frames, options.grid, options.batch
-    chosen = replace(diffused, backbone=replace(diffused.backbone, architecture="monai"))
+    monai = replace(diffused.backbone, architecture="monai")
+    chosen = replace(diffused, backbone=monai, mode_width=0)
+    modes = diffused.noise_modes if diffused.reads_modes else 0
     length, edge = VOCABULARY.longest_history + frames, n * patch
     with torch.device(device):
         mask = torch.ones(n, n, n, dtype=torch.bool)
@@ -73,8 +75,10 @@ def make(
             anatomy=torch.randn(batch, 2, edge, edge, edge),
             condition_mask=torch.ones(batch),
             anatomy_mask=torch.ones(batch),
-            mode_sd=torch.zeros(batch, 0),
+            mode_sd=torch.ones(batch, modes),
         )
+        if ours.mode_head is not None:
+            ours.mode_head.attach(torch.randn(modes, channels, n, n, n) / (channels * n**3) ** 0.5)
     return {"ours": ours, "monai": theirs}, x, condition
 
 

@@ -17,6 +17,7 @@ from support.tiny_model import (
     make_bold,
     make_model,
     make_run,
+    perturb,
 )
 
 from fmrisynth.errors import ModelError
@@ -60,6 +61,18 @@ def refused(directory, *words):
         Model.load(directory)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_loaded_model_reads_the_modes_of_its_noise(tmp_path):
+    model = make_model(replace(DENOISER, mode_width=8), wildness=0.05)
+    perturb(model.denoiser.mode_head, 0.3)
+    silent = make_model(DENOISER, wildness=0.05)
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    assert np.array_equal(synthesis(model), synthesis(loaded))
+    loaded.denoiser.mode_gate.zero_()
+    assert np.array_equal(synthesis(silent), synthesis(loaded))
+    assert not np.array_equal(synthesis(model), synthesis(loaded))
 
 
 @pytest.mark.parametrize("noise", ["coloured", "white"])

@@ -43,7 +43,7 @@ class ModeHead(nn.Module):
     Attributes
     ----------
     maps : Tensor of shape (K, C·X·Y·Z)
-        The modes, orthonormal; empty until `attach`, since they are the noise model's.
+        The modes, orthonormal; none until `attach`, since they are the noise model's.
     """
 
     maps: Tensor
@@ -80,8 +80,10 @@ class ModeHead(nn.Module):
         Returns
         -------
         Tensor of shape (B, T, C, X, Y, Z)
-            float32.
+            float32; zero as long as there are no modes.
         """
+        if not len(self.maps):
+            return torch.zeros_like(x, dtype=torch.float32)
         courses = (x.flatten(2) @ self.maps.T).float()  # B T K
         cos, sin = theta.cos()[:, None], theta.sin()[:, None]
         variance = self._log_variance(courses / sd[:, None], cos, sin).exp()
