@@ -42,6 +42,7 @@ PARTS: dict[str, Settings] = {
     "noise level": {"noise_level": "false"},
     "individual responses": {"response.kind": "glm"},
     "response model": ALONE,
+    "mode head": {"denoiser.mode_width": "0"},
     **NETWORK_PARTS,
     "gate": {"diffusion_training.gate": "false"},
     "backbone": {"sampling.backbone": "false"},
