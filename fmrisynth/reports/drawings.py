@@ -39,6 +39,8 @@ COLOURS = ("#2a84c6", "#d55e00", "#009e73", "#c96a9b", "#b8860b", "#56b4e9", "#8
 """Colours after Okabe and Ito, told apart by colour-blind readers and seen on light and dark
 paper; the first is the real data's."""
 
+_MOST_NAMED = 48  # rows of a matrix
+
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names come from the dataset and may hold "$"
     "svg.fonttype": "none",
@@ -75,12 +77,12 @@ def draw_matrix(
     rows: str = "",
     columns: str = "",
 ) -> str:
-    """Draw a square matrix with its values.
+    """Draw a square matrix, a small one with its values, a large one with some of its names.
 
     Parameters
     ----------
     matrix : ndarray of shape (n, n)
-        Values; NaN cells stay empty.
+        NaN cells stay empty.
     names : sequence of str
         Names of rows and columns.
     label : str
@@ -98,28 +100,32 @@ def draw_matrix(
     n = len(names)
     size = min(5.5, 1.6 + 0.34 * n)
     with _drawing(size, size) as (canvas, axes):
-        colours = mpl.colormaps["viridis"]
-        span = max(high - low, 1e-9)
-        for i in range(n):
-            for j in range(n):
-                value = matrix[i, j]
-                if not np.isfinite(value):
-                    continue
-                shade = float(np.clip((value - low) / span, 0, 1))
-                axes.add_patch(Rectangle((j, i), 1, 1, color=colours(shade), lw=0))
-                if n <= 8:
-                    ink = "white" if shade < 0.6 else "black"
-                    text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
-                    axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=7, color=ink)
+        if n > _MOST_NAMED:  # as many shapes would take memory and time with their square
+            image = axes.imshow(matrix, "viridis", extent=(0, n, n, 0), interpolation="none")
+            image.set_clim(low, high)
+        else:
+            _draw_cells(axes, matrix, low, high)
         axes.set(xlim=(0, n), ylim=(n, 0), xlabel=columns, ylabel=rows, aspect="equal")
-        short = [_short(name) for name in names]
-        size_of_names = 8 if n <= 12 else 6
-        axes.set_xticks(np.arange(n) + 0.5, short, rotation=90, fontsize=size_of_names)
-        axes.set_yticks(np.arange(n) + 0.5, short, fontsize=size_of_names)
+        named = range(0, n, -(-n // _MOST_NAMED))
+        short, size = [_short(names[i]) for i in named], 8 if n <= 12 else 6
+        axes.set_xticks(np.array(named) + 0.5, short, rotation=90, fontsize=size)
+        axes.set_yticks(np.array(named) + 0.5, short, fontsize=size)
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
         return _svg(canvas, label)
+
+
+def _draw_cells(axes: Axes, matrix: np.ndarray, low: float, high: float) -> None:
+    """Draw each cell as a shape of its own, with its number where there are few."""
+    colours, shades = mpl.colormaps["viridis"], (matrix - low) / max(high - low, 1e-9)
+    for i, j in np.argwhere(np.isfinite(matrix)):
+        value, shade = matrix[i, j], float(np.clip(shades[i, j], 0, 1))
+        axes.add_patch(Rectangle((j, i), 1, 1, color=colours(shade), lw=0))
+        if len(matrix) <= 8:
+            ink = "white" if shade < 0.6 else "black"
+            text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
+            axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=7, color=ink)
 
 
 def draw_time_course(

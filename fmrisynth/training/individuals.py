@@ -32,9 +32,9 @@ from fmrisynth.model.individuals import (
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.response import Response
 from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
+from fmrisynth.runtime.stored_rows import StoredRows
 from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics
-from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["MOST_PARTICIPANTS", "fit_individuals", "map_gradients", "smooth_fields"]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fmrisynth.model.response import Response
 from fmrisynth.preprocess.cache import RunData
+from fmrisynth.runtime.stored_rows import NamedRows, StoredRows
 from fmrisynth.training.prepare import TrainingData
 from fmrisynth.training.response_statistics import ResponseStatistics
-from fmrisynth.training.stored_rows import NamedRows, StoredRows
 
 __all__ = ["RIDGE", "drawn_responses", "mean_images", "own_responses"]
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from fmrisynth.config.diffusion import ResponseConfig
 from fmrisynth.model.model import make_response
 from fmrisynth.model.response import IndividualResponse, Response
+from fmrisynth.runtime.stored_rows import StoredRows
 from fmrisynth.training.individuals import MOST_PARTICIPANTS, fit_individuals
 from fmrisynth.training.own_responses import RIDGE, drawn_responses, mean_images, own_responses
 from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import TrainingData, sample_runs
 from fmrisynth.training.response_statistics import ResponseStatistics, collect_statistics
-from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.windows import LatentRuns
 
 __all__ = ["fit_response"]

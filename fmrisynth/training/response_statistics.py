@@ -16,8 +16,8 @@ from fmrisynth.model.individual_differences import split_halves
 from fmrisynth.model.noise.autocovariance import shrink_autocovariance
 from fmrisynth.model.run_statistics import draw_evoked, draw_products, whiten
 from fmrisynth.runtime.progress import track
+from fmrisynth.runtime.stored_rows import StoredRows
 from fmrisynth.training.prepare import TrainingData, sample_runs
-from fmrisynth.training.stored_rows import StoredRows
 from fmrisynth.training.whitening import Whitening
 from fmrisynth.training.windows import LatentRuns
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fmrisynth.model.noise.protocol import NoiseModel
-from fmrisynth.training.stored_rows import StoredRows
+from fmrisynth.runtime.stored_rows import StoredRows
 
 __all__ = ["NoiseStore", "StoredNoise"]
 

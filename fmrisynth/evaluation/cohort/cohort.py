@@ -12,8 +12,8 @@ from fmrisynth.bids.dataset import Run, on_most_common_grid
 from fmrisynth.errors import DataError
 from fmrisynth.evaluation.cohort.conditions import Conditions, find_conditions, with_contrasts
 from fmrisynth.evaluation.cohort.contrasts import Contrast
+from fmrisynth.evaluation.cohort.map_table import MapTable
 from fmrisynth.evaluation.cohort.maps import (
-    MapTable,
     build_supervoxel_tables,
     build_tables,
     common_mask,
@@ -56,6 +56,8 @@ class Cohort:
         Source → participants' maps on supervoxels of 12 mm.
     keys : ndarray of int of shape (B, 3)
         Supervoxels that all real runs have.
+    folder : pathlib.Path
+        Where files lie that memory shall not hold.
     for_training : mapping
         Generator → its runs for training participants, which copying is audited in.
     all_training : bool
@@ -72,6 +74,7 @@ class Cohort:
     real_beside: Mapping[str, MapTable]
     supervoxel_tables: Mapping[str, MapTable]
     keys: np.ndarray
+    folder: Path
     for_training: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
     all_training: bool = True
 
@@ -143,7 +146,7 @@ def build_cohort(
     grid : Grid
         Grid of the records.
     work_dir : Path
-        Receives the maps.
+        Receives the maps, and becomes the cohort's folder.
     contrasts : sequence of Contrast
         What the user wants to compare beside the conditions.
     notices : list of str
@@ -196,6 +199,7 @@ def build_cohort(
             participants, pairs, mask, work_dir / "supervoxels.npy", average
         ),
         keys=common_supervoxels(real),
+        folder=work_dir,
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from fmrisynth.errors import UsageError
 from fmrisynth.evaluation.cohort.contrasts import Contrast
-from fmrisynth.evaluation.cohort.maps import MapTable, merge, weigh
+from fmrisynth.evaluation.cohort.map_table import MapTable
+from fmrisynth.evaluation.cohort.maps import merge, weigh
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = ["Conditions", "Level", "find_conditions", "with_contrasts"]

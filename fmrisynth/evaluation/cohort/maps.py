@@ -1,7 +1,7 @@
 """Average participants' effect maps on common voxels, and find an exact small form of them.
 
 Every measure of activation is built from inner products of maps. `MapTable`
-therefore keeps, beside the maps in a file, their coordinates in the space they
+therefore keeps, beside the maps, their coordinates in the space they
 span: a few hundred numbers instead of tens of thousands of voxels, with the
 same correlations, slopes and dissimilarities. Thousands of resamples of
 participants then cost seconds.
@@ -12,20 +12,19 @@ N coordinates, V voxels of the common mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
+from fmrisynth.evaluation.cohort.map_table import MapTable
 from fmrisynth.evaluation.cohort.spans import centred, inner_products, span_coordinates
-from fmrisynth.evaluation.cohort.stored_maps import StoredMaps
+from fmrisynth.evaluation.cohort.stored_maps import StoredMaps, store_maps
 from fmrisynth.evaluation.runs.records import RunRecord
 
 __all__ = [
     "Condition",
-    "MapTable",
     "build_supervoxel_tables",
     "build_tables",
     "common_mask",
@@ -38,100 +37,6 @@ __all__ = [
 
 Condition = tuple[str, str]
 """Task and trial type."""
-
-
-@dataclass(frozen=True)
-class MapTable:
-    """The participants' maps of one source (real held-out, a generator, …).
-
-    Attributes
-    ----------
-    participants : tuple of str
-        The ``P`` participants.
-    coordinates : ndarray of shape (P, H, K, N)
-        Mean effect over the runs of each half; arbitrary where ``n_runs`` is 0.
-    n_runs : ndarray of int of shape (P, H, K)
-        Number of runs behind each map.
-    voxels : StoredMaps
-        The maps themselves, percent signal change, on disk.
-    """
-
-    participants: tuple[str, ...]
-    coordinates: np.ndarray
-    n_runs: np.ndarray
-    voxels: StoredMaps
-
-    def whole(self) -> np.ndarray:
-        """Mean over all runs of each participant: (P, K, N), NaN where there is none."""
-        return _weighted(self.coordinates, self.n_runs)
-
-    def half(self, index: np.ndarray) -> np.ndarray:
-        """Return one half of the runs, chosen per participant by ``index`` (P,): (P, K, N)."""
-        rows = np.arange(len(self.participants))
-        chosen = self.coordinates[rows, index]
-        return np.where(self.n_runs[rows, index][..., None] > 0, chosen, np.nan)
-
-    def condition_voxels(
-        self, weights: np.ndarray, of: Callable[[np.ndarray], np.ndarray], half: int | None = None
-    ) -> np.ndarray:
-        """Read one condition's maps, so that memory holds no other: (P, V).
-
-        Parameters
-        ----------
-        weights : ndarray of shape (K,)
-            Weight of each trial type in the condition; the others are not read.
-        of : callable
-            (1, k, V) maps of those trial types → (1, 1, V) map of the condition.
-        half : int, optional
-            0 or 1: one half of the runs; all runs when left out.
-
-        Returns
-        -------
-        ndarray of shape (P, V)
-            NaN for participants without the condition.
-        """
-        used = np.flatnonzero(weights)
-        halves = slice(None) if half is None else slice(half, half + 1)
-        maps = np.empty((len(self.participants), self.voxels.n_values), dtype=np.float32)
-        for participant, stored in enumerate(self.voxels):
-            runs = self.n_runs[participant, halves][:, used]
-            own = stored[halves][:, used]
-            maps[participant] = of(_weighted(own[None], runs[None]))[0, 0]
-        return maps
-
-    def group_maps(self) -> np.ndarray:
-        """Mean over participants of their mean over runs, in voxels: (K, V), NaN for none."""
-        total = np.zeros((self.n_runs.shape[-1], self.voxels.n_values))
-        count = np.zeros(len(total))
-        # one at a time: the maps lie on disk
-        for stored, runs in zip(self.voxels, self.n_runs, strict=True):
-            maps = _weighted(stored[None], runs[None])[0]
-            present = np.isfinite(maps[:, 0])
-            total[present] += maps[present]
-            count += present
-        return total / np.where(count > 0, count, np.nan)[:, None]
-
-    @property
-    def has_halves(self) -> bool:
-        """Whether most maps rest on at least two runs; a few may lack one that was unusable."""
-        present = self.n_runs.sum(axis=1) > 0
-        both = self.n_runs.min(axis=1) > 0
-        return bool(present.any() and 2 * both.sum() >= present.sum())
-
-    @property
-    def halved(self) -> tuple[str, ...]:
-        """Participants with at least one condition in both halves of their runs."""
-        both = (self.n_runs.min(axis=1) > 0).any(axis=1)
-        return tuple(
-            participant for participant, has in zip(self.participants, both, strict=True) if has
-        )
-
-    def of(self, participants: Sequence[str]) -> MapTable:
-        """Keep some of the participants, in the order given."""
-        rows = [self.participants.index(participant) for participant in participants]
-        return MapTable(
-            tuple(participants), self.coordinates[rows], self.n_runs[rows], self.voxels.some(rows)
-        )
 
 
 def group_mean(maps: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -276,24 +181,27 @@ def build_tables(
     size = 2 * len(conditions)
     parts = {source: slice(part.start * size, part.stop * size) for source, part in rows.items()}
     pairs = dict.fromkeys((a, b) for members in spans.values() for a in members for b in members)
-    many = len(flat) > flat.shape[1]  # maps than voxels, which are the smaller form then
-    products = {} if many else inner_products(flat, parts, list(pairs))
+
+    def table(source: str, coordinates: StoredMaps) -> MapTable:
+        own = StoredMaps(path, _places(rows[source]))
+        return MapTable(tuple(sources[source]), coordinates, n_runs[rows[source]], own)
+
+    if len(flat) > flat.shape[1]:  # more maps than voxels, which are the smaller form then
+        shared = _store_centred(stored, path)
+        of = {source: table(source, shared.some(_places(part))) for source, part in rows.items()}
+        return {name: {source: of[source] for source in members} for name, members in spans.items()}
+    products = inner_products(flat, parts, list(pairs))
     tables: dict[str, dict[str, MapTable]] = {}
-    for name, members in spans.items():
-        if many:
-            coordinates = centred(np.concatenate([flat[parts[source]] for source in members]))
-        else:
-            gram = np.block([[products[a, b] for b in members] for a in members])
-            coordinates = span_coordinates(gram)
-        counts = [len(sources[source]) for source in members]
-        coordinates = coordinates.reshape(sum(counts), 2, len(conditions), coordinates.shape[1])
-        own = zip(members, np.split(coordinates, np.cumsum(counts)[:-1]), strict=True)
-        tables[name] = {
-            source: MapTable(
-                tuple(sources[source]), part, n_runs[rows[source]], _rows(path, rows[source])
-            )
-            for source, part in own
-        }
+    for number, (name, members) in enumerate(spans.items()):
+        gram = np.block([[products[a, b] for b in members] for a in members])
+        found = span_coordinates(gram)
+        maps = found.reshape(-1, 2, len(conditions), found.shape[1])
+        own = store_maps(_beside(path, f"coordinates-{number}"), maps, len(maps))
+        tables[name], start = {}, 0
+        for source in members:
+            end = start + len(sources[source])
+            tables[name][source] = table(source, own.some(range(start, end)))
+            start = end
     return tables
 
 
@@ -319,13 +227,30 @@ def build_supervoxel_tables(
         Source → MapTable, with supervoxels in place of voxels.
     """
     stored, n_runs, rows = _store_maps(sources, conditions, mask, path, average)
-    tables = {}
-    for source, part in rows.items():
-        coordinates = centred(stored[part])
-        tables[source] = MapTable(
-            tuple(sources[source]), coordinates, n_runs[part], _rows(path, part)
+    shared = _store_centred(stored, path)
+    return {
+        source: MapTable(
+            tuple(sources[source]),
+            shared.some(_places(part)),
+            n_runs[part],
+            StoredMaps(path, _places(part)),
         )
-    return tables
+        for source, part in rows.items()
+    }
+
+
+def _store_centred(maps: np.ndarray, path: Path) -> StoredMaps:
+    """Write the centred maps of all participants (P, 2, K, V), which are coordinates."""
+    return store_maps(_beside(path, "centred"), (centred(own) for own in maps), len(maps))
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Name a file after another one."""
+    return path.with_name(f"{path.stem}-{name}.npy")
+
+
+def _places(part: slice) -> tuple[int, ...]:
+    return tuple(range(part.start, part.stop))
 
 
 def _store_maps(
@@ -358,10 +283,6 @@ def _store_maps(
     return stored, n_runs, rows
 
 
-def _rows(path: Path, part: slice) -> StoredMaps:
-    return StoredMaps(path, tuple(range(part.start, part.stop)))
-
-
 def _participant_maps(
     records: Sequence[RunRecord], conditions: Sequence[Condition], mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -388,11 +309,3 @@ def on_mask(values: np.ndarray, own: np.ndarray, common: np.ndarray) -> np.ndarr
     index[own] = np.arange(int(own.sum()))
     places = index[common]
     return np.where(places >= 0, values[..., np.maximum(places, 0)], np.float32(0.0))
-
-
-def _weighted(maps: np.ndarray, n_runs: np.ndarray) -> np.ndarray:
-    """Combine halves (P, H, K, N) by their number of runs: (P, K, N), NaN where there is none."""
-    total = n_runs.sum(axis=1)
-    weights = n_runs / np.where(total > 0, total, 1)[:, None]
-    out = np.einsum("phk,phkn->pkn", weights, maps)
-    return np.where(total[..., None] > 0, out, np.nan)

@@ -104,20 +104,16 @@ def supervoxel_samples(
     Samples
     """
     place = {pair: index for index, pair in enumerate(trial_types)}
-    rows, labels, participants = [], [], []
-    for record in records:
-        for trial_type, effect in zip(
-            record.trial_types, supervoxel_effects(record, keys), strict=True
-        ):
-            if (record.run.task, trial_type) in place:
-                rows.append(effect)
-                labels.append(place[record.run.task, trial_type])
-                participants.append(record.run.participant)
-    return Samples(
-        np.array(rows, dtype=np.float32).reshape(-1, len(keys)),
-        np.array(labels, dtype=int),
-        np.array(participants, dtype=str),
-    )
+    known = [[place.get((r.run.task, name)) for name in r.trial_types] for r in records]
+    labels = [k for own in known for k in own if k is not None]
+    features = np.empty((len(labels), len(keys)), dtype=np.float32)
+    participants: list[str] = []
+    for record, own in zip(records, known, strict=True):
+        there = [k is not None for k in own]
+        start = len(participants)
+        participants += [record.run.participant] * sum(there)
+        features[start : len(participants)] = supervoxel_effects(record, keys)[there]
+    return Samples(features, np.array(labels, dtype=int), np.array(participants, dtype=str))
 
 
 def _select(places: np.ndarray, values: np.ndarray, keys: np.ndarray) -> np.ndarray:

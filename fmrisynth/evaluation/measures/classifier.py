@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.kernel_ridge import KernelRidge
 
+from fmrisynth.bids.pieces import slices
+
 __all__ = ["ALL", "FeatureTable", "PairedRuns", "Told", "areas", "pair_runs", "tell_apart"]
 
 ALL = "all"
@@ -19,6 +21,7 @@ ALL = "all"
 _PENALTY = 0.1
 """Penalty of the ridge, where the features of a run have a mean squared norm of 1."""
 
+_AT_ONCE = 512  # features, which are standardised together
 _MOST_FOLDS = 16
 _MOST_RUNS = 1024
 """Runs that a classifier sees: it takes time with their square, and more would tell little more."""
@@ -46,7 +49,7 @@ class FeatureTable:
         """Stack the features of single runs."""
         kinds = rows[0] if rows else {}
         return cls(
-            {kind: np.stack([row[kind] for row in rows]) for kind in kinds},
+            {kind: np.stack([row[kind] for row in rows], dtype=np.float32) for kind in kinds},
             np.array(participants, dtype=str),
         )
 
@@ -126,7 +129,7 @@ def tell_apart(
     for group in np.array_split(np.arange(len(pairs)), min(len(pairs), _MOST_FOLDS)):
         out = np.isin(paired.pair, group)
         kernels = {kind: _kernel(values, ~out) for kind, values in blocks.items()}
-        kernels[ALL] = np.mean(list(kernels.values()), axis=0)
+        kernels[ALL] = sum(kernels.values(), np.zeros(())) / len(kernels)
         for kind, kernel in kernels.items():
             scores = _scores(kernel, paired.labels, out)
             for k in group:
@@ -253,7 +256,12 @@ def _kernel(values: np.ndarray, train: np.ndarray) -> np.ndarray:
 
     All features of a run together have a mean square of 1.
     """
-    mean, sd = values[train].mean(axis=0), values[train].std(axis=0)
-    usable = sd > 1e-9
-    scaled = (values[:, usable] - mean[usable]) / sd[usable]
-    return scaled @ scaled.T / max(int(usable.sum()), 1)
+    kernel, number = np.zeros((len(values), len(values))), 0
+    for part in slices(values.shape[1], _AT_ONCE):
+        own = values[:, part].astype(np.float64)
+        mean, sd = own[train].mean(axis=0), own[train].std(axis=0)
+        usable = sd > 1e-9
+        scaled = (own[:, usable] - mean[usable]) / sd[usable]
+        kernel += scaled @ scaled.T
+        number += int(usable.sum())
+    return kernel / max(number, 1)

@@ -22,7 +22,9 @@ def cross_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     ndarray of shape (n_first, n_second)
         Correlations; NaN for missing and for constant maps.
     """
-    return _unit_rows(first) @ _unit_rows(second).T
+    rows = _unit_rows(first)
+    others = rows if second is first else _unit_rows(second)
+    return rows @ others.T
 
 
 def map_correlation(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -44,4 +46,5 @@ def _unit_rows(maps: np.ndarray) -> np.ndarray:
     """Centre each row and scale it to unit norm; a constant row becomes NaN."""
     centred = maps - maps.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("cv,cv->c", centred, centred))
-    return centred / np.where(norm > 0, norm, np.nan)[:, None]
+    centred /= np.where(norm > 0, norm, np.nan)[:, None]
+    return centred

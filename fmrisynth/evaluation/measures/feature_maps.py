@@ -88,9 +88,13 @@ def feature_differences(
 
 def _cohens_d(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Divide the difference of means (F,) by the pooled standard deviation within (R, F) each."""
-    squares = sum(np.square(part - part.mean(axis=0)).sum(axis=0) for part in (first, second))
+    means = [part.mean(axis=0, dtype=np.float64) for part in (first, second)]
+    squares = sum(
+        np.square(part - mean).sum(axis=0)
+        for part, mean in zip((first, second), means, strict=True)
+    )
     sd = np.sqrt(squares / max(len(first) + len(second) - 2, 1))
-    difference = second.mean(axis=0) - first.mean(axis=0)
+    difference = means[1] - means[0]
     return np.divide(difference, sd, out=np.zeros_like(difference), where=sd > _TINY)
 
 

@@ -5,13 +5,13 @@ Legend: P participants, C conditions, K trial types, N coordinates or voxels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.maps import MapTable, group_mean, merge
+from fmrisynth.evaluation.cohort.map_table import MapTable
+from fmrisynth.evaluation.cohort.maps import group_mean, merge
 from fmrisynth.evaluation.measures.correlation import cross_correlation
-from fmrisynth.evaluation.measures.resampling import NAN
 
 __all__ = ["between_variance", "participant_matrices", "participant_matrix", "without_group"]
 
@@ -65,25 +65,27 @@ def participant_matrices(
     if len(truth.participants) < 2 or not len(membership):
         return {}
     source = tables[training] if tables[training].participants else truth
-    group = group_mean(merge(source.whole(), membership))
+
+    def of(maps: np.ndarray) -> np.ndarray:
+        return merge(maps, membership)
+
+    group = group_mean(source.whole(of))
     matrices = {}
     for name, table in tables.items():
         new = not set(table.participants) <= set(truth.participants)
         if name in (real, training) or len(table.participants) < 2 or new:
             continue
         rows = [truth.participants.index(participant) for participant in table.participants]
-        matrices[name] = participant_matrix(
-            merge(table.whole(), membership), merge(truth.whole()[rows], membership), group
-        )
+        matrices[name] = participant_matrix(table.whole(of), truth.whole(of)[rows], group)
     if len(truth.halved) == len(truth.participants):
-        halves = [
-            merge(truth.half(np.full(len(truth.participants), h)), membership) for h in (0, 1)
-        ]
+        halves = [truth.half(np.full(len(truth.participants), h), of) for h in (0, 1)]
         matrices[real] = participant_matrix(halves[0], halves[1], group)
     return matrices
 
 
-def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+def between_variance(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Variance of the participants' true maps, free of the noise within participants.
 
     The covariance over participants of two independent halves of their runs:
@@ -91,27 +93,38 @@ def between_variance(first: np.ndarray, second: np.ndarray) -> tuple[float, floa
 
     Parameters
     ----------
-    first, second : ndarray of shape (P, C, N)
-        Maps from two halves of the runs of the same participants.
+    pairs : iterable of (ndarray, ndarray) of shape (P, N)
+        For each condition, maps from two halves of the runs of the same participants; NaN where
+        there is none.
+    counts : ndarray of shape (S, P), optional
+        How often each participant is drawn in several samples; once each when left out.
 
     Returns
     -------
-    variance : float
+    variance : ndarray of shape (S,)
         Sum over coordinates and mean over conditions, in squared percent signal change.
-    error : float
+    error : ndarray of shape (S,)
         Its standard error over conditions; NaN for a single one.
     """
-    present = np.isfinite(first[..., 0]) & np.isfinite(second[..., 0])
-    totals = []
-    for c in range(first.shape[1]):
-        a, b = first[present[:, c], c], second[present[:, c], c]
-        if len(a) > 1:
-            products = (a - a.mean(axis=0)) * (b - b.mean(axis=0))
-            totals.append(products.sum() / (len(a) - 1))
-    if not totals:
-        return NAN, NAN
-    error = float(np.std(totals, ddof=1) / np.sqrt(len(totals))) if len(totals) > 1 else NAN
-    return float(np.mean(totals)), error
+    totals = np.array([_covariance(*pair, counts) for pair in pairs])
+    n = np.isfinite(totals).sum(axis=0)
+    variance = np.nansum(totals, axis=0) / np.where(n > 0, n, np.nan)
+    squares = np.nansum(np.square(totals - variance), axis=0)
+    error = np.sqrt(squares / np.where(n > 1, n - 1, np.nan) / np.maximum(n, 1))
+    return variance, error
+
+
+def _covariance(first: np.ndarray, second: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    """Covariance over participants of maps (P, N), summed over coordinates: (S,)."""
+    present = np.isfinite(first[:, 0]) & np.isfinite(second[:, 0])
+    if not present.any():
+        return np.full(1 if counts is None else len(counts), np.nan)
+    a, b = (maps[present] - maps[present].mean(axis=0) for maps in (first, second))
+    drawn = np.ones((1, len(a))) if counts is None else counts[:, present].astype(float)
+    n = drawn.sum(axis=1)
+    products = drawn @ np.einsum("pn,pn->p", a, b)
+    products -= np.einsum("sn,sn->s", drawn @ a, drawn @ b) / np.maximum(n, 1)
+    return products / np.where(n > 1, n - 1, np.nan)
 
 
 def without_group(maps: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -5,21 +5,26 @@ Legend: B supervoxels, T volumes, R runs, P participants, E pairs of parcels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 from sklearn.cluster import AgglomerativeClustering
 
+from fmrisynth.bids.pieces import slices
 from fmrisynth.evaluation.cohort.supervoxels import residual_series
 from fmrisynth.evaluation.measures.correlation import cross_correlation
 from fmrisynth.evaluation.runs.records import RunRecord
+from fmrisynth.runtime.stored_rows import StoredRows
 
 __all__ = ["Networks", "connectivity", "networks_of", "parcels"]
 
 _PARCELS = 60
 _MOST_SUPERVOXELS = 250
+_AT_ONCE = 32  # participants' covariances, on either side
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,9 @@ def connectivity(series: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.arctanh(np.clip(np.nan_to_num(correlations), -0.999, 0.999))
 
 
-def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarray) -> Networks:
+def networks_of(
+    records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarray, folder: Path
+) -> Networks:
     """Measure connectivity and spatial spectrum of a source's runs, one run at a time.
 
     Parameters
@@ -116,28 +123,31 @@ def networks_of(records: Sequence[RunRecord], keys: np.ndarray, labels: np.ndarr
         Blocks.
     labels : ndarray of int of shape (B,)
         Parcel of each supervoxel.
+    folder : pathlib.Path
+        Where covariances of participants lie meanwhile.
 
     Returns
     -------
     Networks
     """
     edges, unrelated = [], []
-    own: dict[str, np.ndarray] = {}
+    participants = tuple(record.run.participant for record in records)
+    place = {name: row for row, name in enumerate(sorted(set(participants)))}
     covariance = np.zeros((len(keys), len(keys)))
     some = np.linspace(0, len(keys) - 1, min(len(keys), _MOST_SUPERVOXELS)).astype(int)
+    own = StoredRows(folder, (len(place), len(some) ** 2))
     rng = np.random.default_rng(0)  # fixed shifts: the measure must not depend on a seed
     for record in records:
         series = residual_series(record, keys).astype(np.float64)
-        edges.append(connectivity(series, labels))
+        edges.append(connectivity(series, labels).astype(np.float32))
         means = np.array([series[labels == label].mean(axis=0) for label in np.unique(labels)])
         unrelated.append(_unrelated(means, rng))
         # Each run weighs the same, so that one with spikes does not make the spectrum.
         covariance += series @ series.T / max(float(np.sum(series**2)), np.finfo(float).tiny)
         thinned = _unit(series[some])
-        participant = record.run.participant
-        own[participant] = own.get(participant, 0.0) + thinned @ thinned.T
+        row = place[record.run.participant]
+        own[row] = own[row] + (thinned @ thinned.T).ravel()
     values = np.clip(np.linalg.eigvalsh(covariance)[::-1], 0.0, None)
-    participants = tuple(record.run.participant for record in records)
     return Networks(
         participants, np.array(edges), values / values.sum(), np.array(unrelated), _products(own)
     )
@@ -155,11 +165,20 @@ def _unit(series: np.ndarray) -> np.ndarray:
     return (series / max(float(np.linalg.norm(series)), np.finfo(float).tiny)).astype(np.float32)
 
 
-def _products(covariances: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Inner products of participants' covariances, each scaled to a trace of 1: (P, P)."""
-    rows = np.array([covariances[name].ravel() for name in sorted(covariances)])
-    traces = np.array([np.trace(covariances[name]) for name in sorted(covariances)])
-    return rows @ rows.T / np.outer(traces, traces)
+def _products(covariances: StoredRows) -> np.ndarray:
+    """Inner products of participants' covariances (P, B · B), scaled to a trace of 1: (P, P)."""
+    n = len(covariances)
+    size = isqrt(covariances.shape[1])
+    products, traces = np.zeros((n, n)), np.zeros(n)
+    parts = list(slices(n, _AT_ONCE))
+    for k, rows in enumerate(parts):
+        first = covariances.take(range(n)[rows])
+        traces[rows] = first[:, :: size + 1].sum(axis=1)
+        for columns in parts[: k + 1]:
+            second = first if columns == rows else covariances.take(range(n)[columns])
+            products[rows, columns] = first @ second.T
+            products[columns, rows] = products[rows, columns].T
+    return products / np.outer(traces, traces)
 
 
 def _correlations(series: np.ndarray) -> np.ndarray:

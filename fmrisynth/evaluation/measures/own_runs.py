@@ -12,8 +12,9 @@ Legend: P participants, C conditions, B supervoxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,7 +25,17 @@ from fmrisynth.evaluation.measures.individuals import without_group
 from fmrisynth.evaluation.measures.resampling import NAN, finite_mean
 from fmrisynth.evaluation.runs.records import RunRecord
 
-__all__ = ["RunMaps", "condition_maps", "deviations", "group_of", "likeness", "reachable"]
+__all__ = [
+    "RunMaps",
+    "condition_maps",
+    "deviations",
+    "group_of",
+    "likeness",
+    "reachable",
+    "some_of",
+]
+
+T = TypeVar("T")
 
 RunMaps = list[list[np.ndarray]]
 """Maps of each participant and condition, (runs, B)."""
@@ -73,17 +84,24 @@ def condition_maps(
     return maps
 
 
-def group_of(maps: RunMaps) -> np.ndarray:
+def group_of(maps: Iterable[list[np.ndarray]]) -> np.ndarray:
     """Average over runs, then over participants, (C, B); NaN where nobody has the condition."""
-    n_conditions = len(maps[0])
-    means = []
-    for c in range(n_conditions):
-        of_participants = [own[c].mean(axis=0) for own in maps if len(own[c])]
-        width = maps[0][c].shape[1]
-        means.append(
-            np.mean(of_participants, axis=0) if of_participants else np.full(width, np.nan)
-        )
-    return np.array(means)
+    total, number = np.zeros(0), np.zeros(0)
+    for own in maps:
+        if not len(number):
+            total, number = np.zeros((len(own), own[0].shape[1])), np.zeros(len(own))
+        for c, several in enumerate(own):
+            if len(several):
+                total[c] += several.mean(axis=0)
+                number[c] += 1
+    group: np.ndarray = total / np.where(number > 0, number, np.nan)[:, None]
+    return group
+
+
+def some_of(training: Sequence[T]) -> list[T]:
+    """Choose the training participants whose components are found, evenly."""
+    chosen = np.linspace(0, len(training) - 1, min(len(training), _MOST_TRAINING)).astype(int)
+    return [training[i] for i in chosen]
 
 
 def deviations(maps: RunMaps, group: np.ndarray) -> RunMaps:
@@ -155,8 +173,7 @@ def reachable(real: RunMaps, training: RunMaps | None) -> float:
     """
     known: list[Predictor] = [_as_it_is]
     if training is not None and len(training) > 1:
-        some = np.linspace(0, len(training) - 1, min(len(training), _MOST_TRAINING)).astype(int)
-        known.append(_best_predictor([training[i] for i in some]))
+        known.append(_best_predictor(some_of(training)))
     # maps as they are always foretell, so that the bound is never below that
     c = max(finite_mean([_foretold(own, predictor) for own in real]) for predictor in known)
     return float(max(c, 0.0) ** 2) if np.isfinite(c) else c

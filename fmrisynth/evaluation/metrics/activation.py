@@ -219,9 +219,9 @@ def compare_real(comparison: Comparison) -> Estimates:
         if training is None:
             continue
         if real.has_halves:
-            trained = level.of(training.half(rng.integers(0, 2, len(training.participants))))
+            trained = training.half(rng.integers(0, 2, len(training.participants)), level.of)
         else:
-            trained = level.of(training.whole())
+            trained = training.whole(level.of)
         for rows, training_rows in matched_draws(len(second), len(trained), rng, 1):
             ceilings.append(
                 measure_maps(group_mean(trained[training_rows]), group_mean(second[rows]), names)
@@ -259,9 +259,9 @@ def _draw_halves(
     n = len(real.participants)
     if real.has_halves:
         first = rng.integers(0, 2, n)
-        return level.of(real.half(first)), level.of(real.half(1 - first))
+        return real.half(first, level.of), real.half(1 - first, level.of)
     order = rng.permutation(n)
-    maps = level.of(real.whole())
+    maps = real.whole(level.of)
     return maps[order[: n // 2]], maps[order[n // 2 : 2 * (n // 2)]]
 
 

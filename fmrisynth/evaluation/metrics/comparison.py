@@ -10,7 +10,7 @@ import numpy as np
 
 from fmrisynth.evaluation.cohort.cohort import Cohort
 from fmrisynth.evaluation.cohort.conditions import Level
-from fmrisynth.evaluation.cohort.maps import MapTable
+from fmrisynth.evaluation.cohort.map_table import MapTable
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.resampling import N_BOOTSTRAP, bootstrap_counts
 from fmrisynth.evaluation.metrics.measurements import Measurements
@@ -126,16 +126,15 @@ class Comparison:
         They are the same participants, or all real ones beside new ones.
         """
         tables = self.cohort.tables
-        synthetic = tables[self.source].whole()
-        real = self.cohort.real_beside[self.source].whole()
-        return self.level.of(synthetic), self.level.of(real[self.rows])
+        real = self.cohort.real_beside[self.source]
+        return tables[self.source].whole(self.level.of), real.whole(self.level.of)[self.rows]
 
     def reference_maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Return maps of the same real participants, (P, C, N), and of training ones, (Q, C, N)."""
         tables = self.cohort.tables
         return (
-            self.level.of(tables[REAL].whole()[self.rows]),
-            self.level.of(tables[TRAINING].whole()),
+            tables[REAL].whole(self.level.of)[self.rows],
+            tables[TRAINING].whole(self.level.of),
         )
 
     def supervoxel_tables(self) -> tuple[MapTable, MapTable, MapTable | None]:

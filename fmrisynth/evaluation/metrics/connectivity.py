@@ -5,7 +5,7 @@ Legend: P participants, R runs, E pairs of parcels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -188,7 +188,7 @@ def _compare(comparison: Comparison, synthetic: Networks, real: Networks) -> Est
     rows = comparison.shared_rows(_by_participant(synthetic), _by_participant(real))
     if rows is None:
         return {}
-    own, others = (np.array([edges.mean(axis=0) for edges in side]) for side in rows)
+    own, others = (_means(side) for side in rows)
     estimates = {"fc_correlation": _agreement_estimate(comparison, own, others)}
     estimates |= _spread(synthetic, real, training, comparison.random("spread"))
     estimates |= _fingerprint(synthetic, real, comparison.random("fingerprint"))
@@ -217,7 +217,7 @@ def _ceiling(comparison: Comparison, real: np.ndarray) -> float:
     training = comparison.measurements.networks.get(TRAINING)
     if training is None:
         return NAN
-    others = np.array([rows.mean(axis=0) for rows in _by_participant(training).values()])
+    others = _means(_by_participant(training).values())
     draws = matched_draws(len(real), len(others), comparison.shared_random("ceiling"))
     return finite_mean(
         [
@@ -315,7 +315,7 @@ def _drawn_dimension(products: np.ndarray, weights: np.ndarray) -> float:
 
 
 def _deviations(edges: np.ndarray) -> np.ndarray:
-    centred = edges - edges.mean(axis=0)
+    centred = edges - edges.mean(axis=0, dtype=np.float64)
     return cross_correlation(centred, centred)
 
 
@@ -327,16 +327,31 @@ def _same_and_different(
     A participant who is drawn c times weighs c in the pairs within it; pairs of
     its copies with each other are no pairs of different participants.
     """
-    first, second = np.triu_indices(len(participants), 1)
-    values = deviations[first, second]
-    equal = participants[first] == participants[second]
-    weight = np.where(equal, weights[first], weights[first] * weights[second])
-    means = []
-    for chosen in (equal, ~equal):
-        usable = chosen & np.isfinite(values)
-        total = weight[usable].sum()
-        means.append(float(weight[usable] @ values[usable] / total) if total > 0 else NAN)
+    there = np.isfinite(deviations)
+    values = np.where(there, deviations, 0.0)
+    _, codes = np.unique(participants, return_inverse=True)
+    first, second = _pairs_within(codes)
+    within, known = values[first, second], there[first, second].astype(float)
+    twice = weights[first] * weights[second]
+    # All pairs of different participants: those of any two runs, less those of one participant.
+    every = [
+        float(weights @ of @ weights - np.square(weights) @ np.diag(of)) / 2
+        for of in (values, there)
+    ]
+    different = [of - float(twice @ same) for of, same in zip(every, (within, known), strict=True)]
+    same = [float(weights[first] @ of) for of in (within, known)]
+    means = [total / n if n > 0 else NAN for total, n in (same, different)]
     return means[0], means[1]
+
+
+def _pairs_within(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """List the pairs of runs of one participant, of whom each run has the code."""
+    pairs = [
+        rows[np.stack(np.triu_indices(len(rows), 1))]
+        for rows in np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    ]
+    first, second = np.concatenate(pairs, axis=1)
+    return first, second
 
 
 def _shuffled_parcels(edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -355,11 +370,16 @@ def _by_participant(networks: Networks) -> Mapping[str, np.ndarray]:
     return {str(name): networks.edges[names == name] for name in np.unique(names)}
 
 
+def _means(participants: Iterable[np.ndarray]) -> np.ndarray:
+    """Average the connectivity of each participant's runs (R, E): (P, E)."""
+    return np.array([edges.mean(axis=0, dtype=np.float64) for edges in participants])
+
+
 def _spreads(networks: Networks) -> tuple[list[str], np.ndarray]:
     """Mean over each participant's runs of the standard deviation over pairs of parcels."""
     participants = _by_participant(networks)
     return list(participants), np.array(
-        [float(np.tanh(rows).std(axis=1).mean()) for rows in participants.values()]
+        [float(np.tanh(rows.astype(float)).std(axis=1).mean()) for rows in participants.values()]
     )
 
 

@@ -9,7 +9,7 @@ Legend: P participants, B supervoxels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -177,7 +177,7 @@ def compare(comparison: Comparison) -> Estimates:
 
     alone = _accuracies(real, [others])
 
-    def trained_on(size: int, purpose: str, n_draws: int = _DRAWS) -> list[Samples]:
+    def trained_on(size: int, purpose: str, n_draws: int = _DRAWS) -> Iterator[Samples]:
         return _draw(training, size, n_draws, comparison.shared_random(purpose))
 
     size = len(participants) - max(map(len, _groups(real)))
@@ -222,7 +222,7 @@ def _groups(real: Samples) -> list[list[str]]:
     return [[str(name) for name in group] for group in folds]
 
 
-def _accuracies(real: Samples, trainings: Sequence[Samples | Apart]) -> np.ndarray:
+def _accuracies(real: Samples, trainings: Iterable[Samples | Apart]) -> np.ndarray:
     """Average the accuracy on each participant over several training sets: (P,).
 
     A training set is the same for all participants, or made for those who are decoded.
@@ -240,15 +240,14 @@ def _accuracies(real: Samples, trainings: Sequence[Samples | Apart]) -> np.ndarr
     return np.mean(rows, axis=0) if rows else np.full(len(participants), NAN)
 
 
-def _draw(training: Samples, size: int, n_draws: int, rng: np.random.Generator) -> list[Samples]:
+def _draw(
+    training: Samples, size: int, n_draws: int, rng: np.random.Generator
+) -> Iterator[Samples]:
     """Draw sets of ``size`` training participants; none where there are not as many."""
     participants = [str(name) for name in np.unique(training.participants)]
-    if not 1 <= size <= len(participants):
-        return []
-    return [
-        training.of([str(name) for name in rng.choice(participants, size, replace=False)])
-        for _ in range(n_draws)
-    ]
+    if 1 <= size <= len(participants):
+        for _ in range(n_draws):
+            yield training.of([str(name) for name in rng.choice(participants, size, replace=False)])
 
 
 def _estimate(

@@ -7,12 +7,12 @@ Legend: P participants, C conditions, K trial types, N coordinates or voxels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fmrisynth.evaluation.cohort.maps import MapTable, merge
+from fmrisynth.evaluation.cohort.map_table import MapTable
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.identification import top1
 from fmrisynth.evaluation.measures.individuals import between_variance
@@ -23,6 +23,7 @@ from fmrisynth.evaluation.measures.own_runs import (
     group_of,
     likeness,
     reachable,
+    some_of,
 )
 from fmrisynth.evaluation.measures.resampling import (
     N_DRAWS,
@@ -96,7 +97,10 @@ METRICS = (
 )
 """What this family computes."""
 
-Halves = tuple[np.ndarray, np.ndarray]
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Maps of one trial type after the other, (P, N) twice, which are compared."""
+
+Drawn = tuple[np.ndarray, np.ndarray]
 
 _BEYOND_NOISE = 2.5
 """Standard errors that the real variance between participants must lie above 0."""
@@ -145,22 +149,11 @@ def compare(comparison: Comparison) -> Estimates:
     if min(len(rows), len(synthetic.participants)) < 2:
         return {}
     estimates = {} if comparison.unpaired else _identity(comparison, synthetic.participants)
-    # At the level of trial types, which are more: the error is over conditions.
-    each = np.eye(comparison.cohort.conditions.membership.shape[1])
-    others = training if training is not None and len(training.participants) > 1 else None
-    by_type = _halves(real, each, rows) if split else None
-    if by_type is not None:
-        reference = _halves(others, each) if others is not None and others.has_halves else None
-        estimates["diversity_participants_ratio"] = _true_ratio(
-            comparison, _halves(synthetic, each), by_type, reference
-        )
-    estimates["map_variance_ratio"] = _total_ratio(
-        comparison,
-        merge(synthetic.whole(), each),
-        merge(real.whole()[rows], each),
-        merge(others.whole(), each) if others is not None else None,
-        by_type,
-    )
+    own, truth = _Maps(synthetic), _Maps(real, rows)
+    others = _Maps(training) if training is not None and len(training.participants) > 1 else None
+    if split:
+        estimates["diversity_participants_ratio"] = _true_ratio(comparison, own, truth, others)
+    estimates["map_variance_ratio"] = _total_ratio(comparison, own, truth, others, split)
     return estimates
 
 
@@ -188,41 +181,57 @@ def compare_real(comparison: Comparison) -> Estimates:
     estimates = _identity(comparison, real.participants)
     if n < 4:
         return estimates
-    each = np.eye(comparison.cohort.conditions.membership.shape[1])
-    first, second = _halves(real, each)
-    whole = merge(real.whole(), each)
-    reference = training if training is not None and training.has_halves else None
-    pairs = {"map_variance_ratio": (whole, whole)}
-    if _differ((first, second), _halves(reference, each) if reference is not None else None):
-        pairs["diversity_participants_ratio"] = (first, second)
-    for name, maps in pairs.items():
-        ratios = _ratios_of_halves(*maps, comparison.random(f"halves of {name}"))
+    own = _Maps(real)
+    reference = _Maps(training) if training is not None and training.has_halves else None
+    measured = {"map_variance_ratio": own.twice}
+    if _differ(own, reference):
+        measured["diversity_participants_ratio"] = own.halves
+    for name, pairs in measured.items():
+        ratios = _ratios_of_halves(pairs(), n, comparison.random(f"halves of {name}"))
         if len(ratios):
             low, high = np.percentile(ratios, [2.5, 97.5])
             estimates[name] = Estimate(float(np.median(ratios)), float(low), float(high), 1.0, 0.0)
     return estimates
 
 
-def _ratios_of_halves(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _ratios_of_halves(pairs: Pairs, n: int, rng: np.random.Generator) -> np.ndarray:
     """Ratios of the variance between participants of two halves of them, both ways round."""
-    ratios = []
-    n = len(first)
-    for _ in range(N_DRAWS):
+    sides = np.zeros((N_DRAWS, 2, n), dtype=int)
+    for side in sides:
         order = rng.permutation(n)
-        a, b = order[: n // 2], order[n // 2 : 2 * (n // 2)]
-        above, below = (between_variance(first[rows], second[rows])[0] for rows in (a, b))
-        if above > 0 and below > 0:
-            ratios += [above / below, below / above]
-    return np.array(ratios)
+        side[0, order[: n // 2]] = side[1, order[n // 2 : 2 * (n // 2)]] = 1
+    variances = between_variance(pairs, sides.reshape(-1, n))[0].reshape(-1, 2)
+    above, below = variances[(variances > 0).all(axis=1)].T
+    return np.stack([above / below, below / above], axis=1).ravel()
 
 
-def _halves(table: MapTable, membership: np.ndarray, rows: np.ndarray | None = None) -> Halves:
-    """Both halves of the runs of each participant, each (P, C, N)."""
-    n = len(table.participants)
-    first, second = (merge(table.half(np.full(n, h)), membership) for h in (0, 1))
-    return (first, second) if rows is None else (first[rows], second[rows])
+@dataclass(frozen=True)
+class _Maps:
+    """Give participants' maps trial type by trial type, of which there are more than conditions.
+
+    Memory then holds those of one trial type, (P, N).
+    """
+
+    table: MapTable
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.table.participants if self.rows is None else self.rows)
+
+    def halves(self) -> Pairs:
+        """Pair the maps of the two halves of the runs."""
+        for halves, _ in self._types():
+            yield halves[:, 0], halves[:, 1]
+
+    def twice(self) -> Pairs:
+        """Pair the maps of all runs with themselves, so that their noise counts as well."""
+        for _, whole in self._types():
+            yield whole, whole
+
+    def _types(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for k in range(self.table.n_runs.shape[2]):
+            halves, whole = self.table.of_type(k)
+            yield (halves, whole) if self.rows is None else (halves[self.rows], whole[self.rows])
 
 
 def _run_maps(comparison: Comparison, source: str, participants: Sequence[str]) -> RunMaps:
@@ -245,10 +254,14 @@ class _References:
 
 def _references(comparison: Comparison, participants: Sequence[str]) -> _References:
     real = _run_maps(comparison, REAL, participants)
-    training = _run_maps(comparison, TRAINING, list(comparison.cohort.participants[TRAINING]))
-    group = group_of(training or real)
+    names = list(comparison.cohort.participants[TRAINING])
+    # one participant after the other: those of whom components are found are fewer
+    group = group_of(
+        maps for name in names for maps in _run_maps(comparison, TRAINING, [name])
+    ) if names else group_of(real)  # fmt: skip
     real = deviations(real, group)
-    allowed = reachable(real, deviations(training, group) if training else None)
+    training = deviations(_run_maps(comparison, TRAINING, some_of(names)), group)
+    allowed = reachable(real, training or None)
     return _References(group, real, likeness(real, real, same=False), allowed)
 
 
@@ -294,69 +307,77 @@ def _hits(matrix: np.ndarray) -> np.ndarray:
     return (np.diag(matrix) > others.max(axis=1)).astype(float)
 
 
-def _differ(real: Halves, training: Halves | None) -> bool:
+def _differ(real: _Maps, training: _Maps | None) -> bool:
     """Tell whether real participants differ beyond noise, on all real participants there are.
 
     A generator's ratio rests on held-out participants alone; only whether there
     is anything to reach is learned from all of them.
     """
-    halves = real
+    pairs = real.halves()
     if training is not None:
-        halves = (np.concatenate([real[0], training[0]]), np.concatenate([real[1], training[1]]))
-    true, error = between_variance(*halves)
-    return true > _BEYOND_NOISE * error
+        pairs = (
+            (np.concatenate([a, c]), np.concatenate([b, d]))
+            for (a, b), (c, d) in zip(real.halves(), training.halves(), strict=True)
+        )
+    true, error = between_variance(pairs)
+    return bool(true[0] > _BEYOND_NOISE * error[0])
+
+
+def _variance(pairs: Pairs) -> float:
+    return float(between_variance(pairs)[0][0])
 
 
 def _total_ratio(
-    comparison: Comparison,
-    synthetic: np.ndarray,
-    real: np.ndarray,
-    training: np.ndarray | None,
-    halves: Halves | None,
+    comparison: Comparison, synthetic: _Maps, real: _Maps, training: _Maps | None, split: bool
 ) -> Estimate:
     """Synthetic over real variance of the participants' maps, noise included."""
-    total = between_variance(real, real)[0]
+    total = _variance(real.twice())
     if not total > 0:
         return Estimate(NAN)
-    value = between_variance(synthetic, synthetic)[0] / total
-    samples = _ratios(
-        comparison, (synthetic, synthetic), (real, real), "bootstrap of total variance"
-    )
-    ceiling = between_variance(training, training)[0] / total if training is not None else NAN
+    value = _variance(synthetic.twice()) / total
+    counts = _drawn(comparison, synthetic, real, "bootstrap of total variance")
+    samples = _ratios(synthetic.twice(), real.twice(), counts)
+    ceiling = _variance(training.twice()) / total if training is not None else NAN
     # The noise alone: what a generator has that gives all participants the same response.
-    true = between_variance(*halves)[0] if halves is not None else NAN
+    true = _variance(real.halves()) if split else NAN
     floor = float(np.clip(1.0 - true / total, 0.0, 1.0))
     n_participants = min(len(synthetic), len(real))
     return Estimate(value, *interval(value, samples, n_participants), ceiling, floor)
 
 
-def _ratios(comparison: Comparison, above: Halves, below: Halves, purpose: str) -> np.ndarray:
+def _drawn(comparison: Comparison, above: _Maps, below: _Maps, purpose: str) -> Drawn:
+    return comparison.draws_of(len(above), len(below), purpose, _N_BOOTSTRAP)
+
+
+def _ratios(above: Pairs, below: Pairs, counts: Drawn) -> np.ndarray:
     """Divide variances between participants in bootstrap samples."""
-    counts = comparison.draws_of(len(above[0]), len(below[0]), purpose, _N_BOOTSTRAP)
-    samples = []
-    for drawn in zip(*counts, strict=True):
-        own, others = (np.repeat(np.arange(len(number)), number) for number in drawn)
-        unit = between_variance(below[0][others], below[1][others])[0]
-        if min((number > 0).sum() for number in drawn) > 1 and unit > 0:
-            samples.append(between_variance(above[0][own], above[1][own])[0] / unit)
-    return np.array(samples)
+    own, others = (
+        between_variance(pairs, drawn)[0]
+        for pairs, drawn in zip((above, below), counts, strict=True)
+    )
+    several = np.min([(drawn > 0).sum(axis=1) for drawn in counts], axis=0) > 1
+    usable = several & (others > 0)
+    ratios: np.ndarray = own[usable] / others[usable]
+    return ratios
 
 
 def _true_ratio(
-    comparison: Comparison, synthetic: Halves, real: Halves, training: Halves | None
+    comparison: Comparison, synthetic: _Maps, real: _Maps, training: _Maps | None
 ) -> Estimate:
     """Synthetic over real variance between participants, with its interval and ceiling.
 
     NaN where the real participants themselves do not differ beyond noise:
     there is nothing to reach then. The floor is no difference at all.
     """
-    true, _ = between_variance(*real)
-    if not true > 0 or not _differ(real, training):
+    true = _variance(real.halves())
+    reference = training if training is not None and training.table.has_halves else None
+    if not true > 0 or not _differ(real, reference):
         return Estimate(NAN)
-    value = between_variance(*synthetic)[0] / true
-    samples = _ratios(comparison, synthetic, real, "bootstrap of variance")
-    ceiling = between_variance(*training)[0] / true if training is not None else NAN
-    n_participants = min(len(synthetic[0]), len(real[0]))
+    value = _variance(synthetic.halves()) / true
+    counts = _drawn(comparison, synthetic, real, "bootstrap of variance")
+    samples = _ratios(synthetic.halves(), real.halves(), counts)
+    ceiling = _variance(reference.halves()) / true if reference is not None else NAN
+    n_participants = min(len(synthetic), len(real))
     return Estimate(value, *interval(value, samples, n_participants), ceiling, 0.0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -105,7 +106,7 @@ def measure(
     runs |= zip(HALVES, split_halves(cohort.runs[REAL]), strict=True)
     known = cohort.runs[REAL], cohort.runs[TRAINING]
     pairs = compare_real_pairs(*known, cohort.keys) if cohort.training is not None else {}
-    shared = _Shared(*known, cohort.keys, pairs, seed)
+    shared = _Shared(*known, cohort.keys, pairs, seed, cohort.folder)
     told_by: Mapping[str, Sequence[RunRecord]] = {}
     if len(cohort.keys) >= 8:  # fewer supervoxels than that make no parcels worth the name
         shared = replace(
@@ -143,6 +144,7 @@ class _Shared:
     keys: np.ndarray
     real_pairs: RealPairs
     seed: int
+    folder: Path
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     compact: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
 
@@ -171,7 +173,7 @@ def _measure_source(source: _Source, *, shared: _Shared) -> _Measured:
     keys, told_by = shared.keys, source.told_by
     with threadpool_limits(1):
         return _Measured(
-            networks_of(source.runs, keys, shared.labels)
+            networks_of(source.runs, keys, shared.labels, shared.folder)
             if source.runs and len(shared.labels)
             else None,
             audit_copying(

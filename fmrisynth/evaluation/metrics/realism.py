@@ -6,14 +6,14 @@ Legend: P participants, K trial types, N parcels, D entries of a modulation, F m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from fmrisynth.evaluation.cohort.halves import split_halves
 from fmrisynth.evaluation.measures.correlation import map_correlation
-from fmrisynth.evaluation.measures.features import dynamic_connectivity, modulation
+from fmrisynth.evaluation.measures.features import dynamic_connectivity
+from fmrisynth.evaluation.measures.modulations import Modulations, measure_modulations
 from fmrisynth.evaluation.measures.resampling import (
     NAN,
     finite_mean,
@@ -237,64 +237,51 @@ def _modulations(
     """Compare how variance and coupling of parcels change with the trial types."""
     if not len(comparison.measurements.compact):
         return {}
-    rows = comparison.shared_rows(
-        _by_participant(comparison, synthetic),
-        comparison.once("modulations of real runs", partial(_by_participant, comparison, real)),
-    )
+    own = _measured(comparison, synthetic)
+    other = comparison.once("modulations of real runs", partial(_measured, comparison, real))
+    rows = comparison.shared_rows(own.places, other.places)
     if rows is None:
         return {}
     training = comparison.once(
-        "modulations of training runs",
-        lambda: list(_by_participant(comparison, comparison.training_runs).values()),
+        "modulations of training runs", partial(_measured, comparison, comparison.training_runs)
     )
+    first, second, everybody = *rows, range(len(training.rows))
+    counts = comparison.draws_of(len(first), len(second), "bootstrap of modulation", _N_BOOTSTRAP)
+    rng = comparison.shared_random("modulation")
+    draws = matched_draws(len(second), len(everybody), rng, _N_DRAWS)
+    matched = [_chosen([draw[side] for draw in draws], size)
+               for side, size in enumerate((len(second), len(everybody)))]  # fmt: skip
+    means = own.means(first, np.concatenate([np.ones((1, len(first))), counts[0]]))
+    reals = other.means(second, np.concatenate([np.ones((1, len(second))), counts[1], matched[0]]))
+    trained = training.means(everybody, matched[1])
     n = int(comparison.measurements.compact.max()) + 1
     diagonal = np.equal(*np.triu_indices(n))
     kinds = {"event_variance": diagonal, "coupling_correlation": ~diagonal}
-    first, second = (np.array(row) for row in rows)
-    counts = comparison.draws_of(len(first), len(second), "bootstrap of modulation", _N_BOOTSTRAP)
-    rng = comparison.shared_random("modulation")
-    draws = matched_draws(len(second), len(training), rng, _N_DRAWS)
     orders = [_reordered(n, comparison.random(f"floor {k}")) for k in range(_N_DRAWS)]
     estimates = {}
     for name, kind in kinds.items():
-        a, b = _Modulations.of(first[..., kind]), _Modulations.of(second[..., kind])
-        value = _agreement(a.mean(), b.mean())
-        samples = np.array(
-            [_agreement(a.mean(own), b.mean(other)) for own, other in zip(*counts, strict=True)]
-        )
-        trained = np.array(training).reshape(len(training), *first.shape[1:])
-        others = _Modulations.of(trained[..., kind])
-        ceiling = finite_mean([_agreement(others.of_rows(t), b.of_rows(r)) for r, t in draws])
-        floors = (_Modulations.of(first[..., order][..., kind]).mean() for order in orders)
-        floor = finite_mean([_agreement(mixed, b.mean()) for mixed in floors])
-        limits = interval(value, samples, min(len(first), len(second)), (-1.0, 1.0))
+        a, b, c = (side[..., kind] for side in (means, reals, trained))
+        value, *samples = (_agreement(x, y) for x, y in zip(a, b[: len(a)], strict=True))
+        ceiling = finite_mean([_agreement(x, y) for x, y in zip(c, b[len(a) :], strict=True)])
+        floor = finite_mean([_agreement(means[0][:, order][:, kind], b[0]) for order in orders])
+        limits = interval(value, np.array(samples), min(len(first), len(second)), (-1.0, 1.0))
         estimates[name] = Estimate(value, *limits, ceiling, floor)
     return estimates
 
 
-def _by_participant(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
-    """Average the modulations over the runs of each participant: (K, D), NaN where none.
+def _measured(comparison: Comparison, runs: Sequence[RunRecord]) -> Modulations:
+    """Measure the modulations of runs."""
+    cohort, labels = comparison.cohort, comparison.measurements.compact
+    pairs = cohort.conditions.trial_types
+    return measure_modulations(runs, pairs, cohort.keys, labels, cohort.folder)
 
-    D are the pairs of parcels, each with itself as well.
-    """
-    keys, labels = comparison.cohort.keys, comparison.measurements.compact
-    place = {pair: k for k, pair in enumerate(comparison.cohort.conditions.trial_types)}
-    upper = np.triu_indices(int(labels.max()) + 1)
-    totals: dict[str, np.ndarray] = {}
-    numbers: dict[str, np.ndarray] = {}
-    for record in runs:
-        total = totals.setdefault(record.run.participant, np.zeros((len(place), len(upper[0]))))
-        number = numbers.setdefault(record.run.participant, np.zeros(len(place)))
-        for name, change in modulation(record, keys, labels).items():
-            if (k := place.get((record.run.task, name))) is not None:
-                total[k] += change[upper]
-                number[k] += 1
-    return {
-        name: (total / np.where(numbers[name] > 0, numbers[name], np.nan)[:, None]).astype(
-            np.float32
-        )
-        for name, total in totals.items()
-    }
+
+def _chosen(draws: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Give those who are drawn a weight of 1: (draws, P)."""
+    weights = np.zeros((len(draws), size))
+    for row, drawn in zip(weights, draws, strict=True):
+        row[drawn] = 1.0
+    return weights
 
 
 def _reordered(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -306,33 +293,9 @@ def _reordered(n: int, rng: np.random.Generator) -> np.ndarray:
     return place[order[i], order[j]]
 
 
-@dataclass(frozen=True)
-class _Modulations:
-    """Hold modulations of participants (P, K, D), 0 where there is none, and where there are."""
-
-    values: np.ndarray
-    there: np.ndarray
-
-    @classmethod
-    def of(cls, maps: np.ndarray) -> _Modulations:
-        """Tell what there is of maps (P, K, D)."""
-        return cls(np.nan_to_num(maps), np.isfinite(maps[..., 0]))
-
-    def mean(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """Average over weighted participants, (K, D), NaN where there is none."""
-        weights = np.ones(len(self.values)) if weights is None else weights
-        number = weights @ self.there
-        total = np.tensordot(weights.astype(np.float32), self.values, 1)
-        return total / np.where(number > 0, number, np.nan)[:, None]
-
-    def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Average over some participants, (K, D)."""
-        return _Modulations(self.values[rows], self.there[rows]).mean()
-
-
 def _agreement(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate means over participants (K, D), and average over trial types."""
-    return finite_mean(map_correlation(first, second))
+    return finite_mean(map_correlation(first.astype(np.float64), second.astype(np.float64)))
 
 
 FAMILY = Family(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmrisynth.errors import FmrisynthError
-from fmrisynth.training.stored_rows import NamedRows, StoredRows
+from fmrisynth.runtime.stored_rows import NamedRows, StoredRows
 
 
 def test_rows_are_zero_until_they_are_set(tmp_path):
