@@ -45,6 +45,15 @@ def test_names_are_text_and_not_formulas():
     assert "$" in svg
 
 
+def test_a_matrix_of_many_participants_is_a_picture_with_some_names():
+    names = [f"{n:03d}" for n in range(250)]
+    matrix = np.random.default_rng(0).normal(size=(250, 250))
+    svg = drawings.draw_matrix(matrix, names, label="many", low=-1, high=1)
+    assert len(svg) < 10 * matrix.size  # bytes
+    assert ">000<" in svg
+    assert sum(f">{name}<" in svg for name in names) < 60
+
+
 def test_charts_take_the_ink_of_the_page():
     svg = drawings.draw_spectra({"a": np.ones(4) / 4}, 0.25, {"a": "#0072b2"})
     assert "currentColor" in svg

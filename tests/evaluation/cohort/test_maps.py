@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fmrisynth.evaluation.cohort import stored_maps
+from fmrisynth.evaluation.cohort.map_table import MapTable
 from fmrisynth.evaluation.cohort.maps import group_mean
 from fmrisynth.evaluation.cohort.spans import inner_products, span_coordinates
 from fmrisynth.evaluation.measures.amplitude import effect_slope
@@ -42,3 +44,26 @@ def test_group_mean_leaves_out_missing_participants(rng):
     weighted = group_mean(maps, np.array([3, 0, 0]))
     np.testing.assert_allclose(weighted[0], maps[0, 0])
     assert np.isnan(weighted[1]).all()
+
+
+def test_stored_maps_are_read_in_pieces_in_any_order(rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_maps, "_AT_ONCE", 100)
+    maps = rng.normal(size=(9, 2, 3, 5))
+    stored = stored_maps.store_maps(tmp_path / "maps.npy", maps, 9).some([8, 0, 3, 4, 1])
+    expected = maps[[8, 0, 3, 4, 1]]
+    pieces = list(stored.pieces())
+    assert len(pieces) > 1
+    np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), expected)
+    of_one = np.concatenate([piece for _, piece in stored.pieces(2)])
+    np.testing.assert_array_equal(of_one, expected[:, :, 2])
+    np.testing.assert_array_equal(list(stored), expected)
+    table = MapTable(tuple("abcde"), stored, np.ones((5, 2, 3), dtype=int), stored)
+    np.testing.assert_allclose(table.whole(), expected.mean(axis=1))
+    np.testing.assert_allclose(
+        table.whole(lambda m: 2 * m[:, :1]), 2 * expected.mean(axis=1)[:, :1]
+    )
+    first = np.array([0, 1, 1, 0, 0])
+    np.testing.assert_array_equal(table.half(first), expected[np.arange(5), first])
+    halves, whole = table.of_type(1)
+    np.testing.assert_array_equal(halves, expected[:, :, 1])
+    np.testing.assert_allclose(whole, expected[:, :, 1].mean(axis=1))

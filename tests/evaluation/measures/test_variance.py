@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,34 @@ def test_a_factor_with_a_single_level_has_no_share(rng):
     levels = {"participant": ["a", "a", "b", "b"], "task": ["x"] * 4}
     found = Rows.of(rng.normal(size=(4, 9)), levels)
     assert np.isnan(found.share("task"))
+
+
+def test_shares_are_those_of_inner_products(rng):
+    n = 60
+    maps = rng.normal(size=(n, 300)) + rng.normal(size=300)
+    levels = {"participant": np.repeat(np.arange(12), 5), "task": rng.integers(0, 3, n)}
+    found = Rows.of(maps.astype(np.float32), levels)
+    products, weights = (
+        maps @ maps.T,
+        rng.multinomial(12, np.full(12, 1 / 12))[levels["participant"]],
+    )
+    grand = weights @ products @ weights / weights.sum()
+    tasks = [weights * (levels["task"] == task) for task in range(3)]
+    between = sum(w @ products @ w / w.sum() for w in tasks)
+    share = (between - grand) / (weights @ np.diag(products) - grand)
+    assert found.share("task", weights=weights) == pytest.approx(share, abs=1e-6)
+    of = [levels["participant"] == name for name in range(12)]
+    between = sum(weights[w].mean() * products[np.ix_(w, w)].sum() / w.sum() for w in of)
+    share = (between - grand) / (weights @ np.diag(products) - grand)
+    assert found.share("participant", weights=weights) == pytest.approx(share, abs=1e-6)
+
+
+def test_memory_for_shares_does_not_grow_with_the_square_of_the_rows(rng):
+    maps = rng.normal(size=(3000, 10)).astype(np.float32)
+    levels = {"participant": np.arange(3000) // 2, "task": np.arange(3000) % 2}
+    tracemalloc.start()
+    found = Rows.of(maps, levels)
+    assert all(np.isfinite(found.share(name)) for name in levels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000**2
