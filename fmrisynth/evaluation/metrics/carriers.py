@@ -13,7 +13,6 @@ import numpy as np
 from fmrisynth.bids.synthetic_sidecars import CARRIER_KEY, PROVENANCE_KEY
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.carriers import (
-    MeanImages,
     closest,
     mean_images,
     nearer,
@@ -82,7 +81,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class _Real:
-    """Mean images of real participants and what distances there are between them.
+    """Mean images of real participants, (P, B), and what distances there are between them.
 
     `to_training` are the distances of held-out participants from the nearest training one,
     `others` those of training participants from the nearest other one, `copies` those of one half
@@ -90,8 +89,8 @@ class _Real:
     to which two images are taken for one participant's.
     """
 
-    held_out: MeanImages
-    training: MeanImages
+    held_out: np.ndarray
+    training: np.ndarray
     to_training: np.ndarray
     others: np.ndarray
     copies: np.ndarray
@@ -127,8 +126,8 @@ def compare(comparison: Comparison) -> Estimates:
     for record in cohort.for_training.get(comparison.source, ()):
         by_participant.setdefault(record.run.participant, []).append(record)
     images = mean_images(by_participant, cohort.mask, cohort.grid)
-    distances = nearest(images.whole, real.training.whole)
-    known = np.concatenate([real.training.whole, real.held_out.whole])
+    distances = nearest(images.whole, real.training)
+    known = np.concatenate([real.training, real.held_out])
     taken = closest(images.whole, known) <= real.limit
     records = [record for runs in by_participant.values() for record in runs]
     return _estimates(comparison, real, (distances, real.reference), taken, _given(records))
@@ -150,7 +149,7 @@ def compare_real(comparison: Comparison) -> Estimates:
     real = _real(comparison)
     if real is None:
         return {}
-    taken = closest(real.held_out.whole, real.training.whole) <= real.limit
+    taken = closest(real.held_out, real.training) <= real.limit
     return _estimates(comparison, real, (real.to_training, real.others), taken, "")
 
 
@@ -166,8 +165,8 @@ def _real(comparison: Comparison) -> _Real | None:
         halves = training.halves[np.isfinite(training.halves[:, 0, 0])]
         retest = retest_distances(held_out, training)
         return _Real(
-            held_out,
-            training,
+            held_out.whole,
+            training.whole,
             nearest(held_out.whole, training.whole),
             nearest_other(training.whole),
             nearest(halves[:, 0], halves[:, 1]) if len(halves) > 1 else np.zeros(1),
@@ -208,7 +207,7 @@ def _estimates(
     if np.isfinite(real.limit):
         share = float(taken.mean())
         limits = interval(share, counts[0] @ taken / n, n, (0.0, 1.0))
-        control = float((closest(real.held_out.whole, real.training.whole) <= real.limit).mean())
+        control = float((closest(real.held_out, real.training) <= real.limit).mean())
         estimates["carrier_identification"] = Estimate(share, *limits, control, 1.0, given)
     return estimates
 

@@ -6,8 +6,10 @@ Legend: P participants, R runs, E pairs of parcels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fmrisynth.evaluation.cohort.roles import REAL, TRAINING
 from fmrisynth.evaluation.measures.correlation import cross_correlation
@@ -132,9 +134,8 @@ def fingerprint(edges: np.ndarray, participants: Sequence[str]) -> tuple[float, 
     same, different : float
         Mean correlation of the runs' deviations from the mean over runs.
     """
-    return _same_and_different(
-        _deviations(edges), np.array(participants), np.ones(len(participants))
-    )
+    same, different = _Deviations.of(edges, participants).same_and_different()[0]
+    return float(same), float(different)
 
 
 def compare(comparison: Comparison) -> Estimates:
@@ -255,19 +256,15 @@ def _spread(
 def _fingerprint(
     networks: Networks, reference: Networks | None, rng: np.random.Generator
 ) -> Estimates:
-    deviations, participants = _deviations(networks.edges), np.array(networks.participants)
-    names, index = np.unique(participants, return_inverse=True)
-    once = np.ones(len(participants))
-    value = _same_and_different(deviations, participants, once)
-    samples = np.array(
-        [
-            _same_and_different(deviations, participants, counts[index].astype(float))
-            for counts in bootstrap_counts(len(names), rng, _N_BOOTSTRAP)
-        ]
-    ).reshape(-1, 2)
+    deviations = _Deviations.of(networks.edges, networks.participants)
+    names = np.unique(networks.participants)
+    value = deviations.same_and_different()[0]
+    samples = deviations.same_and_different(bootstrap_counts(len(names), rng, _N_BOOTSTRAP))
     floors = np.array(
         [
-            _same_and_different(deviations, rng.permutation(participants), once)
+            _Deviations.of(
+                networks.edges, rng.permutation(networks.participants)
+            ).same_and_different()[0]
             for _ in range(_N_SHUFFLES)
         ]
     )
@@ -283,7 +280,7 @@ def _fingerprint(
     }
     estimates = {}
     for name, of in columns.items():
-        part = float(of(np.array(value)))
+        part = float(of(value))
         limits = interval(part, of(samples), len(names), (-2.0, 2.0))
         estimates[name] = Estimate(
             part, *limits, float(of(np.array(ceiling))), finite_mean(of(floors))
@@ -314,44 +311,50 @@ def _drawn_dimension(products: np.ndarray, weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights @ products @ weights))
 
 
-def _deviations(edges: np.ndarray) -> np.ndarray:
-    centred = edges - edges.mean(axis=0, dtype=np.float64)
-    return cross_correlation(centred, centred)
+@dataclass(frozen=True)
+class _Deviations:
+    """Hold deviations of runs from their mean, of unit norm, from which sums of likenesses follow.
 
-
-def _same_and_different(
-    deviations: np.ndarray, participants: np.ndarray, weights: np.ndarray
-) -> tuple[float, float]:
-    """Weighted means over pairs of runs of one participant and of different ones.
-
-    A participant who is drawn c times weighs c in the pairs within it; pairs of
-    its copies with each other are no pairs of different participants.
+    Attributes
+    ----------
+    sums : ndarray of shape (P, E)
+        Sum over the runs of each participant.
+    numbers : ndarray of shape (P,)
+        Number of these runs, but for those that do not differ from the mean.
     """
-    there = np.isfinite(deviations)
-    values = np.where(there, deviations, 0.0)
-    _, codes = np.unique(participants, return_inverse=True)
-    first, second = _pairs_within(codes)
-    within, known = values[first, second], there[first, second].astype(float)
-    twice = weights[first] * weights[second]
-    # All pairs of different participants: those of any two runs, less those of one participant.
-    every = [
-        float(weights @ of @ weights - np.square(weights) @ np.diag(of)) / 2
-        for of in (values, there)
-    ]
-    different = [of - float(twice @ same) for of, same in zip(every, (within, known), strict=True)]
-    same = [float(weights[first] @ of) for of in (within, known)]
-    means = [total / n if n > 0 else NAN for total, n in (same, different)]
-    return means[0], means[1]
 
+    sums: np.ndarray
+    numbers: np.ndarray
 
-def _pairs_within(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """List the pairs of runs of one participant, of whom each run has the code."""
-    pairs = [
-        rows[np.stack(np.triu_indices(len(rows), 1))]
-        for rows in np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    ]
-    first, second = np.concatenate(pairs, axis=1)
-    return first, second
+    @classmethod
+    def of(cls, edges: np.ndarray, participants: ArrayLike) -> _Deviations:
+        """Add up the deviations of the connectivity of runs (R, E)."""
+        units = edges - edges.mean(axis=0, dtype=np.float64)
+        units -= units.mean(axis=1, keepdims=True)
+        norms = np.sqrt(np.einsum("re,re->r", units, units))
+        units /= np.where(norms > 0, norms, 1.0)[:, None]
+        names, owner = np.unique(participants, return_inverse=True)
+        sums = np.zeros((len(names), units.shape[1]))
+        np.add.at(sums, owner, units)
+        return cls(sums, np.bincount(owner, norms > 0, len(names)))
+
+    def same_and_different(self, counts: np.ndarray | None = None) -> np.ndarray:
+        """Average over pairs of runs of one participant and of different ones: (S, 2).
+
+        Parameters
+        ----------
+        counts : ndarray of shape (S, P), optional
+            How often each participant is drawn. Who is drawn c times weighs c in the pairs within
+            it; pairs of its copies are no pairs of different participants.
+        """
+        drawn = np.ones((1, len(self.numbers))) if counts is None else counts.astype(float)
+        squares, n = np.einsum("pe,pe->p", self.sums, self.sums), self.numbers
+        whole = np.square(drawn @ self.sums).sum(axis=1)
+        pairs = [
+            (drawn @ (squares - n), drawn @ (n * (n - 1))),
+            (whole - drawn**2 @ squares, np.square(drawn @ n) - drawn**2 @ n**2),
+        ]
+        return np.stack([total / np.where(of > 0, of, NAN) for total, of in pairs], axis=1)
 
 
 def _shuffled_parcels(edges: np.ndarray, rng: np.random.Generator) -> np.ndarray:

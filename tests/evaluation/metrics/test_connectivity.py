@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
-from fmrisynth.evaluation.metrics.connectivity import _same_and_different, fingerprint
+from fmrisynth.evaluation.metrics.connectivity import _Deviations, fingerprint
 
 
 @pytest.fixture
@@ -21,18 +23,17 @@ def test_fingerprint_tells_same_from_different(rng):
 
 
 def test_pairs_of_runs_weigh_as_their_participants_do(rng):
-    names = np.array(list("cabbcaad"))
-    values, weights = rng.normal(size=(8, 8)), rng.integers(0, 3, 4)
-    values += values.T
-    values[2, 5] = values[5, 2] = np.nan
-    drawn = weights[np.unique(names, return_inverse=True)[1]].astype(float)
-    sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
-    for i in range(8):
-        for j in range(i + 1, 8):
+    names, half = np.array(list("cabbcaadb")), rng.integers(-9, 9, (4, 30))
+    edges = np.concatenate([half, -half, 0 * half[:1]])  # the last one does not deviate
+    values = np.corrcoef(edges[:8])
+    counts = rng.integers(0, 3, (5, 4))
+    found = _Deviations.of(edges, names).same_and_different(counts)
+    for row, drawn in zip(found, counts[:, np.unique(names, return_inverse=True)[1]], strict=True):
+        sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
+        for i, j in combinations(range(8), 2):
             same = names[i] == names[j]
             weight = drawn[i] if same else drawn[i] * drawn[j]
-            if np.isfinite(values[i, j]):
-                sums[same][0] += weight * values[i, j]
-                sums[same][1] += weight
-    found = _same_and_different(values, names, drawn)
-    assert found == pytest.approx([sums[same][0] / sums[same][1] for same in (True, False)])
+            sums[same][0] += weight * values[i, j]
+            sums[same][1] += weight
+        expected = [sums[same][0] / sums[same][1] for same in (True, False)]
+        assert row == pytest.approx(expected, abs=1e-9)
