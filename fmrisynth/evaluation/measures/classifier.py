@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.kernel_ridge import KernelRidge
 
 from fmrisynth.bids.pieces import slices
+from fmrisynth.evaluation.measures.stored_arrays import StoredArrays
 
 __all__ = ["ALL", "FeatureTable", "PairedRuns", "Told", "areas", "pair_runs", "tell_apart"]
 
@@ -52,6 +54,10 @@ class FeatureTable:
             {kind: np.stack([row[kind] for row in rows], dtype=np.float32) for kind in kinds},
             np.array(participants, dtype=str),
         )
+
+    def stored(self, path: Path) -> FeatureTable:
+        """Keep the features in a file."""
+        return FeatureTable(StoredArrays(path, self.features), self.participants)
 
     def keep(self, participants: Collection[str]) -> FeatureTable:
         """Keep the runs of some participants."""

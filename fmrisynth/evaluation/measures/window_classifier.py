@@ -6,8 +6,9 @@ Legend: R runs, N parcels, T volumes, K components, W windows, F features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fmrisynth.evaluation.measures.classifier import Told, areas, pair_runs
+from fmrisynth.evaluation.measures.stored_arrays import StoredArrays
 
 __all__ = ["WINDOWS", "WindowTable", "tell_windows_apart"]
 
@@ -43,15 +45,15 @@ class WindowTable:
 
     Attributes
     ----------
-    series : tuple of ndarray of shape (N, T)
-        Mean series of the parcels of each run, less their mean.
+    series : mapping
+        Number of a run → ndarray of shape (N, T): mean series of the parcels, less their mean.
     sizes : tuple of int
         Volumes of a window in each run.
     participants : ndarray of str of shape (R,)
         Participant of each run.
     """
 
-    series: tuple[np.ndarray, ...]
+    series: Mapping[int, np.ndarray]
     sizes: tuple[int, ...]
     participants: np.ndarray
 
@@ -63,10 +65,14 @@ class WindowTable:
         sizes = [max(_LEAST_VOLUMES, round(_WINDOW / seconds)) for seconds in t_r]
         centred = [values - values.mean(axis=1, keepdims=True) for values in series]
         return cls(
-            tuple(values.astype(np.float32) for values in centred),
+            {run: values.astype(np.float32) for run, values in enumerate(centred)},
             tuple(min(size, part.shape[1]) for size, part in zip(sizes, centred, strict=True)),
             np.array(participants, dtype=str),
         )
+
+    def stored(self, path: Path) -> WindowTable:
+        """Keep the series in a file."""
+        return WindowTable(StoredArrays(path, self.series), self.sizes, self.participants)
 
 
 def tell_windows_apart(
@@ -113,7 +119,7 @@ def tell_windows_apart(
         (first.participants, second.participants), pairs, rng, n_permutations, whole=whole
     )
     chosen = [
-        (table.series[r], table.sizes[r])
+        (table.series[int(r)], table.sizes[r])
         for table, rows in zip((first, second), paired.rows, strict=True)
         for r in np.flatnonzero(rows)
     ]

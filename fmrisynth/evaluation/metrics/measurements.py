@@ -117,7 +117,8 @@ def measure(
         told_by = _told_by(cohort, seed)
     audited = cohort.generators if cohort.training is not None else ()
     sources = [
-        _Source(records, told_by.get(name, ()), name in audited) for name, records in runs.items()
+        _Source(records, told_by.get(name, ()), name in audited, cohort.folder / f"told-{number}")
+        for number, (name, records) in enumerate(runs.items())
     ]
     measuring = each(partial(_measure_source, shared=shared), sources)
     courses = _time_courses(cohort, maps, by_type, atlas)  # other processes measure meanwhile
@@ -151,11 +152,15 @@ class _Shared:
 
 @dataclass(frozen=True)
 class _Source:
-    """Hold the runs of a source, those that classifiers see, and whether copies are looked for."""
+    """Hold the runs of a source, those that classifiers see, and whether copies are looked for.
+
+    What classifiers see of them goes into files whose names begin with `path`.
+    """
 
     runs: Sequence[RunRecord]
     told_by: Sequence[RunRecord]
     audited: bool
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,12 @@ def _measure_source(source: _Source, *, shared: _Shared) -> _Measured:
             )
             if source.audited
             else None,
-            _features(told_by, keys, shared.compact) if told_by else None,
-            _windows(told_by, keys, shared.compact) if told_by else None,
+            _features(told_by, keys, shared.compact).stored(source.path.with_suffix(".features"))
+            if told_by
+            else None,
+            _windows(told_by, keys, shared.compact).stored(source.path.with_suffix(".windows"))
+            if told_by
+            else None,
         )  # fmt: skip
 
 

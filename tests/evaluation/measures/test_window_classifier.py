@@ -51,10 +51,12 @@ def test_what_was_learned_from_a_participant_is_not_used_on_that_participant():
 
 def test_short_runs_and_other_repetition_times_are_told_apart_and_a_single_pair_is_not():
     rng = np.random.default_rng(3)
-    short = [values[:, :6] for values in table(rng).series]
+    short = [values[:, :6] for values in table(rng).series.values()]
     brief = WindowTable.of(short, [3.0] * len(short), NAMES)
     assert set(brief.sizes) == {6}
-    assert set(WindowTable.of(table(rng).series, [0.8] * len(short), NAMES).sizes) == {38}
+    assert set(WindowTable.of([*table(rng).series.values()], [0.8] * len(short), NAMES).sizes) == {
+        38
+    }
     told = tell_windows_apart(brief, table(rng), PAIRS, rng, n_permutations=2)
     assert np.isfinite(told.auc).all()
     assert tell_windows_apart(table(rng), table(rng), PAIRS[:1], rng) is None
