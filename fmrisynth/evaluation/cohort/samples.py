@@ -37,11 +37,3 @@ class Samples:
     def mixed(self, rng: np.random.Generator) -> Samples:
         """Shuffle the labels."""
         return Samples(self.features, rng.permutation(self.labels), self.participants)
-
-    def plus(self, other: Samples) -> Samples:
-        """Join two sets of maps."""
-        return Samples(
-            np.concatenate([self.features, other.features]),
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.participants, other.participants]),
-        )

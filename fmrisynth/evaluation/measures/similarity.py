@@ -61,10 +61,12 @@ def similarity(
     shifted = np.full((len(first), len(second)), NAN)
     for rows in slices(len(first), _MOST_HELD):
         own = [_series(record, keys) for record in first[rows]]
-        flat, spectra = _by_length(own), _Spectra.of([series[some] for series in own], n)
+        spectra = _Spectra.of([series[some] for series in own], n)
+        flat, n_own = _by_length(own), len(own)
+        del own  # while as many are held once more
         for columns in slices(len(second), _BATCH):
             other = [_series(record, keys) for record in second[columns]]
-            in_place[rows, columns] = _in_place(flat, _by_length(other), (len(own), len(other)))
+            in_place[rows, columns] = _in_place(flat, _by_length(other), (n_own, len(other)))
             shifted[rows, columns] = _best_shift(
                 spectra, _Spectra.of([series[some] for series in other], n)
             )
@@ -105,15 +107,17 @@ class _Spectra:
     @classmethod
     def of(cls, runs: Sequence[np.ndarray], n: int) -> _Spectra:
         """Transform series (B, T) with zeros up to ``n`` volumes."""
-        transforms = [np.fft.rfft(series, n, axis=1).astype(np.complex64).T for series in runs]
+        width = len(runs[0]) if runs else 0
+        transforms = np.empty((n // 2 + 1, len(runs), width), dtype=np.complex64)
+        for row, series in enumerate(runs):
+            transforms[:, row] = np.fft.rfft(series, n, axis=1).T
         energies = []
         for rows in _rows_by_length(runs).values():
             power = [
                 np.einsum("bt,bt->t", runs[r], runs[r], dtype=np.dtype(np.float64)) for r in rows
             ]
             energies.append((np.array(rows), np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1)))
-        stacked = np.stack(transforms, axis=1) if transforms else np.zeros((n // 2 + 1, 0, 0))
-        return cls(n, stacked, tuple(energies))
+        return cls(n, transforms, tuple(energies))
 
 
 def _best_shift(first: _Spectra, second: _Spectra) -> np.ndarray:

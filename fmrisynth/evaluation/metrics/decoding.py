@@ -83,56 +83,60 @@ _AT_ONCE = 1024  # maps
 _MOST_FOLDS = 16
 """Decoders that are trained in turn, each without some of the participants who are decoded."""
 
-Apart = Callable[[Sequence[str]], Samples]
-"""Gives the maps to learn from for decoding some participants."""
+Apart = Callable[[Sequence[str]], Sequence[Samples]]
+"""Gives the maps to learn from, in parts, for decoding some participants."""
 
 
-def accuracy(train: Samples, test: Samples) -> np.ndarray:
+def accuracy(train: Samples, test: Samples, *more: Samples) -> np.ndarray:
     """Train a ridge classifier and test it.
 
     Parameters
     ----------
     train, test : Samples
         Maps to learn from and to be told apart.
+    *more : Samples
+        Further maps to learn from.
 
     Returns
     -------
     ndarray of float of shape (n_test,)
         1 where the trial type was recognised, else 0.
     """
-    classes, index = np.unique(train.labels, return_inverse=True)
+    learned = (train, *more)
+    classes, index = np.unique(np.concatenate([s.labels for s in learned]), return_inverse=True)
     targets = np.eye(len(classes))[index]
     targets = targets - targets.mean(axis=0)  # classes of unequal size share one threshold
-    weights = _ridge(train.features, targets)
-    scores = [_standardised(maps) @ weights for maps in _pieces(test.features)]
+    weights = _ridge([s.features for s in learned], targets)
+    scores = [maps @ weights for maps in _pieces([test.features])]
     return (classes[np.argmax(np.concatenate(scores), axis=1)] == test.labels).astype(float)
 
 
-def _ridge(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Solve a ridge regression on standardised features (n, B) for weights (B, C).
+def _ridge(features: Sequence[np.ndarray], targets: np.ndarray) -> np.ndarray:
+    """Solve a ridge regression on standardised features, several (n, B), for weights (B, C).
 
     It is solved on the smaller side; on that of the features, they are standardised piece by piece.
     """
-    n, size = features.shape
+    n, size = len(targets), features[0].shape[1]
     if n <= size:
-        x = _standardised(features)
+        x = _standardised(np.concatenate(features))
         kernel = x @ x.T
         dual = np.linalg.solve(kernel + _RIDGE * np.trace(kernel) / n * np.eye(n), targets)
         return x.T @ dual
-    products, moments = np.zeros((size, size)), np.zeros((size, targets.shape[1]))
-    for part, wanted in zip(_pieces(features), _pieces(targets), strict=True):
-        x = _standardised(part)
+    products, moments, done = np.zeros((size, size)), np.zeros((size, targets.shape[1])), 0
+    for x in _pieces(features):
         products += x.T @ x
-        moments += x.T @ wanted
+        moments += x.T @ targets[done : done + len(x)]
+        done += len(x)
     penalty = _RIDGE * np.trace(products) / n
     primal: np.ndarray = np.linalg.solve(products + penalty * np.eye(size), moments)
     return primal
 
 
-def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Give rows in pieces, of which memory holds copies."""
-    for part in slices(len(rows), _AT_ONCE):
-        yield rows[part]
+def _pieces(features: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Standardise several (n, B) in pieces, of which memory holds copies."""
+    for maps in features:
+        for part in slices(len(maps), _AT_ONCE):
+            yield _standardised(maps[part])
 
 
 def compare(comparison: Comparison) -> Estimates:
@@ -175,7 +179,7 @@ def compare(comparison: Comparison) -> Estimates:
     def others(group: Sequence[str]) -> Samples:
         return synthetic.of(group, keep=False)
 
-    alone = _accuracies(real, [others])
+    alone = _accuracies(real, [lambda group: [others(group)]])
 
     def trained_on(size: int, purpose: str, n_draws: int = _DRAWS) -> Iterator[Samples]:
         return _draw(training, size, n_draws, comparison.shared_random(purpose))
@@ -197,14 +201,18 @@ def compare(comparison: Comparison) -> Estimates:
 
 
 def _gain(
-    comparison: Comparison, real: Samples, training: Samples, others: Apart, without: np.ndarray
+    comparison: Comparison,
+    real: Samples,
+    training: Samples,
+    others: Callable[[Sequence[str]], Samples],
+    without: np.ndarray,
 ) -> Estimates:
     """Compare decoders trained on all real participants with and without synthetic ones."""
-    both = _accuracies(real, [lambda group: training.plus(others(group))])
+    both = _accuracies(real, [lambda group: [training, others(group)]])
     shuffling = comparison.random("shuffled labels")
 
-    def mixed(group: Sequence[str]) -> Samples:
-        return training.plus(others(group).mixed(shuffling))
+    def mixed(group: Sequence[str]) -> Sequence[Samples]:
+        return training, others(group).mixed(shuffling)
 
     worst = finite_mean(_accuracies(real, [mixed] * _SHUFFLES)) - finite_mean(without)
     rng = comparison.random("bootstrap of the gain")
@@ -232,10 +240,10 @@ def _accuracies(real: Samples, trainings: Iterable[Samples | Apart]) -> np.ndarr
     for training in trainings:
         found = np.full(len(real.labels), NAN)
         for group in [participants] if isinstance(training, Samples) else _groups(real):
-            train = training if isinstance(training, Samples) else training(group)
-            if len(train.labels):
+            train = [training] if isinstance(training, Samples) else training(group)
+            if any(len(part.labels) for part in train):
                 decoded = np.isin(real.participants, group)
-                found[decoded] = accuracy(train, real.of(group))
+                found[decoded] = accuracy(train[0], real.of(group), *train[1:])
         rows.append([found[real.participants == name].mean() for name in participants])
     return np.mean(rows, axis=0) if rows else np.full(len(participants), NAN)
 

@@ -280,18 +280,14 @@ def _identity(comparison: Comparison, participants: Sequence[str]) -> Estimates:
     n = len(matrix)
     counts = bootstrap_counts(n, comparison.random("bootstrap of own maps"))
     # Chance level: every cyclic permutation of the participants.
-    permuted = [np.roll(matrix, shift, axis=1) for shift in range(1, n)]
+    floors = [
+        (float(_hits(other).mean()), float(np.diag(other).mean()))
+        for other in (np.roll(matrix, shift, axis=1) for shift in range(1, n))
+    ]
+    recognised, alike = (finite_mean(floor) for floor in zip(*floors, strict=True))
     values = {
-        "individual_identification": (
-            _hits(matrix),
-            top1(references.retest),
-            finite_mean([float(_hits(other).mean()) for other in permuted]),
-        ),
-        "individual_correlation": (
-            np.diag(matrix),
-            allowed,
-            finite_mean([float(np.diag(other).mean()) for other in permuted]),
-        ),
+        "individual_identification": (_hits(matrix), top1(references.retest), recognised),
+        "individual_correlation": (np.diag(matrix), allowed, alike),
     }
     estimates = {}
     for name, (each, ceiling, floor) in values.items():
