@@ -52,9 +52,18 @@ def test_nobody_is_decoded_by_what_was_made_for_them(rng):
 
     def others(group):
         groups.append(tuple(group))
-        return own.of(group, keep=False)
+        return [own.of(group, keep=False)]
 
     assert _accuracies(own, [others]).mean() < 0.65
     assert len(groups) == 16
     assert sorted(name for group in groups for name in group) == sorted(set(participants))
     assert _accuracies(own, [own]).mean() > 0.8  # with its own maps among them
+
+
+@pytest.mark.parametrize("n", [8, 60])  # fewer maps than supervoxels, and more
+def test_maps_to_learn_from_may_come_in_parts(rng, n):
+    labels = rng.integers(0, 3, 3 * n)
+    features = 0.3 * np.eye(3, 30)[labels] + 0.2 * rng.normal(size=(3 * n, 30))
+    maps = Samples(features, labels, np.array(["a", "b", "c"]).repeat(n))
+    first, second, third = (maps.of([name]) for name in "abc")
+    np.testing.assert_array_equal(accuracy(first, third, second), accuracy(maps.of("ab"), third))
