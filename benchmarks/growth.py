@@ -33,6 +33,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nprocs", type=int, default=2, help="processes that read runs")
     parser.add_argument("--n-volumes", type=int, default=48)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tasks", nargs="+", default=["MOTOR"], help="two runs of each")
+    parser.add_argument("--written", type=int, help="held-out participants whose runs are written")
     parser.add_argument("--without-group", action="store_true")
     return parser.parse_args()
 
@@ -87,7 +89,8 @@ def stages(root: Path, out: Path, options: argparse.Namespace) -> list[str]:
     config = json.loads((out / "model" / "config.json").read_text())
     spent = ", ".join(f"{k} {v:g}" for k, v in config["provenance"]["seconds"].items())
     print(f"  learning: {spent}", flush=True)
-    stage("participant", "--participant-label", *config["split"]["held_out"], *common)
+    written = config["split"]["held_out"][: options.written]
+    stage("participant", "--participant-label", *written, *common)
     cells.insert(2, str(len(list(out.glob("sub-*/**/*_bold.nii.gz")))))
     if not options.without_group:
         stage("group", *common)
@@ -103,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = PhantomConfig(
-            SIMULATED, options.n_volumes, voxel_size=12.0, tasks=("MOTOR",), tsnr=150.0
+            SIMULATED, options.n_volumes, voxel_size=12.0, tasks=tuple(options.tasks), tsnr=150.0
         )
         simulate_cohort(folder / "ten", config, progress=False)
         for count in options.counts:

@@ -38,12 +38,12 @@ from fmrisynth.phantom.truth import (
     write_sites_truth,
 )
 
-__all__ = ["simulate_cohort"]
+__all__ = ["MODELS", "simulate_cohort"]
 
 _INTENSITY = 10_000.0  # of grey matter, as fMRIPrep's users are used to
 
 # Realism: how a participant is drawn, imaged in one direction, and how one run is simulated.
-_MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
     "gaussian": (draw_participant, build_session, simulate_run),
     "full": (draw_realistic_participant, build_realistic_session, simulate_realistic_run),
 }
@@ -97,7 +97,7 @@ def _write_participant(
 ) -> dict[str, Any]:
     """Simulate and write all runs of one participant; return what the tables say about it."""
     config = population.config
-    draw, image, simulate = _MODELS[config.realism]
+    draw, image, simulate = MODELS[config.realism]
     participant = scan_at_site(draw(population, index), config)
     raw = folder / f"sub-{label}" / "func"
     derived = folder / texts.DERIVATIVES / f"sub-{label}" / "func"

@@ -29,10 +29,10 @@ def test_of_one_seed_the_same_participants_come_to_every_site(voxel_size):
 
 @pytest.mark.parametrize("realism", ["gaussian", "full"])
 def test_a_site_delays_responses_and_stretches_distortions(realism):
-    from fmrisynth.phantom.cohort import _MODELS
+    from fmrisynth.phantom.cohort import MODELS
 
     config = config_of(hrf_delay=0.7, distortion=2.0, realism=realism)
-    draw = _MODELS[realism][0]
+    draw = MODELS[realism][0]
     own = draw(Population.build(config), 0)
     there = scan_at_site(own, config)
     assert there.response.latency == pytest.approx(own.response.latency + 0.7)
