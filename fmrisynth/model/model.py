@@ -124,7 +124,7 @@ class Model:
     def __post_init__(self) -> None:
         for part in self.parts().values():
             part.eval()
-        self.denoiser.attach(self.noise)
+        self.denoiser.attach(self.noise.mode_maps)
 
     @classmethod
     def unfitted(cls, info: ModelInfo, grid: Grid) -> Model:
@@ -237,7 +237,7 @@ class Model:
                     f"{path} has the SHA-256 {digest[:12]}…, but config.json expects "
                     f"{str(expected)[:12]}…; the file was changed or belongs to another model."
                 )
-        model.denoiser.attach(model.noise)
+        model.denoiser.attach(model.noise.mode_maps)
         return model
 
 

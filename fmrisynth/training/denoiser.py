@@ -83,7 +83,7 @@ def fit_denoiser(
     config = plan.config
     torch.manual_seed(plan.seed)
     denoiser = make_denoiser(config, data.vocabulary, data.latent_mask)
-    denoiser.attach(noise.group)
+    denoiser.attach(noise.group.mode_maps)
     learners = sorted(set(data.participants) - set(watched))
     length = config.denoiser.n_frames
     validation = None

@@ -173,7 +173,7 @@ def make_model(
     model.autoencoder.set_linear_path(torch.full((1, 8), 8**-0.5), torch.full((1,), 8**0.5))
     # an empty basis: no drift was removed from these fields
     model.noise.fit(smooth_fields(model.latent_space.mask, 4, 40), np.zeros((40, 0)))
-    model.denoiser.attach(model.noise)
+    model.denoiser.attach(model.noise.mode_maps)
     if model.response.present:
         set_responses(model.response)
     if wildness:

@@ -25,7 +25,6 @@ from fmrisynth.model.denoiser.conditioning import Condition, Vocabulary
 from fmrisynth.model.denoiser.mode_head import ModeHead
 from fmrisynth.model.denoiser.monai_unet import MonaiBackbone, matched
 from fmrisynth.model.denoiser.patch_transformer import PatchTransformer
-from fmrisynth.model.noise.protocol import NoiseModel
 
 __all__ = ["GATE_BANDS", "Denoiser"]
 
@@ -94,10 +93,10 @@ class Denoiser(nn.Module):
         """Whether no part has a say at any angle."""
         return not (self.gate.any() or self.mode_gate.any())
 
-    def attach(self, noise: NoiseModel) -> None:
-        """Use the modes of the diffusion's noise, which the mode head reads."""
+    def attach(self, mode_maps: Tensor) -> None:
+        """Use the modes (K, C, X, Y, Z) of the diffusion's noise, which the mode head reads."""
         if self.mode_head is not None:
-            self.mode_head.attach(noise.mode_maps)
+            self.mode_head.attach(mode_maps)
 
     def forward(self, x: Tensor, theta: Tensor, condition: Condition) -> Tensor:
         """Predict v or ε, whichever the loss compares.
