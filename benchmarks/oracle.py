@@ -48,7 +48,7 @@ from fmrisynth.preprocess.grid import resample
 from fmrisynth.synthesis.run_statistics import SiblingReader
 
 NEW_SEED = 1_000_003  # of participants who are nobody's
-ORACLE, KNOWING = "oracle ", "oracle with the true mean "
+ORACLE, KNOWING = "oracle ", "knowing oracle "
 KAPPAS = (1.0, 2.0, 4.0)  # by which noise may count, of which the oracle has the best
 
 
