@@ -34,11 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fmrisynth.model.individual_differences import (
-    draw_difference,
-    individual_components,
-    split_halves,
-)
+from fmrisynth.model.individual_differences import draw_difference
 from fmrisynth.model.noise.autocovariance import (
     NO_DRIFT,
     correlate_in_time,
@@ -46,6 +42,7 @@ from fmrisynth.model.noise.autocovariance import (
     fit_autocovariance,
 )
 from fmrisynth.model.noise.axes import principal_axes, unseen_axes, unseen_courses
+from fmrisynth.model.noise.networks import network_differences
 from fmrisynth.model.noise.participants import (
     autocorrelation,
     mean_autocovariance,
@@ -68,7 +65,6 @@ MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stat
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
 DRAWN_MODES = 64  # M: the networks of a participant who is drawn
-MODES_PER_GROUP = 8  # neighbours in the order of variance, whose reliability is estimated together
 MINIMUM_EIGENVALUE = 0.1  # of a participant's W
 MINIMUM_POWER = 1e-8  # of a mode
 TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
@@ -213,7 +209,7 @@ class ModalNoise(NoiseModel):
 
         self.signal_per_frame.copy_(signal_per_frame(statistics_of_each()))
         if len(self.differences):
-            self.differences.copy_(_differences(courses, len(self.differences)))
+            self.differences.copy_(network_differences(courses, len(self.differences)))
             self._stretch()
         return self
 
@@ -366,42 +362,6 @@ class ModalNoise(NoiseModel):
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
-
-
-def _differences(participants: Sequence[Sequence[Tensor]], count: int) -> Tensor:
-    """Estimate components of how the modes' covariance differs between participants.
-
-    Parameters
-    ----------
-    participants : sequence of sequence of Tensor of shape (N, K)
-        Courses of each run of each participant, float16 as there are many.
-    count : int
-        Largest number of components Q.
-
-    Returns
-    -------
-    Tensor of shape (count, K, K)
-        Components of `individual_components`.
-    """
-    every = torch.cat([course.float() for runs in participants for course in runs])
-    scale = every.square().mean(0).sqrt().clamp(min=1e-6)
-    halves = []
-    for runs in participants:
-        parts = [run.float() / scale for run in runs]
-        halves.append(split_halves(parts if len(parts) > 1 else parts[0].chunk(2)))
-    first, second = (torch.stack([_covariance(half[which]) for half in halves]) for which in (0, 1))
-    n_modes = len(scale)
-    rank = torch.arange(n_modes) // MODES_PER_GROUP
-    return individual_components(first, second, rank[:, None] * n_modes + rank, count)
-
-
-def _covariance(courses: Sequence[Tensor]) -> Tensor:
-    """Compute the covariance of scaled courses (N, K), (K, K) with a trace of K.
-
-    The trace is the overall amplitude, which is no property of the networks.
-    """
-    total = torch.stack([course.T @ course for course in courses]).sum(0)
-    return total * (len(total) / total.trace().clamp(min=1e-12))
 
 
 def _autocovariances(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
