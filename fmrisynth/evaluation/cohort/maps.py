@@ -195,7 +195,8 @@ def build_tables(
     for number, (name, members) in enumerate(spans.items()):
         gram = np.block([[products[a, b] for b in members] for a in members])
         found = span_coordinates(gram)
-        maps = found.reshape(-1, 2, len(conditions), found.shape[1])
+        n_maps = sum(len(sources[source]) for source in members)
+        maps = found.reshape(n_maps, 2, len(conditions), found.shape[1])
         own = store_maps(_beside(path, f"coordinates-{number}"), maps, len(maps))
         tables[name], start = {}, 0
         for source in members:

@@ -63,7 +63,7 @@ class StoredMaps:
             Copies.
         """
         shape = self._opened().shape
-        at_once = max(1, _AT_ONCE // int(np.prod(shape[1:])))
+        at_once = max(1, _AT_ONCE // max(1, int(np.prod(shape[1:]))))
         for part in slices(len(self.rows), at_once):
             rows, opened = list(self.rows[part]), self._opened()
             yield part, opened[rows] if trial_type is None else opened[rows, :, trial_type]

@@ -59,8 +59,8 @@ class Modulations:
             own = self.rows.take(rows[part])
             number += weights[:, part] @ np.isfinite(own[..., 0])
             np.nan_to_num(own, copy=False)
-            total += weights[:, part].astype(np.float32) @ own.reshape(len(own), -1)
-        means = total.reshape(-1, n_types, n_pairs)
+            total += weights[:, part].astype(np.float32) @ own.reshape(len(own), total.shape[1])
+        means = total.reshape(len(weights), n_types, n_pairs)
         means /= np.where(number > 0, number, np.nan).astype(np.float32)[..., None]
         return means
 
