@@ -237,7 +237,7 @@ class Model:
                     f"{path} has the SHA-256 {digest[:12]}…, but config.json expects "
                     f"{str(expected)[:12]}…; the file was changed or belongs to another model."
                 )
-        model.denoiser.attach(model.noise.mode_maps)
+        model.denoiser.attach(model.noise.mode_maps)  # which were not read yet when it was made
         return model
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -79,10 +80,10 @@ class ValidationWindows:
                 generator = step_generator(self.seed, VALIDATION_STREAM - number, index)
                 run, start = windows.choose(generator)
                 latents.append(runs.noise(run, start, self.length))
-                conditions.append(runs.conditions[run].window(start, self.length))
+                condition = runs.conditions[run].window(start, self.length)
+                conditions.append(replace(condition, mode_sd=noise.mode_sd(run)))
                 places.append((run, start))
                 noises.append(noise.draw(run, self.length, generator))
-                conditions[-1].mode_sd = noise.mode_sd(run)
             yield torch.stack(latents), torch.stack(noises), collate(conditions), places
 
 
@@ -112,7 +113,7 @@ def support(
         Windows of participants whom it has not learned from.
     least_gain : float
         Share of the velocity's power that g · v̂ has to explain in a band, whose support is 0
-        where it explains less.
+        otherwise.
 
     Returns
     -------
@@ -126,14 +127,12 @@ def support(
     of_few = len(validation.participants) < 3
     groups = np.arange(len(participants)) if of_few else participants
     for band, of_band in enumerate(products):
-        least, shares = least_gain * float(of_band[:, 0, 0].mean()), [1.0]
-        for name in names:
-            part = len(shares)  # of what the parts before it leave of the target
-            rest = of_band[:, part, :part] @ np.array([1.0, *(-s for s in shares[1:])])
+        least, shares = least_gain * float(of_band[:, 0, 0].mean()), list[float]()
+        for part, name in enumerate(names, start=1):
+            rest = _with_the_rest(of_band, shares)
             means = np.array([rest[groups == g].mean() for g in np.unique(groups)])
-            share = _supported(means, float(of_band[:, part, part].mean()), least)
-            gates[name][band] = share
-            shares.append(share)
+            shares.append(_supported(means, float(of_band[:, part, part].mean()), least))
+            gates[name][band] = shares[-1]
     return {name: gate.to(denoiser.mask.device) for name, gate in gates.items()}
 
 
@@ -149,6 +148,21 @@ def _supported(means: np.ndarray, power: float, least: float) -> float:
     certain = 1 - (CAUTION * error / product) ** 2
     share = min(certain * product / power, 1.0)
     return share if (2 * product - share * power) * share >= least else 0.0
+
+
+def _with_the_rest(products: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Multiply the next part with what the parts before it, with their shares, leave of the target.
+
+    Parameters
+    ----------
+    products : ndarray of shape (..., 1 + P, 1 + P)
+        As `_products` gives them.
+    shares : sequence of float
+        Of the parts before it.
+    """
+    part = len(shares) + 1
+    rest: np.ndarray = products[..., part, :part] @ np.array([1.0, *(-s for s in shares)])
+    return rest
 
 
 def _gates(denoiser: Denoiser) -> list[str]:
@@ -202,10 +216,9 @@ def validation_gain(denoiser: Denoiser, validation: ValidationWindows) -> float:
     products = products.mean(axis=1) / (validation.length * validation.runs.n_values)
     total = 0.0
     for of_angle in products:
-        shares = [1.0]
+        shares: list[float] = []
         for part in range(1, len(of_angle)):
-            rest = float(of_angle[part, :part] @ np.array([1.0, *(-s for s in shares[1:])]))
-            power = float(of_angle[part, part])
+            rest, power = float(_with_the_rest(of_angle, shares)), float(of_angle[part, part])
             share = min(max(rest / max(power, 1e-12), 0.0), 1.0)
             total += 2 * share * rest - share**2 * power
             shares.append(share)

@@ -134,9 +134,8 @@ class Denoiser(nn.Module):
         return out[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]] * self.mask
 
     def mode_velocity(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
-        """Compute the mode head's part of the velocity, (B, T, C, X, Y, Z); zero without one."""
-        if self.mode_head is None:
-            return torch.zeros_like(x)
+        """Compute the mode head's part of the velocity, (B, T, C, X, Y, Z), where there is one."""
+        assert self.mode_head is not None
         assert encoded.mode_sd is not None  # `encode` puts it there
         velocity: Tensor = self.mode_head(x, theta, encoded.mode_sd[: len(x)])
         return velocity
@@ -147,7 +146,7 @@ class Denoiser(nn.Module):
         return out + self.gated_modes(x, theta, encoded)
 
     def gated_modes(self, x: Tensor, theta: Tensor, encoded: Encoded) -> Tensor:
-        """Compute `mode_velocity`, scaled by its gate."""
+        """Compute `mode_velocity`, scaled by its gate; zero without a mode head."""
         if not self.mode_gate.any():
             return torch.zeros_like(x)
         share = _at_angles(self.mode_gate, theta)

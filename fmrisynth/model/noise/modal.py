@@ -266,7 +266,7 @@ class ModalNoise(NoiseModel):
         axes = torch.linalg.eigh(covariance)[1]
         shown = mean_autocovariance([course @ axes for course in courses], group.shape[1])
         rows = known * shown.to(group) + (1 - known) * (axes.square().T @ group)  # K L
-        scale = rows[:, :1].clamp(min=1e-8)
+        scale = rows[:, :1].clamp(min=MINIMUM_POWER)
         before = fit_autocovariance(rows, removed).to(rows) * scale
         windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale
         lags = mean_lags(runs)[None]
@@ -346,7 +346,7 @@ class ModalNoise(NoiseModel):
 
     def _networks(self, seed: int) -> Tensor:
         """Mix the modes' courses as in one participant, (M, M): the root of W, in their scales."""
-        scale = self.autocovariance[: self.differences.shape[1], 0].clamp(min=1e-8).sqrt()
+        scale = self.autocovariance[: self.differences.shape[1], 0].clamp(min=MINIMUM_POWER).sqrt()
         return scale[:, None] * self._root(seed) / scale
 
     def _root(self, seed: int) -> Tensor:
@@ -355,7 +355,7 @@ class ModalNoise(NoiseModel):
         values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
         root = vectors @ (values.clamp(min=MINIMUM_EIGENVALUE).sqrt()[:, None] * vectors.T)
         power = self.autocovariance[: len(root), 0]
-        return root * (power.sum() / (power @ root.square().sum(1)).clamp(min=1e-8)).sqrt()
+        return root * (power.sum() / (power @ root.square().sum(1)).clamp(min=MINIMUM_POWER)).sqrt()
 
     def _field(self, values: Tensor) -> Tensor:
         """Put values (N, C, P) into the box (N, C, X, Y, Z), zero outside the brain."""
@@ -367,4 +367,4 @@ class ModalNoise(NoiseModel):
 def _autocovariances(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
     """Estimate autocovariances (K, order + 1) of courses (N, K), each positive definite."""
     lags = mean_autocovariance(courses, order + 1)
-    return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=1e-8)).float()
+    return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=MINIMUM_POWER)).float()
