@@ -165,7 +165,7 @@ class Settings:
     device : {"auto", "cpu", "cuda"}
         Where to compute. `cuda` is an error where there is no CUDA device.
     precision : {"auto", "32-true", "bf16-mixed"}
-        Precision of the networks. `auto` takes bf16 where the hardware has it.
+        Precision of the networks. `auto` takes bf16 where it is the faster one.
     nprocs : int or None
         Number of processes that read runs. Affinity, SLURM's allocation and the cgroup's quota
         say how many CPUs are usable.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fmrisynth.runtime.devices import exact_for_grid, make_fabric
+from fmrisynth.runtime import devices
+from fmrisynth.runtime.devices import exact_for_grid, make_fabric, resolve_precision
 
 BATCH_JOB = {
     "SLURM_JOB_ID": "42",
@@ -68,3 +69,26 @@ def test_small_grids_are_trained_in_full_precision(
     fabric = exact_for_grid(make_fabric("cpu", precision, 0), shape, stem)
     assert fabric._precision.precision == expected
     assert ("training in 32-true" in caplog.text) is (expected != precision)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx2 avx512_bf16 amx_bf16 amx_tile", "bf16-mixed"),
+        ("vendor_id : GenuineIntel\nflags : avx2 avx512f avx512_bf16", "32-true"),
+        ("vendor_id : AuthenticAMD\nflags : avx2 avx512f avx512_bf16", "bf16-mixed"),
+        ("vendor_id : AuthenticAMD\nflags : avx2", "32-true"),
+        ("Features : fp asimd i8mm bf16", "bf16-mixed"),
+        ("Features : fp asimd", "32-true"),
+        (None, "32-true"),
+    ],
+)
+def test_auto_takes_bfloat16_only_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, cpuinfo: str | None, expected: str
+) -> None:
+    made_up = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        made_up.write_text(cpuinfo)
+    monkeypatch.setattr(devices, "Path", lambda _: made_up)
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
