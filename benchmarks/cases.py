@@ -91,6 +91,7 @@ def _let_participants_differ(model: Model) -> None:
     """Fill a model so that participants' own responses and noise are inferred."""
     if isinstance(model.noise, ModalNoise):
         model.noise.signal_per_frame.fill_(0.02)
+        model.noise.remainder_signal.fill_(0.02)
     response, prior = model.response, model.response.prior
     prior.sd.fill_(0.1)
     for values in (

@@ -27,7 +27,7 @@ from fmrisynth.preprocess.splits import Split
 
 __all__ = ["FORMAT", "ModelInfo", "read_info", "read_lattice"]
 
-FORMAT = 6
+FORMAT = 7
 
 
 @dataclass(frozen=True)

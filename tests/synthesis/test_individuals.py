@@ -111,6 +111,7 @@ def test_noise_is_that_of_the_other_runs(tmp_path):
     """A fluctuation of half a brain, in one run only: networks of the others, not its own."""
     model = make_model()
     model.noise.signal_per_frame.fill_(0.02)
+    model.noise.remainder_signal.fill_(0.02)
     model.response.prior.sd[1] = 1e-6  # a response of their own, but none to speak of
     plain, planted = make_runs(tmp_path / "plain"), make_runs(tmp_path / "planted")
     half = np.zeros((14, 14, 14), bool)
@@ -133,6 +134,20 @@ def test_noise_is_that_of_the_other_runs(tmp_path):
     ratios = [coupling(b) / coupling(a) for a, b in zip(before, after, strict=True)]
     assert ratios[1] == pytest.approx(1, abs=0.01)
     assert min(ratios[0], ratios[2]) > 1.5
+
+
+def test_a_response_of_their_own_is_no_noise(tmp_path, region):
+    """What events evoke would be drawn twice: as a response, and at random times as noise."""
+    (plain,) = make_runs(tmp_path / "plain", runs=("1",))
+    (planted,) = make_runs(tmp_path / "planted", runs=("1",))
+    plant(planted, region, 3.0)
+    model = model_of()
+    reader = SiblingReader(model, model.response.inference(), None)
+    before, after = (reader.read(run)[1] for run in (plain, planted))
+    assert (before.response.scores - after.response.scores).abs().max() > 1
+    for name in ("courses", "remainder", "remainder_lags"):
+        one, other = (getattr(s.noise, name).float() for s in (before, after))
+        torch.testing.assert_close(one, other, rtol=0.01, atol=0.01)
 
 
 def test_a_run_alone_has_nobodys_response_and_says_so(tmp_path, caplog):

@@ -33,6 +33,7 @@ def fields():
 def group():
     noise = ModalNoise(1, MASK, 8, 0, order=2, frames=N_FRAMES).fit(fields(), NOTHING)
     noise.signal_per_frame.fill_(1.0)  # runs tell nearly all of their participant
+    noise.remainder_signal.fill_(1.0)
     return noise
 
 
@@ -118,6 +119,7 @@ def test_memory_does_not_grow_with_the_participants(tmp_path):
     runs = [torch.randn(80, 1, *mask.shape, generator=generator) for _ in range(2)]
     group = ModalNoise(1, mask, modes, 0, order=2, frames=N_FRAMES).fit(runs, NOTHING)
     group.signal_per_frame.fill_(1.0)
+    group.remainder_signal.fill_(1.0)
 
     def held(participants):
         """Bytes of all tensors that there are."""

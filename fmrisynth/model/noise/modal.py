@@ -100,9 +100,11 @@ class ModalNoise(NoiseModel):
         `variance` of an inferred participant.
     observed : Tensor of shape (K, L)
         Autocovariance of the modes' courses in runs, before it is divided by `agreement`.
-    signal_per_frame : Tensor of shape (2,)
-        Variance between participants over the chance variance of one frame: of the networks,
-        and of the variance that the modes leave of each voxel.
+    signal_per_frame : Tensor of shape (K,)
+        Variance between participants over the chance variance of one frame, of the networks:
+        by mode.
+    remainder_signal : Tensor of shape ()
+        The same of the variance that the modes leave of each voxel.
     agreement : Tensor of shape (L,)
         Of the intensities that runs will be multiplied by.
     """
@@ -115,6 +117,7 @@ class ModalNoise(NoiseModel):
     differences: Tensor
     remainder_sd: Tensor
     signal_per_frame: Tensor
+    remainder_signal: Tensor
     agreement: Tensor
     axes: Tensor | None
     inferred_variance: Tensor | None
@@ -145,7 +148,8 @@ class ModalNoise(NoiseModel):
         drawn = min(count, DRAWN_MODES)
         self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
-        self.register_buffer("signal_per_frame", torch.zeros(2))
+        self.register_buffer("signal_per_frame", torch.zeros(count))
+        self.register_buffer("remainder_signal", torch.zeros(()))
         self.register_buffer("agreement", torch.ones(max(order + 1, frames)))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
@@ -207,7 +211,9 @@ class ModalNoise(NoiseModel):
                 courses.append([run.courses[:, :width].clone() for run in runs])
                 yield runs
 
-        self.signal_per_frame.copy_(signal_per_frame(statistics_of_each()))
+        signal, of_remainder = signal_per_frame(statistics_of_each())
+        self.signal_per_frame.copy_(signal)
+        self.remainder_signal.fill_(of_remainder)
         if len(self.differences):
             self.differences.copy_(network_differences(courses, len(self.differences)))
             self._stretch()
@@ -216,7 +222,7 @@ class ModalNoise(NoiseModel):
     @property
     def individual(self) -> bool:
         """Whether participants were seen to differ; see `NoiseModel`."""
-        return bool(self.signal_per_frame[0] > 0)
+        return bool(self.signal_per_frame.any())
 
     @property
     def variance(self) -> Tensor:
@@ -250,28 +256,28 @@ class ModalNoise(NoiseModel):
     def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> ModalNoise:
         """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
 
-        Covariances are averaged, weighted by how much these runs know. The courses are mixed from
-        those along the axes of the average, each with a course of its own in time: of the
-        covariances at other lags, what lies on these axes.
+        Covariances are averaged, weighted by how much these runs know of either mode. The courses
+        are mixed from those along the axes of the average, each with a course of its own in time:
+        of the covariances at other lags, what lies on these axes.
         """
         frames = sum(len(run.courses) for run in runs)
-        signal = frames * self.signal_per_frame
-        known, known_rest = (signal / (1 + signal)).tolist()  # reliability, by Spearman and Brown
         if not frames or not self.individual:
             return self
-        group = self.observed
-        courses = [run.courses.float().to(group) for run in runs]
-        covariance = known * mean_covariance(courses).to(group)
-        covariance += (1 - known) * group[:, 0].diag()
+        # reliabilities, by Spearman and Brown
+        known = frames * self.signal_per_frame / (1 + frames * self.signal_per_frame)  # K
+        known_rest = float(frames * self.remainder_signal / (1 + frames * self.remainder_signal))
+        group = (1 - known)[:, None] * self.observed
+        courses = [run.courses.float().to(group) * known.sqrt() for run in runs]
+        covariance = mean_covariance(courses).to(group) + group[:, 0].diag()
         axes = torch.linalg.eigh(covariance)[1]
         shown = mean_autocovariance([course @ axes for course in courses], group.shape[1])
-        rows = known * shown.to(group) + (1 - known) * (axes.square().T @ group)  # K L
+        rows = shown.to(group) + axes.square().T @ group  # K L
         scale = rows[:, :1].clamp(min=MINIMUM_POWER)
         before = fit_autocovariance(rows, removed).to(rows) * scale
         windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale
         lags = mean_lags(runs)[None]
         rest = fit_autocovariance(lags, removed)
-        power = torch.einsum("kcp,k->cp", self.modes.square(), group[:, 0])
+        power = torch.einsum("kcp,k->cp", self.modes.square(), self.observed[:, 0])
         expected = (1 - power).clamp(min=MINIMUM_REMAINDER)
         variance = known_rest * mean_remainder(runs).to(expected) + (1 - known_rest) * expected
         own = copy(self)

@@ -6,6 +6,7 @@ Legend: N frames, K modes, L lags, C channels, P voxels of the brain.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -60,13 +61,14 @@ def mean_autocovariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
     return totals / counts.clamp(min=1)
 
 
-def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> Tensor:
+def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> tuple[Tensor, float]:
     """Estimate the variance between participants over the chance variance of one frame.
 
     An estimate from n frames differs from the group by the participant's true difference, of
     variance τ² over participants, and by chance, of variance σ²/n, to which also belongs what
     changes from run to run. Two halves of each participant's runs tell τ² (their covariance)
-    from σ² (their difference).
+    from σ² (their difference). The first modes, whose variance is large, tell participants
+    apart by more than the many small ones do, so each band of modes has a ratio of its own.
 
     Parameters
     ----------
@@ -75,23 +77,43 @@ def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> Tensor:
 
     Returns
     -------
-    Tensor of shape (2,)
-        τ²/σ² of the covariance of the modes, and of the variance of the remainder at each
-        voxel; 0 where participants are not seen to differ.
+    modes : Tensor of shape (K,)
+        τ²/σ² of the covariance of the modes of a band, for each of its modes; 0 where
+        participants are not seen to differ.
+    remainder : float
+        τ²/σ² of the variance that the modes leave at each voxel.
     """
-    networks, remainder = _Variances(), _Variances()
+    bands: list[slice] = []
+    modes = torch.zeros(0)
+    networks: list[_Variances] = []
+    remainder = _Variances()
     for runs in participants:
+        if not networks:
+            modes = torch.zeros(runs[0].courses.shape[1])
+            bands = _bands(len(modes))
+            networks = [_Variances() for _ in bands]
         if len(runs) < 2:
             continue
         pair = split_halves(runs)
         frames = [sum(len(run.courses) for run in half) for half in pair]
         first, second = (mean_covariance([run.courses for run in half]) for half in pair)
-        networks.add(first, second, frames)
+        for band, variances in zip(bands, networks, strict=True):
+            variances.add(first[band, band], second[band, band], frames)
         first, second = (mean_remainder(half) for half in pair)
         remainder.add(first, second, frames)
-    if networks.count < MINIMUM_PARTICIPANTS:
-        return torch.zeros(2)
-    return torch.tensor([networks.signal(), remainder.signal()])
+    if remainder.count < MINIMUM_PARTICIPANTS:
+        return modes, 0.0
+    for band, variances in zip(bands, networks, strict=True):
+        modes[band] = variances.signal()
+    return modes, remainder.signal()
+
+
+def _bands(count: int) -> list[slice]:
+    """Divide modes into bands, each of which begins at four times the mode of the one before."""
+    edges = [0, 1, 8]
+    while edges[-1] < count:
+        edges.append(4 * edges[-1])
+    return [slice(a, min(b, count)) for a, b in pairwise(edges) if a < count]
 
 
 def mean_remainder(runs: Sequence[RunNoise]) -> Tensor:

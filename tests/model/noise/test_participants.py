@@ -172,11 +172,40 @@ def test_the_signal_is_the_ratio_of_difference_to_chance():
                 for _ in range(4)
             ]
         )
-    signal, nothing = signal_per_frame(participants).tolist()
+    signal, nothing = signal_per_frame(participants)
     # off the diagonal, each of n (n − 1) products has a variance of one per frame and no difference
-    expected = (2 * 1.09 * size + size * (size - 1)) / (0.09 * size)
-    assert 1 / signal == pytest.approx(expected, rel=0.25)
-    assert nothing < 0.02 * signal
+    for n, found in ((1, signal[0]), (size - 1, signal[1])):
+        expected = (2 * 1.09 * n + n * (n - 1)) / (0.09 * n)
+        assert 1 / float(found) == pytest.approx(expected, rel=0.3)
+    assert (signal[1:] == signal[1]).all()
+    assert nothing < 0.02 * signal[1]
+
+
+def test_a_participant_is_believed_of_the_modes_by_which_participants_differ():
+    """The first mode's variance differs between participants; 40 others' differ by chance."""
+    generator, size = torch.Generator().manual_seed(0), 41
+    noise = ModalNoise(1, MASK, size)
+    loud = [0.2, 0.5, 1.0, 2.0, 3.0, 1.5]
+
+    def run(variance):
+        courses = torch.randn(60, size, generator=generator)
+        courses[:, 0] *= variance**0.5
+        return RunNoise(courses, torch.ones(1, int(MASK.sum())), torch.eye(9)[0])
+
+    runs = [[run(variance) for _ in range(6)] for variance in loud]
+    noise.fit([torch.randn(60, 1, *MASK.shape, generator=generator) * MASK], NOTHING)
+    noise.observed.copy_(torch.eye(9)[0])
+    noise.signal_per_frame.copy_(signal_per_frame(runs)[0])
+    known = 360 * noise.signal_per_frame / (1 + 360 * noise.signal_per_frame)
+    assert known[0] > 0.9
+    assert (known[1:] < 0.5).all()
+    for own in (runs[0], runs[4]):
+        shown = mean_covariance([r.courses for r in own]).diagonal()
+        inferred = noise.infer(own, NOTHING).mode_sd.square()
+        assert float(inferred[0]) == pytest.approx(float(shown[0]), rel=0.1, abs=0.1)
+        torch.testing.assert_close(
+            inferred, known * shown + (1 - known), atol=1e-3, rtol=1e-3
+        )  # Spearman and Brown, mode by mode
 
 
 def test_covariances_are_means_over_the_frames_of_runs():
