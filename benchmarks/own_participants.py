@@ -2,9 +2,9 @@
 
 A model is given a few runs of each held-out participant, and writes each of them from the others.
 The report's own metrics are printed for `--individuals own` and `drawn`: the likeness to the real
-run that is imitated, over what the other runs allow (the bound) and with other participants (the
-floor); runs of a participant alike in maps and in networks, and differences between
-participants, synthetic over real.
+run that is imitated, over what the other runs allow (the bound), over that of the participant's
+real other runs, and with other participants (the floor); runs of a participant alike in maps and
+in networks, and differences between participants, synthetic over real.
 
     python benchmarks/own_participants.py BIDS_DIR MODEL_DIR --others 1 2 3
 """
@@ -17,12 +17,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from measuring import head, row
+
 from fmrisynth import Model, evaluate, find_runs, synthesise
 from fmrisynth.bids.dataset import Run
 from fmrisynth.evaluation.metrics.estimate import Estimate, Estimates
 from fmrisynth.evaluation.runs.glm import GlmSettings
 
 CHOICES = ("own", "drawn")
+COLUMNS = (
+    "other runs a task",
+    "individuals",
+    "own r",
+    "bound",
+    "r / bound",
+    "real other run",
+    "r / real",
+    "other participants'",
+    "networks of a participant, synthetic / real",
+    "runs of a participant, synthetic / real",
+    "participants, synthetic / real",
+)
 
 
 def some_runs(runs: Sequence[Run], count: int) -> list[Run]:
@@ -35,14 +50,18 @@ def some_runs(runs: Sequence[Run], count: int) -> list[Run]:
     return [run for group in kept.values() for run in group]
 
 
-def described(estimates: Estimates) -> str:
-    """Write the cells of a row of the table."""
-    own = estimates.get("individual_correlation", Estimate(float("nan")))
+def described(estimates: Estimates, real: Estimates) -> list[str]:
+    """Return the cells of a row of the table, beside the participants' real other runs."""
+    own, other = (
+        of.get("individual_correlation", Estimate(float("nan"))) for of in (estimates, real)
+    )
     networks = estimates.get("fc_fingerprint", Estimate(float("nan")))
     cells = [
         f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
         f"{own.ceiling:.3f}",
         f"{own.value / own.ceiling:.2f}",
+        f"{other.value:.3f}",
+        f"{own.value / other.value:.2f}",
         f"{own.floor:.3f}",
         f"{networks.value / networks.ceiling:.2f}",
         *(
@@ -50,7 +69,7 @@ def described(estimates: Estimates) -> str:
             for name in ("diversity_runs_ratio", "diversity_participants_ratio")
         ),
     ]
-    return " | ".join(cells)
+    return cells
 
 
 def main() -> None:
@@ -63,9 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     model, dataset = Model.load(options.model_dir), find_runs(options.bids_dir)
     split, settings = model.info.split, GlmSettings(trial_types=model.info.vocabulary.trial_types)
-    print("| other runs a task | individuals | own r | bound | r / bound | other participants' | "
-          "networks of a participant, synthetic / real | runs of a participant, synthetic / real | "
-          "participants, synthetic / real |\n|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print(head(*COLUMNS))
     for count in options.others:
         runs = some_runs(dataset.runs, count + 1)
         training, held_out = (
@@ -92,8 +109,9 @@ def main() -> None:
                 settings=settings,
                 progress=False,
             )
+        real = found.estimates["real"]
         for choice in CHOICES:
-            print(f"| {count} | {choice} | {described(found.estimates[choice])} |", flush=True)
+            print(row(count, choice, *described(found.estimates[choice], real)), flush=True)
 
 
 if __name__ == "__main__":
