@@ -141,7 +141,12 @@ def sample_latents(
     latents = draw()
     if sampling.backbone:
         angles = sampling_angles(config.schedule, sampling.steps)
-        latents = SAMPLERS[sampling.sampler](velocity, latents, angles, draw, steps)
+        # the network has learned from runs that were divided by their intensities
+        sample = SAMPLERS[sampling.sampler]
+        latents = sample(
+            velocity, source.steady(latents), angles, lambda: source.steady(draw()), steps
+        )
+        latents = source.unsteady(latents)
     latents = latents[:n_volumes] * (level.to(device) * model.decoder_noise.coarse_gain)
     latents = latents * intensity.to(device)[:, None, None, None, None]
     if not model.response.present:

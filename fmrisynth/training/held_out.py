@@ -163,7 +163,7 @@ def held_out_windows(
         model.noise.cpu(), rest_of, latent_runs.participants, removed, plan.seed, work_dir
     )
     if config.noise_level:
-        courses = (log_energy(rest_of(i), latent_runs.mask) for i in range(len(latent_runs)))
+        courses = (log_energy(rest_of(i), model.noise) for i in range(len(latent_runs)))
         intensities = [model.intensity.of_run(course) for course in courses]
         latent_runs = replace(latent_runs, intensities=intensities)
     windows = ValidationWindows(latent_runs, noise, config.denoiser.n_frames, plan.seed)

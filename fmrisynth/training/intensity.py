@@ -12,9 +12,10 @@ from torch import Tensor
 from fmrisynth.model.intensity import FrameIntensity
 from fmrisynth.model.noise.protocol import NoiseModel
 from fmrisynth.runtime.progress import track
+from fmrisynth.training.prepare import sample_runs
 from fmrisynth.training.windows import LatentRuns
 
-__all__ = ["fit_intensity", "log_energy"]
+__all__ = ["expect_intensities", "fit_intensity", "log_energy"]
 
 GAUSSIAN_RUNS = 24  # noise drawn to see how much a Gaussian run's energy fluctuates
 FLOOR = 1e-6
@@ -46,15 +47,15 @@ def fit_intensity(
     runs : LatentRuns
         With their intensities, which are divided out of the noise.
     """
-    mask = runs.mask
     courses = [
-        log_energy(runs.noise(index), mask)
+        log_energy(runs.noise(index), noise)
         for index in track(range(len(runs)), desc="Intensities", unit="run")
     ]
     generator = torch.Generator().manual_seed(seed)
     lengths = [len(course) for course in courses]
     gaussian = [
-        log_energy(noise.sample_window(min(lengths), generator), mask) for _ in range(GAUSSIAN_RUNS)
+        log_energy(noise.sample_window(min(lengths), generator), noise)
+        for _ in range(GAUSSIAN_RUNS)
     ]
     chance = float(np.mean([course.var() for course in gaussian]))
     intensity = FrameIntensity()
@@ -68,7 +69,42 @@ def fit_intensity(
     return intensity, replace(runs, intensities=[intensity.of_run(c) for c in courses])
 
 
-def log_energy(noise: Tensor, mask: Tensor) -> np.ndarray:
-    """Compute log s of each frame, half the log of the mean square in the brain, (N,)."""
-    energy = noise[..., mask].square().flatten(1).mean(1).double().cpu().numpy()
+def expect_intensities(
+    noise: NoiseModel,
+    intensity: FrameIntensity,
+    runs: LatentRuns,
+    removed: np.ndarray,
+    n_lags: int,
+    seed: int,
+) -> None:
+    """Prepare noise that was fitted to runs with their bursts for being multiplied by intensities.
+
+    It keeps its covariance with bursts, whose place is not that of other frames. Windows, which
+    are divided by intensities, have a lower variance where noise is loudest in bursts.
+
+    Parameters
+    ----------
+    noise : NoiseModel
+        Fitted to the runs; changed in place.
+    intensity : FrameIntensity
+        What runs will be multiplied by.
+    runs : LatentRuns
+        With their intensities.
+    removed : ndarray of shape (N, K)
+        Orthonormal: mean and drift, which runs are without.
+    n_lags : int
+        Number of lags at which intensities count.
+    seed : int
+        Seed of the choice of runs.
+    """
+    noise.divide_lags(intensity.agreement(n_lags), removed)
+    if runs.intensities is not None:
+        with_bursts, courses = replace(runs, intensities=None), runs.intensities
+        chosen = track(sample_runs(len(runs), seed), desc="Bursts", unit="run")
+        noise.fit_steadiness((with_bursts.noise(i), courses[i]) for i in chosen)
+
+
+def log_energy(field: Tensor, noise: NoiseModel) -> np.ndarray:
+    """Compute log s of each frame, half the log of its energy, (N,); see `frame_energy`."""
+    energy = noise.frame_energy(field).double().cpu().numpy()
     return 0.5 * np.log(np.maximum(energy, FLOOR))

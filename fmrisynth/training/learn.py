@@ -20,7 +20,7 @@ from fmrisynth.training.decoder_noise import fit_decoder_noise
 from fmrisynth.training.denoiser import choose_validation, fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
 from fmrisynth.training.individuals import map_gradients
-from fmrisynth.training.intensity import fit_intensity
+from fmrisynth.training.intensity import expect_intensities, fit_intensity
 from fmrisynth.training.latent_space import fit_latent_space
 from fmrisynth.training.latents import encode_latents
 from fmrisynth.training.motion import fit_motion
@@ -95,11 +95,13 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             unseen = fit_noise(latent_runs.of(learners), data, plan.seed, fabric.device)
         intensity = FrameIntensity()
         if plan.config.noise_level:
-            # the noise keeps its covariance with bursts, whose place is not that of other frames
             intensity, latent_runs = fit_intensity(latent_runs, noise, plan.seed)
             lags = max(NOISE_LAGS, plan.config.denoiser.n_frames)
-            for fitted in (noise, unseen) if watched else (noise,):
-                fitted.divide_lags(intensity.agreement(lags), data.removed_basis)
+            fitted = [(noise, latent_runs)]
+            if watched:
+                fitted.append((unseen, latent_runs.of(learners)))
+            for fitted_noise, of_runs in fitted:
+                expect_intensities(model, intensity, of_runs, data.removed_basis, lags, plan.seed)
         with_bursts = replace(latent_runs, intensities=None)
         window_noise = WindowNoise.infer(
             unseen, with_bursts.noise, data.participants, data.removed_basis, plan.seed, work_dir

@@ -58,6 +58,7 @@ from fmrisynth.model.noise.protocol import (
     remove_mean_and_drift,
 )
 from fmrisynth.model.noise.stationary import StationaryNoise
+from fmrisynth.model.noise.steadiness import measure_steadiness, scale_modes
 
 __all__ = ["ModalNoise"]
 
@@ -107,6 +108,9 @@ class ModalNoise(NoiseModel):
         The same of the variance that the modes leave of each voxel.
     agreement : Tensor of shape (L,)
         Of the intensities that runs will be multiplied by.
+    steadiness : Tensor of shape (K + 1,)
+        Variance of runs that are divided by their intensities over that before, along each mode
+        and of what the modes leave.
     """
 
     mask: Tensor
@@ -119,6 +123,7 @@ class ModalNoise(NoiseModel):
     signal_per_frame: Tensor
     remainder_signal: Tensor
     agreement: Tensor
+    steadiness: Tensor
     axes: Tensor | None
     inferred_variance: Tensor | None
 
@@ -151,6 +156,7 @@ class ModalNoise(NoiseModel):
         self.register_buffer("signal_per_frame", torch.zeros(count))
         self.register_buffer("remainder_signal", torch.zeros(()))
         self.register_buffer("agreement", torch.ones(max(order + 1, frames)))
+        self.register_buffer("steadiness", torch.ones(count + 1))
         # without a filter of its own: drift is removed from the sum
         self.remainder = StationaryNoise(channels, mask, order=order, frames=frames)
 
@@ -240,7 +246,34 @@ class ModalNoise(NoiseModel):
         variance = self.window_autocovariance[:, 0]
         if self.axes is not None:
             variance = self.axes.square() @ variance
-        return variance.clamp(min=MINIMUM_POWER).sqrt()
+        return (variance * self.steadiness[:-1]).clamp(min=MINIMUM_POWER).sqrt()
+
+    def frame_energy(self, noise: Tensor) -> Tensor:
+        """Average over modes, each relative to its variance, (N,); see `NoiseModel`.
+
+        In a sum of their squares a loud mode would be divided by itself.
+        """
+        courses = noise[..., self.mask].flatten(1).float() @ self.modes.flatten(1).T
+        return (courses.square() / self.observed[:, 0].clamp(min=MINIMUM_POWER)).mean(1)
+
+    @torch.no_grad()
+    def fit_steadiness(self, runs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Compare the power of modes and remainder before and after; see `NoiseModel`."""
+        self.steadiness.copy_(measure_steadiness(runs, self.mask, self.modes.flatten(1)))
+
+    def steady(self, noise: Tensor) -> Tensor:
+        """Scale noise as dividing by intensities does; see `NoiseModel`."""
+        return self._scaled(noise, self.steadiness.sqrt())
+
+    def unsteady(self, noise: Tensor) -> Tensor:
+        """Scale noise back; the inverse of `steady`."""
+        return self._scaled(noise, self.steadiness.rsqrt())
+
+    def _scaled(self, noise: Tensor, factors: Tensor) -> Tensor:
+        if (factors == 1).all():
+            return noise
+        scaled = scale_modes(noise[..., self.mask].flatten(1), self.modes.flatten(1), factors)
+        return self._field(scaled.unflatten(1, self.remainder_sd.shape))
 
     @torch.no_grad()
     def statistics(self, noise: Tensor) -> RunNoise:
@@ -335,7 +368,8 @@ class ModalNoise(NoiseModel):
     ) -> Tensor:
         """Draw a window (N, C, X, Y, Z) float32 of unit variance; see `NoiseModel`."""
         rest = self._remainder(self.remainder.sample_window(n_frames, generator))
-        return self._draw(rest, generator, self.window_autocovariance, participant_seed)
+        drawn = self._draw(rest, generator, self.window_autocovariance, participant_seed)
+        return self.steady(drawn)
 
     def _draw(
         self, rest: Tensor, generator: torch.Generator, autocovariance: Tensor, seed: int

@@ -70,7 +70,7 @@ class NoiseModel(nn.Module, ABC):
     """Draw Gaussian noise for the diffusion, of unit variance inside the brain, zero outside.
 
     `sample_run` and `sample_window` draw from one distribution: a window of a whole
-    run's noise is distributed as the noise of a window.
+    run's noise, made `steady`, is distributed as the noise of a window.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class NoiseModel(nn.Module, ABC):
 
     @property
     def mode_sd(self) -> Tensor:
-        """Standard deviation of a window's noise along each of `mode_maps`, (K,)."""
+        """Standard deviation of a window's noise along each of `mode_maps`, (K,); `steady`."""
         return torch.zeros(0)
 
     def statistics(self, noise: Tensor) -> RunNoise | None:
@@ -175,6 +175,41 @@ class NoiseModel(nn.Module, ABC):
             As for `fit`.
         """
 
+    def frame_energy(self, noise: Tensor) -> Tensor:
+        """Measure how loud each frame of a run is, (N,): the mean square, 1 on average.
+
+        Parameters
+        ----------
+        noise : Tensor of shape (N, C, X, Y, Z)
+            As for `fit`.
+        """
+        return noise[..., self.mask].square().flatten(1).mean(1)
+
+    def fit_steadiness(self, runs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Measure what dividing runs by their intensities leaves of the noise, from then on.
+
+        Parameters
+        ----------
+        runs : iterable of (Tensor of shape (N, C, X, Y, Z), Tensor of shape (N,))
+            Noise as for `fit`, and the intensities of its frames.
+        """
+
+    def steady(self, noise: Tensor) -> Tensor:
+        """Scale noise as dividing by intensities does: windows are drawn like that.
+
+        What is loud in the frames that are loud as a whole loses more than other noise does.
+
+        Parameters
+        ----------
+        noise : Tensor of shape (N, C, X, Y, Z)
+            As it is drawn for a run.
+        """
+        return noise
+
+    def unsteady(self, noise: Tensor) -> Tensor:
+        """Scale noise back; the inverse of `steady`."""
+        return noise
+
     @abstractmethod
     def sample_run(
         self, n_frames: int, t_r: float, generator: torch.Generator, participant_seed: int = 0
@@ -202,7 +237,7 @@ class NoiseModel(nn.Module, ABC):
     def sample_window(
         self, n_frames: int, generator: torch.Generator, participant_seed: int = 0
     ) -> Tensor:
-        """Draw the noise of a window of training, (N, C, X, Y, Z) float32.
+        """Draw the noise of a window of training, `steady`, (N, C, X, Y, Z) float32.
 
         Parameters
         ----------
