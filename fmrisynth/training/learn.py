@@ -101,7 +101,9 @@ def learn_model(runs: Sequence[Run], plan: TrainingPlan, work_dir: Path, fabric:
             if watched:
                 fitted.append((unseen, latent_runs.of(learners)))
             for fitted_noise, of_runs in fitted:
-                expect_intensities(model, intensity, of_runs, data.removed_basis, lags, plan.seed)
+                expect_intensities(
+                    fitted_noise, intensity, of_runs, data.removed_basis, lags, plan.seed
+                )
         with_bursts = replace(latent_runs, intensities=None)
         window_noise = WindowNoise.infer(
             unseen, with_bursts.noise, data.participants, data.removed_basis, plan.seed, work_dir

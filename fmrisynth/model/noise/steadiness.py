@@ -1,4 +1,4 @@
-"""Measure what dividing noise by the intensities of its frames leaves of each mode, and scale by it.
+"""Measure what dividing noise by the intensities of its frames leaves of each mode.
 
 A mode that is loudest in the frames that are loud as a whole, as what motion makes is, loses more
 than others do. Noise that is drawn apart from its intensities has to lose as much before it is
