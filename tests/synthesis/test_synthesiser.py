@@ -176,6 +176,25 @@ def test_without_the_backbone_runs_are_statistics_alone(wild):
     assert not np.allclose(alone, synthesise(wild, n_volumes=20)[0], rtol=1e-3)
 
 
+def test_the_network_sees_noise_without_bursts_and_runs_have_what_belongs_to_them(monkeypatch):
+    """As it was trained: windows were divided by intensities, which left them a quarter."""
+    seen, made = {}, {}
+    for left in (1.0, 0.25):
+        model = make_model()  # predicts nothing
+        model.noise.steadiness.fill_(left)
+        predict, powers = model.denoiser.predict, seen.setdefault(left, [])
+
+        def watched(x, *given, predict=predict, powers=powers):
+            powers.append(float(x.square().mean()))
+            return predict(x, *given)
+
+        monkeypatch.setattr(model.denoiser, "predict", watched)
+        made[left] = synthesise(model, n_volumes=20)[0]
+    assert len(seen[1.0]) > 1
+    np.testing.assert_allclose(seen[0.25], np.multiply(seen[1.0], 0.25), rtol=1e-3)
+    np.testing.assert_allclose(made[0.25], made[1.0], rtol=1e-4, atol=1e-2)
+
+
 def test_a_gate_of_zero_is_no_network():
     shut = make_model(wildness=0.1)
     shut.denoiser.gate.zero_()

@@ -42,13 +42,15 @@ from fmrisynth.model.noise.autocovariance import (
     fit_autocovariance,
 )
 from fmrisynth.model.noise.axes import principal_axes, unseen_axes, unseen_courses
-from fmrisynth.model.noise.networks import network_differences
+from fmrisynth.model.noise.networks import network_differences, network_root
 from fmrisynth.model.noise.participants import (
+    MINIMUM_POWER,
     autocorrelation,
     mean_autocovariance,
     mean_covariance,
     mean_lags,
     mean_remainder,
+    process_autocovariance,
     signal_per_frame,
 )
 from fmrisynth.model.noise.protocol import (
@@ -66,8 +68,6 @@ MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stat
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
 DRAWN_MODES = 64  # M: the networks of a participant who is drawn
-MINIMUM_EIGENVALUE = 0.1  # of a participant's W
-MINIMUM_POWER = 1e-8  # of a mode
 TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
 
 
@@ -168,10 +168,10 @@ class ModalNoise(NoiseModel):
         self.modes.copy_(axes.T.reshape(self.modes.shape))
         unseen = unseen_axes(runs, len(self.modes))
         courses = unseen_courses(runs, unseen, axes)  # N K
-        self.autocovariance.copy_(_autocovariances(courses, self.order, removed))
+        self.autocovariance.copy_(process_autocovariance(courses, self.order, removed))
         frames = self.window_autocovariance.shape[1]
-        self.window_autocovariance.copy_(_autocovariances(courses, frames - 1, NO_DRIFT))
-        self.observed.copy_(_autocovariances(courses, self.order, NO_DRIFT))
+        self.window_autocovariance.copy_(process_autocovariance(courses, frames - 1, NO_DRIFT))
+        self.observed.copy_(process_autocovariance(courses, self.order, NO_DRIFT))
         power = self.window_autocovariance[:, 0]
         share = torch.einsum("kcp,k->cp", self.modes.square(), power)
         chosen = range(0, len(runs), -(-len(runs) // REMAINDER_RUNS))
@@ -391,20 +391,10 @@ class ModalNoise(NoiseModel):
 
     def _root(self, seed: int) -> Tensor:
         """Take the root of one participant's W, as loud as all modes of the group, (M, M)."""
-        difference = draw_difference(self.differences, seed)
-        values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
-        root = vectors @ (values.clamp(min=MINIMUM_EIGENVALUE).sqrt()[:, None] * vectors.T)
-        power = self.autocovariance[: len(root), 0]
-        return root * (power.sum() / (power @ root.square().sum(1)).clamp(min=MINIMUM_POWER)).sqrt()
+        return network_root(draw_difference(self.differences, seed), self.autocovariance[:, 0])
 
     def _field(self, values: Tensor) -> Tensor:
         """Put values (N, C, P) into the box (N, C, X, Y, Z), zero outside the brain."""
         field = values.new_zeros(*values.shape[:2], *self.mask.shape)
         field[..., self.mask] = values
         return field
-
-
-def _autocovariances(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
-    """Estimate autocovariances (K, order + 1) of courses (N, K), each positive definite."""
-    lags = mean_autocovariance(courses, order + 1)
-    return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=MINIMUM_POWER)).float()

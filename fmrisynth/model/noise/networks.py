@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from fmrisynth.model.individual_differences import individual_components, split_halves
+from fmrisynth.model.noise.participants import MINIMUM_POWER
 
-__all__ = ["network_differences"]
+__all__ = ["network_differences", "network_root"]
 
+MINIMUM_EIGENVALUE = 0.1  # of a participant's W
 MODES_PER_GROUP = 8  # neighbours in the order of variance, whose reliability is estimated together
 
 
@@ -42,6 +44,27 @@ def network_differences(participants: Sequence[Sequence[Tensor]], count: int) ->
     n_modes = len(scale)
     rank = torch.arange(n_modes) // MODES_PER_GROUP
     return individual_components(first, second, rank[:, None] * n_modes + rank, count)
+
+
+def network_root(difference: Tensor, power: Tensor) -> Tensor:
+    """Take the root of one participant's W, as loud as the group's modes.
+
+    Parameters
+    ----------
+    difference : Tensor of shape (M, M)
+        W less the identity.
+    power : Tensor of shape (K,)
+        Variance of the group's modes, of which the first M are mixed.
+
+    Returns
+    -------
+    Tensor of shape (M, M)
+        Symmetric.
+    """
+    values, vectors = torch.linalg.eigh(torch.eye(len(difference)).to(difference) + difference)
+    root = vectors @ (values.clamp(min=MINIMUM_EIGENVALUE).sqrt()[:, None] * vectors.T)
+    power = power[: len(root)]
+    return root * (power.sum() / (power @ root.square().sum(1)).clamp(min=MINIMUM_POWER)).sqrt()
 
 
 def _covariance(courses: Sequence[Tensor]) -> Tensor:

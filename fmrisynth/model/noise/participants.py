@@ -8,20 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fmrisynth.model.individual_differences import MINIMUM_PARTICIPANTS, split_halves
+from fmrisynth.model.noise.autocovariance import fit_autocovariance
 from fmrisynth.model.noise.protocol import RunNoise
 
 __all__ = [
+    "MINIMUM_POWER",
     "autocorrelation",
     "mean_autocovariance",
     "mean_covariance",
     "mean_lags",
     "mean_remainder",
+    "process_autocovariance",
     "signal_per_frame",
 ]
+
+MINIMUM_POWER = 1e-8  # of a mode
 
 
 def autocorrelation(rest: Tensor, n_lags: int) -> Tensor:
@@ -59,6 +65,27 @@ def mean_autocovariance(courses: Sequence[Tensor], n_lags: int) -> Tensor:
             totals[:, lag] += (values[: len(values) - lag] * values[lag:]).sum(0)
             counts[lag] += len(values) - lag
     return totals / counts.clamp(min=1)
+
+
+def process_autocovariance(courses: Sequence[Tensor], order: int, removed: np.ndarray) -> Tensor:
+    """Estimate autocovariances of courses (N, K) before removal, positive definite.
+
+    Parameters
+    ----------
+    courses : sequence of Tensor of shape (N, K)
+        Of each run.
+    order : int
+        Largest lag.
+    removed : ndarray of shape (N, R)
+        Orthonormal: what was removed from a run of typical length.
+
+    Returns
+    -------
+    Tensor of shape (K, order + 1)
+        float32.
+    """
+    lags = mean_autocovariance(courses, order + 1)
+    return (fit_autocovariance(lags, removed) * lags[:, :1].clamp(min=MINIMUM_POWER)).float()
 
 
 def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> tuple[Tensor, float]:
