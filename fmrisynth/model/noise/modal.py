@@ -51,6 +51,7 @@ from fmrisynth.model.noise.participants import (
     mean_lags,
     mean_remainder,
     process_autocovariance,
+    relative_loudness,
     signal_per_frame,
 )
 from fmrisynth.model.noise.protocol import (
@@ -101,9 +102,9 @@ class ModalNoise(NoiseModel):
         `variance` of an inferred participant.
     observed : Tensor of shape (K, L)
         Autocovariance of the modes' courses in runs, before it is divided by `agreement`.
-    signal_per_frame : Tensor of shape (K,)
-        Variance between participants over the chance variance of one frame, of the networks:
-        by mode.
+    signal_per_frame : Tensor of shape (2, K)
+        Variance between participants over the chance variance of one frame, for each mode: of how
+        loud its band is, and of the covariance of the band's modes.
     remainder_signal : Tensor of shape ()
         The same of the variance that the modes leave of each voxel.
     agreement : Tensor of shape (L,)
@@ -153,7 +154,7 @@ class ModalNoise(NoiseModel):
         drawn = min(count, DRAWN_MODES)
         self.register_buffer("differences", torch.zeros(individual, drawn, drawn))
         self.register_buffer("remainder_sd", torch.ones(channels, voxels))
-        self.register_buffer("signal_per_frame", torch.zeros(count))
+        self.register_buffer("signal_per_frame", torch.zeros(2, count))
         self.register_buffer("remainder_signal", torch.zeros(()))
         self.register_buffer("agreement", torch.ones(max(order + 1, frames)))
         self.register_buffer("steadiness", torch.ones(count + 1))
@@ -289,22 +290,24 @@ class ModalNoise(NoiseModel):
     def infer(self, runs: Sequence[RunNoise], removed: np.ndarray) -> ModalNoise:
         """Combine what runs show of a participant with the group's noise; see `NoiseModel`.
 
-        Covariances are averaged, weighted by how much these runs know of either mode. The courses
-        are mixed from those along the axes of the average, each with a course of its own in time:
-        of the covariances at other lags, what lies on these axes.
+        Covariances are averaged, weighted by how much these runs know of either mode; the group's
+        is made as loud in each band as the runs. The courses are mixed from those along the axes of
+        the average, each with a course of its own in time: what lies on them at other lags.
         """
         frames = sum(len(run.courses) for run in runs)
         if not frames or not self.individual:
             return self
-        # reliabilities, by Spearman and Brown
-        known = frames * self.signal_per_frame / (1 + frames * self.signal_per_frame)  # K
-        known_rest = float(frames * self.remainder_signal / (1 + frames * self.remainder_signal))
-        group = (1 - known)[:, None] * self.observed
-        courses = [run.courses.float().to(group) * known.sqrt() for run in runs]
-        covariance = mean_covariance(courses).to(group) + group[:, 0].diag()
+        signals = frames * self.signal_per_frame, frames * self.remainder_signal
+        known, known_rest = (s / (1 + s) for s in signals)  # reliability, by Spearman and Brown
+        shown = [run.courses.float().to(known) for run in runs]
+        covariance = mean_covariance(shown).to(known)
+        louder = relative_loudness(covariance.diagonal(), self.observed[:, 0])
+        group = ((1 - known[1]) * (1 + known[0] * (louder - 1)))[:, None] * self.observed
+        root = known[1].sqrt()
+        covariance = root[:, None] * covariance * root + group[:, 0].diag()
         axes = torch.linalg.eigh(covariance)[1]
-        shown = mean_autocovariance([course @ axes for course in courses], group.shape[1])
-        rows = shown.to(group) + axes.square().T @ group  # K L
+        mixed = [course * root @ axes for course in shown]
+        rows = mean_autocovariance(mixed, group.shape[1]).to(group) + axes.square().T @ group  # K L
         scale = rows[:, :1].clamp(min=MINIMUM_POWER)
         before = fit_autocovariance(rows, removed).to(rows) * scale
         windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale
@@ -325,7 +328,7 @@ class ModalNoise(NoiseModel):
         own.remainder = self.remainder.with_lags(
             divided_by(rest, self.agreement.cpu(), removed)[0],
             divided_by(fit_autocovariance(lags, NO_DRIFT), self.agreement.cpu(), NO_DRIFT)[0],
-            known_rest,
+            float(known_rest),
         )
         modes = self.modes.flatten(1)
         power = ((covariance @ modes) * modes).sum(0).view_as(variance)

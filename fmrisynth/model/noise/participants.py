@@ -23,7 +23,9 @@ __all__ = [
     "mean_covariance",
     "mean_lags",
     "mean_remainder",
+    "mode_bands",
     "process_autocovariance",
+    "relative_loudness",
     "signal_per_frame",
 ]
 
@@ -95,7 +97,8 @@ def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> tuple[Tensor
     variance τ² over participants, and by chance, of variance σ²/n, to which also belongs what
     changes from run to run. Two halves of each participant's runs tell τ² (their covariance)
     from σ² (their difference). The first modes, whose variance is large, tell participants
-    apart by more than the many small ones do, so each band of modes has a ratio of its own.
+    apart by more than the many small ones do, so each band of modes has a ratio of its own; and
+    how loud a band is, is known far better than how its modes go together.
 
     Parameters
     ----------
@@ -104,38 +107,49 @@ def signal_per_frame(participants: Iterable[Sequence[RunNoise]]) -> tuple[Tensor
 
     Returns
     -------
-    modes : Tensor of shape (K,)
-        τ²/σ² of the covariance of the modes of a band, for each of its modes; 0 where
-        participants are not seen to differ.
+    modes : Tensor of shape (2, K)
+        τ²/σ² of the mean variance of the modes of a band, and of their covariance, for each of its
+        modes; 0 where participants are not seen to differ.
     remainder : float
         τ²/σ² of the variance that the modes leave at each voxel.
     """
     bands: list[slice] = []
-    modes = torch.zeros(0)
-    networks: list[_Variances] = []
+    modes = torch.zeros(2, 0)
+    networks: list[tuple[_Variances, _Variances]] = []
     remainder = _Variances()
     for runs in participants:
         if not networks:
-            modes = torch.zeros(runs[0].courses.shape[1])
-            bands = _bands(len(modes))
-            networks = [_Variances() for _ in bands]
+            modes = torch.zeros(2, runs[0].courses.shape[1])
+            bands = mode_bands(modes.shape[1])
+            networks = [(_Variances(), _Variances()) for _ in bands]
         if len(runs) < 2:
             continue
         pair = split_halves(runs)
         frames = [sum(len(run.courses) for run in half) for half in pair]
         first, second = (mean_covariance([run.courses for run in half]) for half in pair)
-        for band, variances in zip(bands, networks, strict=True):
-            variances.add(first[band, band], second[band, band], frames)
+        for band, (loudness, together) in zip(bands, networks, strict=True):
+            one, other = first[band, band], second[band, band]
+            loudness.add(one.trace(), other.trace(), frames)
+            together.add(one, other, frames)
         first, second = (mean_remainder(half) for half in pair)
         remainder.add(first, second, frames)
     if remainder.count < MINIMUM_PARTICIPANTS:
         return modes, 0.0
-    for band, variances in zip(bands, networks, strict=True):
-        modes[band] = variances.signal()
+    for band, both in zip(bands, networks, strict=True):
+        for row, variances in zip(modes, both, strict=True):
+            row[band] = variances.signal()
     return modes, remainder.signal()
 
 
-def _bands(count: int) -> list[slice]:
+def relative_loudness(variance: Tensor, group: Tensor) -> Tensor:
+    """Compute how much louder than the group a participant is in each mode's band, (K,)."""
+    louder = torch.ones_like(variance)
+    for band in mode_bands(len(variance)):
+        louder[band] = variance[band].sum() / group[band].sum().clamp(min=MINIMUM_POWER)
+    return louder
+
+
+def mode_bands(count: int) -> list[slice]:
     """Divide modes into bands, each of which begins at four times the mode of the one before."""
     edges = [0, 1, 8]
     while edges[-1] < count:
