@@ -250,10 +250,7 @@ class ModalNoise(NoiseModel):
         return (variance * self.steadiness[:-1]).clamp(min=MINIMUM_POWER).sqrt()
 
     def frame_energy(self, noise: Tensor) -> Tensor:
-        """Average over modes, each relative to its variance, (N,); see `NoiseModel`.
-
-        In a sum of their squares a loud mode would be divided by itself.
-        """
+        """Average over modes, each relative to its variance, as a loud one is not all of them."""
         courses = noise[..., self.mask].flatten(1).float() @ self.modes.flatten(1).T
         return (courses.square() / self.observed[:, 0].clamp(min=MINIMUM_POWER)).mean(1)
 
@@ -306,8 +303,8 @@ class ModalNoise(NoiseModel):
         root = known[1].sqrt()
         covariance = root[:, None] * covariance * root + group[:, 0].diag()
         axes = torch.linalg.eigh(covariance)[1]
-        mixed = [course * root @ axes for course in shown]
-        rows = mean_autocovariance(mixed, group.shape[1]).to(group) + axes.square().T @ group  # K L
+        mixed = mean_autocovariance([course * root @ axes for course in shown], group.shape[1])
+        rows = mixed.to(group) + axes.square().T @ group  # K L
         scale = rows[:, :1].clamp(min=MINIMUM_POWER)
         before = fit_autocovariance(rows, removed).to(rows) * scale
         windows = fit_autocovariance(rows, NO_DRIFT).to(rows) * scale

@@ -10,6 +10,7 @@ from fmrisynth.model.noise.modal import ModalNoise
 from fmrisynth.model.noise.participants import (
     mean_autocovariance,
     mean_covariance,
+    relative_loudness,
     signal_per_frame,
 )
 from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
@@ -172,11 +173,14 @@ def test_the_signal_is_the_ratio_of_difference_to_chance():
                 for _ in range(4)
             ]
         )
-    signal, nothing = signal_per_frame(participants)
+    (loudness, signal), nothing = signal_per_frame(participants)
     # off the diagonal, each of n (n − 1) products has a variance of one per frame and no difference
     for n, found in ((1, signal[0]), (size - 1, signal[1])):
         expected = (2 * 1.09 * n + n * (n - 1)) / (0.09 * n)
         assert 1 / float(found) == pytest.approx(expected, rel=0.3)
+        # the sum of n variances differs by n, and by chance of n · 2 E[v²], for each mode alike
+        by_loudness = 2 * 1.09 / 0.09
+        assert 1 / float(loudness[int(n > 1)]) == pytest.approx(by_loudness, rel=0.3)
     assert (signal[1:] == signal[1]).all()
     assert nothing < 0.02 * signal[1]
 
@@ -196,16 +200,38 @@ def test_a_participant_is_believed_of_the_modes_by_which_participants_differ():
     noise.fit([torch.randn(60, 1, *MASK.shape, generator=generator) * MASK], NOTHING)
     noise.observed.copy_(torch.eye(9)[0])
     noise.signal_per_frame.copy_(signal_per_frame(runs)[0])
-    known = 360 * noise.signal_per_frame / (1 + 360 * noise.signal_per_frame)
+    loudness, known = 360 * noise.signal_per_frame / (1 + 360 * noise.signal_per_frame)
     assert known[0] > 0.9
     assert (known[1:] < 0.5).all()
     for own in (runs[0], runs[4]):
         shown = mean_covariance([r.courses for r in own]).diagonal()
+        prior = 1 + loudness * (relative_loudness(shown, noise.observed[:, 0]) - 1)
         inferred = noise.infer(own, NOTHING).mode_sd.square()
         assert float(inferred[0]) == pytest.approx(float(shown[0]), rel=0.1, abs=0.1)
         torch.testing.assert_close(
-            inferred, known * shown + (1 - known), atol=1e-3, rtol=1e-3
+            inferred, known * shown + (1 - known) * prior, atol=1e-3, rtol=1e-3
         )  # Spearman and Brown, mode by mode
+
+
+def test_a_quiet_participant_is_quiet_in_modes_that_say_little_by_themselves():
+    """Forty modes are as loud in each participant as an own factor, and differ by chance else."""
+    generator, size = torch.Generator().manual_seed(1), 41
+    factors = [0.3, 0.6, 1.0, 1.5, 2.0, 0.6]
+
+    def run(factor):
+        courses = torch.randn(60, size, generator=generator) * factor**0.5
+        return RunNoise(courses, torch.ones(1, int(MASK.sum())), torch.eye(9)[0])
+
+    runs = [[run(factor) for _ in range(6)] for factor in factors]
+    signal = signal_per_frame(runs)[0]
+    assert (signal[0, 8:] > 5 * signal[1, 8:]).all()
+    noise = ModalNoise(1, MASK, size)
+    noise.fit([torch.randn(60, 1, *MASK.shape, generator=generator) * MASK], NOTHING)
+    noise.observed.copy_(torch.eye(9)[0])
+    noise.signal_per_frame.copy_(signal)
+    for factor, own in zip(factors, runs, strict=True):
+        power = float(noise.infer(own[:1], NOTHING).mode_sd[8:].square().mean())
+        assert power == pytest.approx(factor, rel=0.25)
 
 
 def test_covariances_are_means_over_the_frames_of_runs():
