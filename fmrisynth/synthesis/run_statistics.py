@@ -23,7 +23,7 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.individuals import Evidence, IndividualInference
 from fmrisynth.model.model import Model
 from fmrisynth.model.noise.protocol import RunNoise, VoxelNoise
-from fmrisynth.model.run_statistics import draw_evoked, run_statistics
+from fmrisynth.model.run_statistics import run_statistics
 from fmrisynth.preprocess.cache import run_key
 from fmrisynth.preprocess.carrier import Carrier, split
 from fmrisynth.preprocess.design import own_regressors
@@ -161,19 +161,20 @@ class SiblingReader:
         latents = model.latent_space.standardise(raw.to(mask.device))
         level = model.noise_level.of_latents(on_grid(carrier.noise_sd))
         regressors = design.evoked.reshape(len(frames), -1)
-        values = latents[..., mask].flatten(1).cpu().numpy()
-        lags = model.response.prior.autocovariance.cpu().numpy()
-        moments, products = run_statistics(regressors, values, level[mask].cpu().numpy(), lags)
+        moments, products = run_statistics(
+            regressors,
+            latents[..., mask].flatten(1).cpu().numpy(),
+            level[mask].cpu().numpy(),
+            model.response.prior.autocovariance.cpu().numpy(),
+        )
         median = np.median(carrier.mean[carrier.mask])
         mean = torch.from_numpy(on_grid(carrier.mean / median)).to(mask.device)
         expected = model.response.expectation(mean).flatten(0, 1)  # K C x y z
         known = expected[..., mask].flatten(1).double().cpu().numpy()
         rest = torch.from_numpy(products - moments @ known)
-        # a response of the participant's own is no noise, which would be drawn beside it
-        rng = np.random.default_rng(list(run.label.encode()))
-        evoked = torch.from_numpy(draw_evoked(regressors, values, lags, rng)).to(latents)
-        latents[..., mask] -= evoked.unflatten(1, (latents.shape[1], -1))
-        of_noise = model.noise.statistics(latents / level)
+        evoked = torch.from_numpy(regressors).to(expected)
+        noise = (latents - torch.tensordot(evoked, expected, dims=1)) / level
+        of_noise = model.noise.statistics(noise)
         if of_noise is not None:
             series = residual[carrier.mask].T
             edges = np.linalg.norm(carrier.affine[:3, :3], axis=0)

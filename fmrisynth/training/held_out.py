@@ -156,7 +156,7 @@ def held_out_windows(
     noise_runs = latent_runs  # with the intensities that are still to be measured
 
     def rest_of(index: int) -> Tensor:
-        return noise_runs.noise(index) - evoked_of(index) / levels[index]
+        return noise_runs.noise(index) - mean_of(index) / levels[index]
 
     removed = typical_removed_basis(data, config.preprocess)
     noise = WindowNoise.infer(

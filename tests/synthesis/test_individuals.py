@@ -136,20 +136,6 @@ def test_noise_is_that_of_the_other_runs(tmp_path):
     assert min(ratios[0], ratios[2]) > 1.5
 
 
-def test_a_response_of_their_own_is_no_noise(tmp_path, region):
-    """What events evoke would be drawn twice: as a response, and at random times as noise."""
-    (plain,) = make_runs(tmp_path / "plain", runs=("1",))
-    (planted,) = make_runs(tmp_path / "planted", runs=("1",))
-    plant(planted, region, 3.0)
-    model = model_of()
-    reader = SiblingReader(model, model.response.inference(), None)
-    before, after = (reader.read(run)[1] for run in (plain, planted))
-    assert (before.response.scores - after.response.scores).abs().max() > 1
-    for name in ("courses", "remainder", "remainder_lags"):
-        one, other = (getattr(s.noise, name).float() for s in (before, after))
-        torch.testing.assert_close(one, other, rtol=0.01, atol=0.01)
-
-
 def test_a_run_alone_has_nobodys_response_and_says_so(tmp_path, caplog):
     runs = make_runs(tmp_path / "bids", runs=("1",))
     with caplog.at_level(logging.INFO):
