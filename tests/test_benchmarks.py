@@ -270,6 +270,18 @@ def test_left_to_learn_is_the_gain_of_a_known_covariance(
     assert abs(people[0].frame_gain(angle)) < 0.01
 
 
+def test_surprise_is_that_of_a_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Courses of variance r, under covariances of 1 and of r: r / 2, and (log r + 1) / 2."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    script = importlib.import_module("noise_likelihood")
+    r, white = 3.0, torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    courses, unit = r**0.5 * white, torch.eye(6, dtype=torch.float64)
+    for count in (2, 6, 64):
+        assert script.surprise(courses, unit, count) == pytest.approx(r / 2, rel=0.05)
+        expected = (np.log(r) + 1) / 2
+        assert script.surprise(courses, r * unit, count) == pytest.approx(expected, rel=0.05)
+
+
 def test_sites_puts_first_what_leaving_a_site_out_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls themselves, eighteen of them, are too long for a test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
