@@ -116,7 +116,7 @@ def smaller_mask(model: Path) -> None:
 
 WIDTHS = ("config", "denoiser", "backbone", "widths")
 CASES: dict[str, tuple[Damage, str]] = {
-    "another format": (config("format", 1), "format 1.*reads format 6"),
+    "another format": (config("format", 1), "format 1.*reads format 7"),
     "no format": (config("format", None), "format None"),
     "a missing part": (lambda m: config("x", 1)(m) or _without(m, "split"), "lacks split"),
     "another version's setting": (config("config", "denoiser", "colour", 1), "unknown settings"),

@@ -177,7 +177,7 @@ def test_weights_of_another_configuration_are_refused(copied):
 @pytest.mark.parametrize("found", [0, 1, 2, 3, "3", None])
 def test_another_format_is_refused(copied, found):
     change_json(copied, lambda c: c.update(format=found))
-    refused(copied, str(copied / "config.json"), repr(found), "format 6", "train the model again")
+    refused(copied, str(copied / "config.json"), repr(found), "format 7", "train the model again")
 
 
 @pytest.mark.parametrize(
