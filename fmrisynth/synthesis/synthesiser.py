@@ -136,17 +136,16 @@ def sample_latents(
     def draw() -> Tensor:
         with torch.autocast(device.type, enabled=False):
             drawn = source.sample_run(total, condition.t_r, generator, participant)
-        return drawn if sampling.networks else out_of_step(drawn, generator)
+            drawn = drawn if sampling.networks else out_of_step(drawn, generator)
+            # the network has learned from runs that were divided by their intensities
+            return source.steady(drawn) if sampling.backbone else drawn
 
     latents = draw()
     if sampling.backbone:
         angles = sampling_angles(config.schedule, sampling.steps)
-        # the network has learned from runs that were divided by their intensities
-        sample = SAMPLERS[sampling.sampler]
-        latents = sample(
-            velocity, source.steady(latents), angles, lambda: source.steady(draw()), steps
-        )
-        latents = source.unsteady(latents)
+        latents = SAMPLERS[sampling.sampler](velocity, latents, angles, draw, steps)
+        with torch.autocast(device.type, enabled=False):
+            latents = source.unsteady(latents)
     latents = latents[:n_volumes] * (level.to(device) * model.decoder_noise.coarse_gain)
     latents = latents * intensity.to(device)[:, None, None, None, None]
     if not model.response.present:

@@ -195,6 +195,24 @@ def test_the_network_sees_noise_without_bursts_and_runs_have_what_belongs_to_the
     np.testing.assert_allclose(made[0.25], made[1.0], rtol=1e-4, atol=1e-2)
 
 
+def test_the_noise_keeps_its_precision_where_the_network_has_less():
+    """Bursts are taken out and put back in float32: what they leave differs from mode to mode."""
+    model = make_model()  # predicts nothing
+    model.noise.steadiness.copy_(torch.linspace(0.2, 1.5, len(model.noise.steadiness)))
+    sampling = SamplingConfig(sampler="euler", steps=2, stride=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen, alone = (
+            latents_of(
+                model,
+                run_condition(EVENTS),
+                replace(sampling, backbone=backbone),
+                torch.Generator().manual_seed(0),
+            )
+            for backbone in (True, False)
+        )
+    torch.testing.assert_close(seen, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_a_gate_of_zero_is_no_network():
     shut = make_model(wildness=0.1)
     shut.denoiser.gate.zero_()
