@@ -56,7 +56,7 @@ def described(estimates: Estimates, real: Estimates) -> list[str]:
         of.get("individual_correlation", Estimate(float("nan"))) for of in (estimates, real)
     )
     networks = estimates.get("fc_fingerprint", Estimate(float("nan")))
-    cells = [
+    return [
         f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
         f"{own.ceiling:.3f}",
         f"{own.value / own.ceiling:.2f}",
@@ -69,7 +69,6 @@ def described(estimates: Estimates, real: Estimates) -> list[str]:
             for name in ("diversity_runs_ratio", "diversity_participants_ratio")
         ),
     ]
-    return cells
 
 
 def main() -> None:

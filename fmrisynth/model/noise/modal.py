@@ -69,7 +69,7 @@ MINIMUM_REMAINDER = 0.05  # share of a voxel's variance that is left to the stat
 LEVELLING_FRAMES, LEVELLING_ROUNDS = 256, 3  # noise drawn to bring each voxel to its variance
 REMAINDER_RUNS = 48  # that the stationary part is fitted to, at most
 DRAWN_MODES = 64  # M: the networks of a participant who is drawn
-TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what that minimum removes
+TRIAL_PARTICIPANTS, MAXIMUM_STRETCH = 64, 2.0  # to make up for what `network_root` removes
 
 
 class ModalNoise(NoiseModel):
@@ -250,7 +250,7 @@ class ModalNoise(NoiseModel):
         return (variance * self.steadiness[:-1]).clamp(min=MINIMUM_POWER).sqrt()
 
     def frame_energy(self, noise: Tensor) -> Tensor:
-        """Average over modes, each relative to its variance, as a loud one is not all of them."""
+        """Average over modes, relative to each one's variance, (N,); see `NoiseModel`."""
         courses = noise[..., self.mask].flatten(1).float() @ self.modes.flatten(1).T
         return (courses.square() / self.observed[:, 0].clamp(min=MINIMUM_POWER)).mean(1)
 

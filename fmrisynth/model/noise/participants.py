@@ -150,7 +150,7 @@ def relative_loudness(variance: Tensor, group: Tensor) -> Tensor:
 
 
 def mode_bands(count: int) -> list[slice]:
-    """Divide modes into bands, each of which begins at four times the mode of the one before."""
+    """Divide modes into bands: the first mode, those up to 8, to 32, and so on by fours."""
     edges = [0, 1, 8]
     while edges[-1] < count:
         edges.append(4 * edges[-1])
