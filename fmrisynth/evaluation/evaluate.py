@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from fmrisynth.evaluation.measures.individuals import participant_matrices
 from fmrisynth.evaluation.measures.rsa import dissimilarity
 from fmrisynth.evaluation.measures.second_level import z_map
 from fmrisynth.evaluation.measures.timecourses import mean_image
-from fmrisynth.evaluation.metrics.compare import compare_source
+from fmrisynth.evaluation.metrics.compare import compare_sources
 from fmrisynth.evaluation.metrics.comparison import Comparison
 from fmrisynth.evaluation.metrics.estimate import Estimates
 from fmrisynth.evaluation.metrics.measurements import Measurements, measure, without_halves
@@ -314,13 +313,7 @@ def _estimates_of(
     comparison = Comparison(
         cohort, measurements, REAL, cohort.conditions.headline, seed, references=references
     )
-    found = each(partial(_estimates_of_one, comparison=comparison), sources)
-    return dict(zip(sources, found, strict=True))
-
-
-def _estimates_of_one(source: str, *, comparison: Comparison) -> Estimates:
-    with threadpool_limits(1):
-        return compare_source(replace(comparison, source=source))
+    return compare_sources(comparison, sources, each)
 
 
 def _z_maps(cohort: Cohort, suffix: str) -> dict[str, np.ndarray]:

@@ -237,6 +237,15 @@ def test_the_same_seed_gives_the_same_table(cohort):
     pd.testing.assert_frame_equal(metrics_table(first), metrics_table(second))
 
 
+def test_the_same_runs_under_two_names_have_the_same_figures(cohort):
+    root, held_out, training, generators = cohort
+    chosen = dict.fromkeys(("network off", "network on"), generators["half effect"])
+    found = evaluate(held_out, training, chosen, work_dir=root / "work", progress=False)
+    table = metrics_table(found).set_index(["generator", "metric"])
+    pd.testing.assert_frame_equal(table.loc["network on"], table.loc["network off"])
+    assert found.copying["network on"] is found.copying["network off"]
+
+
 def test_two_processes_find_what_one_finds(cohort, tmp_path):
     _, held_out, _, _ = cohort
     grid = Grid(held_out[0].affine, held_out[0].shape)

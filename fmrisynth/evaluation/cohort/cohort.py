@@ -84,6 +84,20 @@ class Cohort:
         return tuple(name for name in self.participants if name not in (REAL, TRAINING))
 
     @property
+    def first_with_these_runs(self) -> dict[str, str]:
+        """Source → the first source that has the same runs; itself, as a rule.
+
+        A model whose network has no say is its own baseline without a network.
+        """
+        first: dict[tuple[Path, ...], str] = {}
+        return {
+            name: first.setdefault(
+                tuple(record.path for record in (*runs, *self.for_training.get(name, ()))), name
+            )
+            for name, runs in self.runs.items()
+        }
+
+    @property
     def training(self) -> MapTable | None:
         """Maps of the real training participants, None where there are none."""
         return self.tables[TRAINING] if self.participants[TRAINING] else None

@@ -116,13 +116,17 @@ def measure(
         )
         told_by = _told_by(cohort, seed)
     audited = cohort.generators if cohort.training is not None else ()
-    sources = [
-        _Source(records, told_by.get(name, ()), name in audited, cohort.folder / f"told-{number}")
-        for number, (name, records) in enumerate(runs.items())
-    ]
-    measuring = each(partial(_measure_source, shared=shared), sources)
+    first_with = cohort.first_with_these_runs | {name: name for name in HALVES}
+    sources = {
+        name: _Source(
+            runs[name], told_by.get(name, ()), name in audited, cohort.folder / f"told-{number}"
+        )
+        for number, name in enumerate(dict.fromkeys(first_with[name] for name in runs))
+    }
+    measuring = each(partial(_measure_source, shared=shared), sources.values())
     courses = _time_courses(cohort, maps, by_type, atlas)  # other processes measure meanwhile
-    found = dict(zip(runs, measuring, strict=True))
+    measured = dict(zip(sources, measuring, strict=True))
+    found = {name: measured[first_with[name]] for name in runs}
     halves = [found[name].networks for name in HALVES]
     return Measurements(
         courses=courses,
