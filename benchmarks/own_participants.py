@@ -52,23 +52,28 @@ def some_runs(runs: Sequence[Run], count: int) -> list[Run]:
 
 def described(estimates: Estimates, real: Estimates) -> list[str]:
     """Return the cells of a row of the table, beside the participants' real other runs."""
-    own, other = (
-        of.get("individual_correlation", Estimate(float("nan"))) for of in (estimates, real)
-    )
-    networks = estimates.get("fc_fingerprint", Estimate(float("nan")))
+    missing = Estimate(float("nan"))
+    own, other = (of.get("individual_correlation", missing) for of in (estimates, real))
+    networks = estimates.get("fc_fingerprint", missing)
     return [
-        f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
+        with_interval(own),
         f"{own.ceiling:.3f}",
         f"{own.value / own.ceiling:.2f}",
         f"{other.value:.3f}",
         f"{own.value / other.value:.2f}",
         f"{own.floor:.3f}",
-        f"{networks.value / networks.ceiling:.2f}",
+        with_interval(networks, over=networks.ceiling),
         *(
-            f"{estimates[name].value:.2f}" if name in estimates else "n/a"
-            for name in ("diversity_runs_ratio", "diversity_participants_ratio")
+            with_interval(estimates.get(f"diversity_{name}_ratio", missing))
+            for name in ("runs", "participants")
         ),
     ]
+
+
+def with_interval(estimate: Estimate, over: float = 1.0) -> str:
+    """Write an estimate with its interval over participants, as a share of something."""
+    value, low, high = (x / over for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
