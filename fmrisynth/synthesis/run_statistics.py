@@ -30,12 +30,14 @@ from fmrisynth.preprocess.design import own_regressors
 from fmrisynth.preprocess.grid import resample
 from fmrisynth.runtime.files import write_arrays
 from fmrisynth.synthesis.autocorrelation import voxel_fwhm, voxel_lag1
+from fmrisynth.synthesis.regions import region_share
 
 __all__ = ["RunStatistics", "SiblingReader"]
 
 log = logging.getLogger(__name__)
 
 OF_NOISE = ("courses", "remainder", "remainder_lags")  # tensors of a `RunNoise`, in its order
+OF_VOXELS = "lag1, fwhm, regions"  # of a `VoxelNoise`
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,8 @@ class RunStatistics:
         arrays = {"moments": self.response.moments, "scores": self.response.scores}
         if self.noise is not None:
             arrays |= {name: getattr(self.noise, name) for name in OF_NOISE}
-            if self.noise.voxels is not None:
-                voxels = torch.tensor([self.noise.voxels.lag1, *self.noise.voxels.fwhm])
-                arrays |= {"voxels": voxels}
+            if (voxels := self.noise.voxels) is not None:
+                arrays |= {OF_VOXELS: torch.tensor([voxels.lag1, *voxels.fwhm, voxels.regions])}
         write_arrays(path, {n: a.cpu().numpy() for n, a in arrays.items()}, durable=False)
 
     @classmethod
@@ -76,9 +77,10 @@ class RunStatistics:
         if arrays.keys() >= set(OF_NOISE):
             courses, remainder, lags = (arrays[name] for name in OF_NOISE)
             noise = RunNoise(courses, remainder, lags)
-            if "voxels" in arrays:
-                lag1, x, y, z = arrays["voxels"].tolist()
-                noise = replace(noise, voxels=VoxelNoise(lag1, (x, y, z)))
+            if OF_VOXELS not in arrays:  # of a version that measured less
+                return None
+            lag1, x, y, z, regions = arrays[OF_VOXELS].tolist()
+            noise = replace(noise, voxels=VoxelNoise(lag1, (x, y, z), regions))
         return cls(response, noise)
 
 
@@ -179,6 +181,8 @@ class SiblingReader:
             series = residual[carrier.mask].T
             edges = np.linalg.norm(carrier.affine[:3, :3], axis=0)
             fwhm = voxel_fwhm(series, regressors, carrier.mask, edges)
-            voxels = VoxelNoise(voxel_lag1(series, regressors), fwhm)
+            deviation = carrier.noise_sd[carrier.mask]
+            regions = region_share(series, regressors, deviation, carrier.mask, edges)
+            voxels = VoxelNoise(voxel_lag1(series, regressors), fwhm, regions)
             of_noise = replace(of_noise, voxels=voxels)
         return RunStatistics(inference.evidence(torch.from_numpy(moments), rest), of_noise)

@@ -35,6 +35,7 @@ from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, de
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.missing_noise import missing_sd, temporal_sd
 from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
+from fmrisynth.synthesis.regions import balance_regions
 from fmrisynth.synthesis.sampler import SAMPLERS
 from fmrisynth.synthesis.windows import joining_weights, window_starts
 
@@ -314,12 +315,15 @@ class Synthesiser:
         high_pass = self.model.info.config.preprocess.high_pass
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         evoked = condition.design.evoked.reshape(len(series), -1)
+        edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
         drawn = temporal_sd(series, evoked) if self.sampling.decoder_noise else None
+        if drawn is not None and wanted is not None and self.sampling.networks:
+            balance_regions(series, evoked, wanted, noise_sd[brain], brain, edges, generator)
+            drawn = temporal_sd(series, evoked)
         if tissue is not None:  # what is left out is not made up for
             series = without_physiology(series, tissue, evoked)
         noise: np.ndarray | None = None
         if drawn is not None:
-            edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
             foretold, error = expected[:, brain]
             missing = missing_sd(noise_sd[brain], foretold, drawn, error, brain, edges)
             # removing mean and drift takes K + 1 of N degrees of freedom
@@ -330,14 +334,8 @@ class Synthesiser:
             if wanted is not None:
                 correlation = decoder_neighbours(wanted.fwhm, series, missing, evoked, brain, edges)
                 removed = removed_basis(len(series), carrier.t_r, high_pass)
-                lag1 = decoder_lag1(
-                    wanted.lag1,
-                    series,
-                    missing,
-                    evoked,
-                    removed,
-                    float((burst[1:] * burst[:-1]).mean()),
-                )
+                agreement = float((burst[1:] * burst[:-1]).mean())
+                lag1 = decoder_lag1(wanted.lag1, series, missing, evoked, removed, agreement)
             elif np.allclose(edges, own, rtol=SAME_EDGE):
                 correlation = self.model.decoder_noise.neighbours.tolist()
             noise = _autoregressive(series.shape, lag1, generator)

@@ -19,6 +19,8 @@ from fmrisynth.preprocess.carrier import removed_basis
 
 __all__ = ["NoiseModel", "RunNoise", "VoxelNoise", "remove_mean_and_drift"]
 
+RUNS_THAT_SPREAD = 3  # whose standard deviation is worth something
+
 
 @dataclass(frozen=True)
 class VoxelNoise:
@@ -30,10 +32,16 @@ class VoxelNoise:
         Mean autocorrelation at lag 1.
     fwhm : tuple of float
         Smoothness along each axis of the grid, mm; 0 where neighbours are not correlated.
+    regions : float
+        Standard deviation of a region's mean over that of its voxels; 0 where it is not known.
+    regions_spread : float
+        Standard deviation of its log over the participant's runs; 0 where these are too few.
     """
 
     lag1: float
     fwhm: tuple[float, float, float]
+    regions: float = 0.0
+    regions_spread: float = 0.0
 
     @classmethod
     def average(cls, several: Sequence[VoxelNoise]) -> VoxelNoise | None:
@@ -41,7 +49,13 @@ class VoxelNoise:
         if not several:
             return None
         x, y, z = np.mean([voxels.fwhm for voxels in several], axis=0).tolist()
-        return cls(float(np.mean([voxels.lag1 for voxels in several])), (x, y, z))
+        logs = np.log([voxels.regions for voxels in several if voxels.regions > 0])
+        return cls(
+            float(np.mean([voxels.lag1 for voxels in several])),
+            (x, y, z),
+            float(np.exp(logs.mean())) if logs.size else 0.0,
+            float(logs.std(ddof=1)) if logs.size >= RUNS_THAT_SPREAD else 0.0,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,157 @@
+"""Give regions of a synthetic run the fluctuations that they have in the participant's other runs.
+
+How much of its voxels' fluctuations a region has as a whole differs between participants and hardly
+between a participant's runs. Networks that lie in part outside of the noise model's modes, what an
+autoencoder loses, and covariances that are shrunk towards the group's all take from it. So the part
+of the decoded noise that varies slowly in space, and the rest, have a factor each.
+
+Legend: N frames, V voxels, K regressors, R regions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from fmrisynth.bids.pieces import brain_pieces
+from fmrisynth.model.noise.protocol import VoxelNoise
+from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.synthesis.missing_noise import temporal_sd
+
+__all__ = ["balance_regions", "region_share"]
+
+EDGE = 30.0  # mm, of a region
+LARGEST_FACTOR = 1.5
+ROUNDS = 8  # in which factors that depend on each other are found
+
+
+def region_share(
+    series: np.ndarray,
+    regressors: np.ndarray,
+    deviation: np.ndarray,
+    brain: np.ndarray,
+    edges: np.ndarray,
+) -> float:
+    """Measure how much regions fluctuate as a whole, of what their voxels do.
+
+    Parameters
+    ----------
+    series : ndarray of shape (N, V)
+        Without mean and drift.
+    regressors : ndarray of shape (N, K)
+        Of the evoked responses, which do not count.
+    deviation : ndarray of shape (V,)
+        Temporal standard deviation of the voxels, in the units of the series.
+    brain : ndarray of shape (X, Y, Z), bool
+        The voxels.
+    edges : ndarray of shape (3,)
+        Of a voxel, mm.
+
+    Returns
+    -------
+    float
+        Standard deviation of a region's mean over the mean of its voxels', geometric mean over
+        cubes of 30 mm; 0 where there is no such cube.
+    """
+    means, _ = _regions(brain, edges)
+    return _share(temporal_sd((means @ series.T).T, regressors), means @ deviation)
+
+
+def balance_regions(
+    series: np.ndarray,
+    regressors: np.ndarray,
+    wanted: VoxelNoise,
+    deviation: np.ndarray,
+    brain: np.ndarray,
+    edges: np.ndarray,
+    generator: torch.Generator,
+) -> None:
+    """Balance, in place, what evoked responses leave of decoded series between coarse and fine.
+
+    Parameters
+    ----------
+    series, regressors, brain, edges
+        As for `region_share`.
+    wanted : VoxelNoise
+        Of the participant's other runs, from which this one differs as they do from each other.
+    deviation : ndarray of shape (V,)
+        Temporal standard deviation that the voxels will have, decoder noise included, which adds
+        next to nothing to the means of regions. The decoded noise does not become louder, and
+        quieter where it is louder than this.
+    generator : torch.Generator
+        Of how this run differs.
+    """
+    aim = wanted.regions * np.exp(
+        wanted.regions_spread * float(torch.randn((), generator=generator))
+    )
+    means, between = _regions(brain, edges)
+    if wanted.regions <= 0 or not means.shape[0]:
+        return
+    whole, used = least_squares(regressors, (means @ series.T).T)  # N R
+    freedom = max(1, len(series) - used)
+    pieces = list(brain_pieces(np.ones(series.shape[1], bool)))
+    power = np.zeros(3)  # of the coarse part, of both, of the fine part
+    for voxels in pieces:
+        rest = least_squares(regressors, series[:, voxels])[0]
+        coarse = (between[voxels] @ whole.T).T
+        fine = rest - coarse
+        power += [float((a * b).sum()) for a, b in ((coarse, coarse), (coarse, fine), (fine, fine))]
+    allowed = min(power @ [1, 2, 1], freedom * float(np.square(deviation).sum()))
+    smooth = (means @ (between @ whole.T)).T  # of regions, the coarse part
+    levels = means @ deviation
+    a = b = 1.0
+    for _ in range(ROUNDS):
+        sd = np.sqrt(np.square(a * smooth + b * (whole - smooth)).sum(0) / freedom)
+        share = _share(sd, levels)
+        if share <= 0:
+            return
+        a = _limited(a * aim / share)
+        left = allowed - power[0] * a**2
+        b = _limited((-power[1] * a + max((power[1] * a) ** 2 + power[2] * left, 0) ** 0.5)
+                     / max(power[2], 1e-9))  # fmt: skip
+    for voxels in pieces:
+        rest = least_squares(regressors, series[:, voxels])[0]
+        coarse = (between[voxels] @ whole.T).T
+        series[:, voxels] += np.float32(b - 1) * rest + np.float32(a - b) * coarse
+
+
+def _share(whole: np.ndarray, voxels: np.ndarray) -> float:
+    """Average the ratio of two standard deviations (R,) geometrically; 0 where none is known."""
+    known = (whole > 0) & (voxels > 0)
+    return float(np.exp(np.mean(np.log(whole[known] / voxels[known])))) if known.any() else 0.0
+
+
+def _limited(factor: float) -> float:
+    return float(np.clip(factor, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
+
+
+def _regions(brain: np.ndarray, edges: np.ndarray) -> tuple[csr_array, csr_array]:
+    """Average over cubes that are mostly brain, (R, V), and interpolate between them, (V, R)."""
+    size = np.maximum(2, np.rint(EDGE / edges)).astype(int)
+    places = np.argwhere(brain)
+    shape = np.array(brain.shape) // size + 3  # with a margin, which interpolation may reach
+    number = np.ravel_multi_index(tuple((places // size + 1).T), shape)
+    count = np.bincount(number, minlength=int(shape.prod()))
+    chosen = np.flatnonzero(count >= size.prod() / 2)
+    row = np.full(len(count), -1)
+    row[chosen] = np.arange(len(chosen))
+    inside = np.flatnonzero(row[number] >= 0)
+    rows = row[number[inside]]
+    weights = (1 / count[number[inside]]).astype(np.float32)
+    means = csr_array((weights, (rows, inside)), shape=(len(chosen), len(places)))
+    # centres of cubes are where interpolation passes through their means
+    position = (places + 0.5) / size - 0.5 + 1
+    below = np.floor(position).astype(int)
+    share = position - below
+    corners = []
+    for corner in np.ndindex(2, 2, 2):
+        index = np.ravel_multi_index(tuple((below + corner).T), shape)
+        weight = np.prod(np.where(corner, share, 1 - share), axis=1) * (row[index] >= 0)
+        corners.append((weight, row[index]))
+    total = np.maximum(sum(weight for weight, _ in corners), 1e-9)
+    entries = [(np.flatnonzero(w > 0), w, r) for w, r in corners]
+    values = np.concatenate([(w / total)[v] for v, w, _ in entries]).astype(np.float32)
+    voxels = np.concatenate([v for v, _, _ in entries])
+    regions = np.concatenate([r[v] for v, _, r in entries])
+    return means, csr_array((values, (voxels, regions)), shape=(len(places), len(chosen)))
