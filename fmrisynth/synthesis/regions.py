@@ -23,6 +23,7 @@ __all__ = ["balance_regions", "region_share"]
 
 EDGE = 30.0  # mm, of a region
 LARGEST_FACTOR = 1.5
+VOXELS = 2**14  # which are enough for a mean over the brain
 ROUNDS = 8  # in which factors that depend on each other are found
 
 
@@ -66,7 +67,7 @@ def balance_regions(
     brain: np.ndarray,
     edges: np.ndarray,
     generator: torch.Generator,
-) -> None:
+) -> np.ndarray:
     """Balance, in place, what evoked responses leave of decoded series between coarse and fine.
 
     Parameters
@@ -81,39 +82,44 @@ def balance_regions(
         quieter where it is louder than this.
     generator : torch.Generator
         Of how this run differs.
+
+    Returns
+    -------
+    ndarray of shape (V,)
+        Temporal standard deviation of what evoked responses leave, as `temporal_sd` computes it.
     """
-    aim = wanted.regions * np.exp(
-        wanted.regions_spread * float(torch.randn((), generator=generator))
-    )
+    difference = wanted.regions_spread * float(torch.randn((), generator=generator))
     means, between = _regions(brain, edges)
     if wanted.regions <= 0 or not means.shape[0]:
-        return
+        return temporal_sd(series, regressors)
+    aim = wanted.regions * np.exp(difference)
     whole, used = least_squares(regressors, (means @ series.T).T)  # N R
     freedom = max(1, len(series) - used)
-    pieces = list(brain_pieces(np.ones(series.shape[1], bool)))
-    power = np.zeros(3)  # of the coarse part, of both, of the fine part
-    for voxels in pieces:
-        rest = least_squares(regressors, series[:, voxels])[0]
-        coarse = (between[voxels] @ whole.T).T
-        fine = rest - coarse
-        power += [float((a * b).sum()) for a, b in ((coarse, coarse), (coarse, fine), (fine, fine))]
-    allowed = min(power @ [1, 2, 1], freedom * float(np.square(deviation).sum()))
-    smooth = (means @ (between @ whole.T)).T  # of regions, the coarse part
+    # power of the coarse part, of both, of the fine part, in voxels that are spread over the brain
+    some = np.arange(0, series.shape[1], max(1, series.shape[1] // VOXELS))
+    rest = least_squares(regressors, series[:, some])[0]
+    coarse = (between[some] @ whole.T).T
+    fine = rest - coarse
+    power = [float((a * b).sum()) for a, b in ((coarse, coarse), (coarse, fine), (fine, fine))]
+    loudest = freedom * float(np.square(deviation[some]).sum())
+    allowed = min(power[0] + 2 * power[1] + power[2], loudest)
+    smooth = ((means @ between) @ whole.T).T  # of regions, the coarse part
     levels = means @ deviation
     a = b = 1.0
     for _ in range(ROUNDS):
         sd = np.sqrt(np.square(a * smooth + b * (whole - smooth)).sum(0) / freedom)
-        share = _share(sd, levels)
-        if share <= 0:
-            return
-        a = _limited(a * aim / share)
+        a = _limited(a * aim / max(_share(sd, levels), 1e-9))
         left = allowed - power[0] * a**2
         b = _limited((-power[1] * a + max((power[1] * a) ** 2 + power[2] * left, 0) ** 0.5)
                      / max(power[2], 1e-9))  # fmt: skip
-    for voxels in pieces:
+    drawn = np.zeros(series.shape[1], np.float32)
+    for voxels in brain_pieces(np.ones(series.shape[1], bool)):
         rest = least_squares(regressors, series[:, voxels])[0]
         coarse = (between[voxels] @ whole.T).T
-        series[:, voxels] += np.float32(b - 1) * rest + np.float32(a - b) * coarse
+        balanced = np.float32(b) * rest + np.float32(a - b) * coarse
+        series[:, voxels] += balanced - rest
+        drawn[voxels] = np.sqrt(np.square(balanced).sum(0) / freedom)
+    return drawn
 
 
 def _share(whole: np.ndarray, voxels: np.ndarray) -> float:

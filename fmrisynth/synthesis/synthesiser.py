@@ -316,9 +316,11 @@ class Synthesiser:
         basis = drift_basis(len(series), carrier.t_r, high_pass).astype(np.float32)
         evoked = condition.design.evoked.reshape(len(series), -1)
         edges, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (carrier.affine, grid.affine))
-        drawn = temporal_sd(series, evoked) if self.sampling.decoder_noise else None
-        if drawn is not None and wanted is not None and self.sampling.networks:
-            balance_regions(series, evoked, wanted, noise_sd[brain], brain, edges, generator)
+        drawn: np.ndarray | None = None
+        if self.sampling.decoder_noise and wanted is not None and self.sampling.networks:
+            known = (noise_sd[brain], brain, edges, generator)
+            drawn = balance_regions(series, evoked, wanted, *known)
+        elif self.sampling.decoder_noise:
             drawn = temporal_sd(series, evoked)
         if tissue is not None:  # what is left out is not made up for
             series = without_physiology(series, tissue, evoked)

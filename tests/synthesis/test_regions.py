@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fmrisynth.model.noise.protocol import VoxelNoise
+from fmrisynth.synthesis.missing_noise import temporal_sd
 from fmrisynth.synthesis.regions import LARGEST_FACTOR, balance_regions, region_share
 
 N_FRAMES = 400
@@ -53,7 +54,7 @@ def share_of(series, regressors, brain):
 def balance(series, regressors, brain, wanted, seed=0):
     deviation = np.full(brain.sum(), voxel_sd(), np.float32)
     generator = torch.Generator().manual_seed(seed)
-    balance_regions(series, regressors, wanted, deviation, brain, EDGES, generator)
+    return balance_regions(series, regressors, wanted, deviation, brain, EDGES, generator)
 
 
 def test_the_share_is_that_of_what_voxels_have_in_common(series, regressors, brain):
@@ -83,7 +84,8 @@ def test_regions_get_the_share_that_is_wanted_and_responses_are_kept(
     series = series + 2 * regressors
     fit = np.linalg.pinv(regressors) @ series
     power = rest_of(series, regressors).var(0).mean()
-    balance(series, regressors, brain, VoxelNoise(0.0, (0, 0, 0), wanted))
+    drawn = balance(series, regressors, brain, VoxelNoise(0.0, (0, 0, 0), wanted))
+    np.testing.assert_allclose(drawn, temporal_sd(series, regressors), rtol=1e-4)
     assert share_of(series, regressors, brain) == pytest.approx(wanted, rel=5e-3)
     np.testing.assert_allclose(np.linalg.pinv(regressors) @ series, fit, atol=1e-4)
     assert rest_of(series, regressors).var(0).mean() == pytest.approx(power, rel=5e-3)
