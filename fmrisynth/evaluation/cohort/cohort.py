@@ -87,12 +87,13 @@ class Cohort:
     def first_with_these_runs(self) -> dict[str, str]:
         """Source → the first source that has the same runs; itself, as a rule.
 
-        A model whose network has no say is its own baseline without a network.
+        A model whose network has no say is its own baseline without a network. Images that are
+        the same may have come about in other ways, and are judged by their own.
         """
-        first: dict[tuple[Path, ...], str] = {}
+        first: dict[tuple[int, ...], str] = {}
         return {
             name: first.setdefault(
-                tuple(record.path for record in (*runs, *self.for_training.get(name, ()))), name
+                tuple(id(record.run) for record in (*runs, *self.for_training.get(name, ()))), name
             )
             for name, runs in self.runs.items()
         }
