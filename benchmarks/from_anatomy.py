@@ -11,7 +11,6 @@ Beside it the group maps of the held-out participants (Corr), with anatomy and w
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from fmrisynth import Model, find_runs
 from fmrisynth.bids.images import load_bold
 from fmrisynth.preprocess.carrier import split
 from fmrisynth.preprocess.grid import resample
+from fmrisynth.synthesis.synthesiser import Synthesiser
 
 
 @torch.no_grad()
@@ -33,14 +33,12 @@ def foretold(model: Model, space: Space, mean: np.ndarray | None) -> np.ndarray:
     return space.decode(model.response.expectation(image).detach()[:, 0])
 
 
-def of_model(model: Model, effects: Mapping[str, Effects]) -> dict[str, np.ndarray]:
-    """Average the GLM's maps over each participant's runs, on the model grid, (V, P)."""
+def on_grid(model: Model, effects: Effects, affine: np.ndarray) -> np.ndarray:
+    """Average the GLM's maps over a participant's runs, on the model grid, (V, P)."""
+    grid = model.grid
     names = [f"{task} {name}" for task, name in model.info.vocabulary.trial_types]
-    inside = model.grid.mask
-    return {
-        label: np.stack([np.nan_to_num(np.mean(own[name], axis=0)) for name in names])[:, inside]
-        for label, own in effects.items()
-    }
+    maps = np.stack([np.mean(np.nan_to_num(effects[name]), axis=0) for name in names], axis=-1)
+    return resample(maps, affine, grid.affine, grid.shape)[grid.mask].T
 
 
 def measure(bids_dir: Path, model_dir: Path, work_dir: Path) -> list[str]:
@@ -50,24 +48,16 @@ def measure(bids_dir: Path, model_dir: Path, work_dir: Path) -> list[str]:
     seed = int(info.provenance["seed"])
     reference = Reference(dataset.runs, info.config.held_out_share, seed, work_dir)
     first = {run.participant: run for run in reversed(dataset.runs)}
-    on_grid = {}
+    means = {}
     for label in info.split.held_out:
         carrier = split(load_bold(first[label]), info.config.preprocess.high_pass)[0]
-        mean = carrier.mean / np.median(carrier.mean[carrier.mask])
-        moved = resample(mean, carrier.affine, model.grid.affine, model.grid.shape)
-        on_grid[label] = np.where(model.grid.mask, moved, 0).astype(np.float32)
-    grid_effects = {
-        label: {
-            name: [resample(np.nan_to_num(m), first[label].affine, model.grid.affine,
-                            model.grid.shape) for m in maps]
-            for name, maps in effects.items()
-        }
-        for label, effects in reference.effects.items()
-    }  # fmt: skip
-    real = of_model(model, grid_effects)
+        means[label] = Synthesiser(model, info.config.sampling).anatomy(carrier)[0]
+    real = {
+        label: on_grid(model, own, first[label].affine) for label, own in reference.effects.items()
+    }
     group = np.mean([real[label] for label in info.split.training], axis=0)
     without = foretold(model, space, None)
-    maps = {label: foretold(model, space, mean) for label, mean in on_grid.items()}
+    maps = {label: foretold(model, space, mean) for label, mean in means.items()}
     own = np.array([correlation(maps[p] - without, real[p] - group) for p in maps])
     others = np.array(
         [

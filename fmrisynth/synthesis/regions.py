@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 
 from fmrisynth.bids.pieces import brain_pieces
 from fmrisynth.model.noise.protocol import VoxelNoise
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.preprocess.cubes import between_cubes, cube_means
 from fmrisynth.synthesis.missing_noise import temporal_sd
 
 __all__ = ["balance_regions", "region_share"]
@@ -55,7 +55,7 @@ def region_share(
         Standard deviation of a region's mean over the mean of its voxels', geometric mean over
         cubes of 30 mm; 0 where there is no such cube.
     """
-    means, _ = _regions(brain, edges)
+    means = cube_means(brain, _edges_of_cubes(edges))
     return _share(temporal_sd((means @ series.T).T, regressors), means @ deviation)
 
 
@@ -89,9 +89,12 @@ def balance_regions(
         Temporal standard deviation of what evoked responses leave, as `temporal_sd` computes it.
     """
     difference = wanted.regions_spread * float(torch.randn((), generator=generator))
-    means, between = _regions(brain, edges)
-    if wanted.regions <= 0 or not means.shape[0]:
+    cubes = _edges_of_cubes(edges)
+    means = cube_means(brain, cubes)
+    levels = means @ deviation
+    if wanted.regions <= 0 or not levels.any():
         return temporal_sd(series, regressors)
+    between = between_cubes(brain, cubes)
     aim = wanted.regions * np.exp(difference)
     whole, used = least_squares(regressors, (means @ series.T).T)  # N R
     freedom = max(1, len(series) - used)
@@ -104,7 +107,6 @@ def balance_regions(
     loudest = freedom * float(np.square(deviation[some]).sum())
     allowed = min(power[0] + 2 * power[1] + power[2], loudest)
     smooth = ((means @ between) @ whole.T).T  # of regions, the coarse part
-    levels = means @ deviation
     a = b = 1.0
     for _ in range(ROUNDS):
         sd = np.sqrt(np.square(a * smooth + b * (whole - smooth)).sum(0) / freedom)
@@ -132,32 +134,6 @@ def _limited(factor: float) -> float:
     return float(np.clip(factor, 1 / LARGEST_FACTOR, LARGEST_FACTOR))
 
 
-def _regions(brain: np.ndarray, edges: np.ndarray) -> tuple[csr_array, csr_array]:
-    """Average over cubes that are mostly brain, (R, V), and interpolate between them, (V, R)."""
-    size = np.maximum(2, np.rint(EDGE / edges)).astype(int)
-    places = np.argwhere(brain)
-    shape = np.array(brain.shape) // size + 3  # with a margin, which interpolation may reach
-    number = np.ravel_multi_index(tuple((places // size + 1).T), shape)
-    count = np.bincount(number, minlength=int(shape.prod()))
-    chosen = np.flatnonzero(count >= size.prod() / 2)
-    row = np.full(len(count), -1)
-    row[chosen] = np.arange(len(chosen))
-    inside = np.flatnonzero(row[number] >= 0)
-    rows = row[number[inside]]
-    weights = (1 / count[number[inside]]).astype(np.float32)
-    means = csr_array((weights, (rows, inside)), shape=(len(chosen), len(places)))
-    # centres of cubes are where interpolation passes through their means
-    position = (places + 0.5) / size - 0.5 + 1
-    below = np.floor(position).astype(int)
-    share = position - below
-    corners = []
-    for corner in np.ndindex(2, 2, 2):
-        index = np.ravel_multi_index(tuple((below + corner).T), shape)
-        weight = np.prod(np.where(corner, share, 1 - share), axis=1) * (row[index] >= 0)
-        corners.append((weight, row[index]))
-    total = np.maximum(sum(weight for weight, _ in corners), 1e-9)
-    entries = [(np.flatnonzero(w > 0), w, r) for w, r in corners]
-    values = np.concatenate([(w / total)[v] for v, w, _ in entries]).astype(np.float32)
-    voxels = np.concatenate([v for v, _, _ in entries])
-    regions = np.concatenate([r[v] for v, _, r in entries])
-    return means, csr_array((values, (voxels, regions)), shape=(len(places), len(chosen)))
+def _edges_of_cubes(edges: np.ndarray) -> list[int]:
+    """Return the edges of a region in voxels, at least two."""
+    return [max(2, round(EDGE / float(edge))) for edge in edges]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from fmrisynth.model.autoencoder.vqgan import VQGAN
@@ -17,6 +16,7 @@ from fmrisynth.model.decoder_noise import LARGEST_CORRELATION, DecoderNoise
 from fmrisynth.model.noise.autocovariance import undo_highpass
 from fmrisynth.model.noise_level import NoiseLevel
 from fmrisynth.preprocess.carrier import least_squares
+from fmrisynth.preprocess.cubes import cube_means
 from fmrisynth.preprocess.grid import continue_outside
 from fmrisynth.preprocess.smoothness import neighbours
 from fmrisynth.runtime.progress import track
@@ -68,7 +68,7 @@ def fit_decoder_noise(
     mask, factor = data.grid.mask, autoencoder.config.factor
     beyond = (continue_outside(mask[None], mask, factor)[0] > 0) & ~mask  # in blocks with brain
     outer = np.zeros(int(beyond.sum()))
-    cubes = _cubes(mask, COARSE_BLOCKS * factor)
+    cubes = cube_means(mask, [COARSE_BLOCKS * factor] * 3)
     coarse = np.zeros(2)  # variance of the means of cubes: true, decoded
     pairs = [neighbours(mask, axis) for axis in range(3)]
     shared = np.zeros((3, 2))  # mean products of the errors of neighbours, mean squares
@@ -143,16 +143,6 @@ def burst_share(intensities: Sequence[np.ndarray], energies: Sequence[np.ndarray
         both += float(course @ (energy - energy.mean()))
         power += float(course @ course)
     return float(np.clip(both / power, 0, 1)) if power > 0 else 0.0
-
-
-def _cubes(mask: np.ndarray, edge: int) -> csr_array:
-    """Average over the brain's voxels in each cube of a grid that is mostly brain, (cubes, V)."""
-    place = np.argwhere(mask) // edge
-    _, cube, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
-    cube = cube.ravel()
-    # the mean of a few voxels at the edge is that of their own noise
-    weight = np.where(count >= edge**3 / 2, 1 / count, 0).astype(np.float32)
-    return csr_array((weight[cube], (cube, np.arange(len(cube)))))
 
 
 class ReconstructionSums:

@@ -12,7 +12,6 @@ from fmrisynth.model.codec import encode_run
 from fmrisynth.model.noise.autocovariance import NO_DRIFT
 from fmrisynth.training.decoder_noise import (
     ReconstructionSums,
-    _cubes,
     burst_share,
     fit_decoder_noise,
 )
@@ -128,19 +127,6 @@ def test_an_autoencoder_that_averages_blocks_halves_a_response_of_half_a_block()
     error *= np.sqrt(1 - FREEDOM / len(course))
     assert noise.error_sd[inside].numpy() == pytest.approx(error, rel=1e-3)
     assert not noise.error_sd[torch.from_numpy(~inside)].any()
-
-
-def test_cubes_average_their_voxels_where_they_are_mostly_brain():
-    mask = np.zeros((8, 8, 4), bool)
-    mask[:4] = True
-    mask[4, 0] = True  # four voxels of the next cube
-    values = np.random.default_rng(0).standard_normal((30, mask.sum())).astype(np.float32)
-    means = _cubes(mask, 4) @ values.T
-    places = np.argwhere(mask)
-    for number, chosen in enumerate((places[:, 1] < 4, places[:, 1] >= 4)):
-        inside = chosen & (places[:, 0] < 4)
-        np.testing.assert_allclose(means[number], values[:, inside].mean(1), atol=1e-6)
-    assert not means[2].any()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
