@@ -304,7 +304,8 @@ class DiffusionTraining:
         there is no response model.
     validation_share : float
         Share of the training participants that the denoiser does not learn from, in [0, 1):
-        they choose its weights along the training, and its gate.
+        they choose its weights along the training, and its gate. At least four, if these are no
+        more than a third; 0 for nobody.
     patience : int
         Number of checks by the validation participants (six, evenly spread over the training) in
         which the loss that the denoiser takes from them may grow by less than a ten-thousandth,

@@ -36,6 +36,7 @@ from fmrisynth.training.windows import LatentRuns, Windows
 __all__ = ["DiffusionLearner", "choose_validation", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
+ENOUGH_TO_VALIDATE = 4  # participants, among whom a standard error says something
 LEAST_GAIN = 1e-4  # of the loss, over the best before: less is no progress
 # Of the velocity's power, in a band: beside a response model, a network that adds less is not worth
 # the time of asking it. No figure of a report would show it.
@@ -151,12 +152,13 @@ def choose_validation(
     Returns
     -------
     learners, watched : list of str
-        Sorted; nobody validates where there is one participant.
+        Sorted; nobody validates where there is one participant. Four do however small the share,
+        if they are no more than a third: what two or three people support is chance.
     """
     labels = sorted(set(participants))
     count = round(len(labels) * training.validation_share)
     if training.validation_share and len(labels) > 1:
-        count = min(max(1, count), len(labels) - 1)
+        count = min(max(1, count, min(ENOUGH_TO_VALIDATE, len(labels) // 3)), len(labels) - 1)
     shuffled = [labels[i] for i in np.random.default_rng([seed, 1]).permutation(len(labels))]
     return sorted(shuffled[count:]), sorted(shuffled[:count])
 

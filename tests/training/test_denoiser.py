@@ -277,8 +277,11 @@ def test_the_denoiser_learns_by_regression():
 # Validation
 
 
-@pytest.mark.parametrize(("n", "share", "expected"), [(20, 0.2, 4), (2, 0.2, 1), (3, 0.01, 1)])
-def test_validation_participants_are_a_seeded_share_of_at_least_one(n, share, expected):
+@pytest.mark.parametrize(
+    ("n", "share", "expected"),
+    [(30, 0.2, 6), (12, 0.2, 4), (12, 0.5, 6), (9, 0.2, 3), (3, 0.01, 1), (2, 0.2, 1)],
+)
+def test_validation_participants_are_a_seeded_share_of_at_least_four_or_a_third(n, share, expected):
     labels = [f"{i:02d}" for i in range(n)]
     training = replace(TRAINING, validation_share=share)
     chosen = [choose_validation([*labels, *labels[::-1]], training, seed) for seed in range(6)]
