@@ -20,6 +20,7 @@ Legend: B windows, T frames, C latent channels, x y z latent grid, A angles.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -46,6 +47,8 @@ CAUTION = 1.5  # standard errors, up to which support counts as chance
 TOGETHER = 8  # windows in one pass of the network
 VALIDATION_STREAM = 2**31 - 1  # of random numbers, apart from those of training steps
 
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor, Condition, list[tuple[int, int]]]
 
@@ -288,6 +291,11 @@ def measure_skill(
                 losses[number, row] += [_mean_square(target - p, mask) for p in predictions]
             count += 1
         losses[number] /= max(count, 1)
+    for angle, gains in zip(ANGLES, (losses[..., 4] - losses[..., 5]).T, strict=True):
+        log.info(
+            "network at %.2f: %d of %d participants gain, median %+.4f (%+.4f to %+.4f)",
+            angle, (gains > 0).sum(), len(gains), np.median(gains), gains.min(), gains.max(),
+        )  # fmt: skip
     parts = (("noise level", 0, 1), ("response", 0, 2), ("noise level + response", 0, 3),
              ("backbone", 4, 5))  # fmt: skip
     return [
