@@ -158,7 +158,8 @@ def choose_validation(
     labels = sorted(set(participants))
     count = round(len(labels) * training.validation_share)
     if training.validation_share and len(labels) > 1:
-        count = min(max(1, count, min(ENOUGH_TO_VALIDATE, len(labels) // 3)), len(labels) - 1)
+        least = max(1, min(ENOUGH_TO_VALIDATE, len(labels) // 3))
+        count = min(max(least, count), len(labels) - 1)
     shuffled = [labels[i] for i in np.random.default_rng([seed, 1]).permutation(len(labels))]
     return sorted(shuffled[count:]), sorted(shuffled[:count])
 

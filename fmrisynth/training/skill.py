@@ -47,10 +47,9 @@ CAUTION = 1.5  # standard errors, up to which support counts as chance
 TOGETHER = 8  # windows in one pass of the network
 VALIDATION_STREAM = 2**31 - 1  # of random numbers, apart from those of training steps
 
+Batch = tuple[Tensor, Tensor, Condition, list[tuple[int, int]]]
 
 log = logging.getLogger(__name__)
-
-Batch = tuple[Tensor, Tensor, Condition, list[tuple[int, int]]]
 
 
 class ValidationWindows:
