@@ -33,10 +33,9 @@ from fmrisynth.training.skill import ValidationWindows, support, validation_gain
 from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns, Windows
 
-__all__ = ["DiffusionLearner", "choose_validation", "fit_denoiser"]
+__all__ = ["DiffusionLearner", "fit_denoiser"]
 
 CHECKS = 6  # of the validation windows in a training
-ENOUGH_TO_VALIDATE = 4  # participants, among whom a standard error says something
 LEAST_GAIN = 1e-4  # of the loss, over the best before: less is no progress
 # Of the velocity's power, in a band: beside a response model, a network that adds less is not worth
 # the time of asking it. No figure of a report would show it.
@@ -133,35 +132,6 @@ def _set_gate(
 def gated(config: DenoiserConfig) -> bool:
     """Whether zero is what statistics alone say of the velocity, so that it can be scaled."""
     return config.noise == "coloured"
-
-
-def choose_validation(
-    participants: Sequence[str], training: DiffusionTraining, seed: int
-) -> tuple[list[str], list[str]]:
-    """Split the training participants into those to learn from and those to validate with.
-
-    Parameters
-    ----------
-    participants : sequence of str
-        Label of each run's participant.
-    training : DiffusionTraining
-        Share of the participants that validate.
-    seed : int
-        Seed of the choice.
-
-    Returns
-    -------
-    learners, watched : list of str
-        Sorted; nobody validates where there is one participant. Four do however small the share,
-        if they are no more than a third: what two or three people support is chance.
-    """
-    labels = sorted(set(participants))
-    count = round(len(labels) * training.validation_share)
-    if training.validation_share and len(labels) > 1:
-        least = max(1, min(ENOUGH_TO_VALIDATE, len(labels) // 3))
-        count = min(max(least, count), len(labels) - 1)
-    shuffled = [labels[i] for i in np.random.default_rng([seed, 1]).permutation(len(labels))]
-    return sorted(shuffled[count:]), sorted(shuffled[:count])
 
 
 class DiffusionLearner:

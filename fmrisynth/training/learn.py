@@ -17,7 +17,7 @@ from fmrisynth.runtime.devices import exact_for_grid
 from fmrisynth.training.autoencoder import fit_autoencoder
 from fmrisynth.training.carriers import fit_carriers
 from fmrisynth.training.decoder_noise import fit_decoder_noise
-from fmrisynth.training.denoiser import choose_validation, fit_denoiser
+from fmrisynth.training.denoiser import fit_denoiser
 from fmrisynth.training.held_out import measure_held_out
 from fmrisynth.training.individuals import map_gradients
 from fmrisynth.training.intensity import expect_intensities, fit_intensity
@@ -30,6 +30,7 @@ from fmrisynth.training.plan import TrainingPlan
 from fmrisynth.training.prepare import prepare_training
 from fmrisynth.training.provenance import Stopwatch, training_provenance, training_records
 from fmrisynth.training.response import fit_response
+from fmrisynth.training.validation import choose_validation
 from fmrisynth.training.window_noise import WindowNoise
 from fmrisynth.training.windows import LatentRuns
 

@@ -24,7 +24,7 @@ from fmrisynth.config.presets import DEMO
 from fmrisynth.model.denoiser.denoiser import Denoiser
 from fmrisynth.model.latent_space import LatentSpace
 from fmrisynth.model.noise.white import WhiteNoise
-from fmrisynth.training.denoiser import DiffusionLearner, _set_gate, choose_validation
+from fmrisynth.training.denoiser import DiffusionLearner, _set_gate
 from fmrisynth.training.loop import Budget, TrainingInterrupted, run_learner
 from fmrisynth.training.skill import ValidationWindows
 from fmrisynth.training.window_noise import WindowNoise
@@ -275,34 +275,6 @@ def test_the_denoiser_learns_by_regression():
 
 
 # Validation
-
-
-@pytest.mark.parametrize(
-    ("n", "share", "expected"),
-    [(30, 0.2, 6), (12, 0.2, 4), (12, 0.5, 6), (9, 0.2, 3), (3, 0.01, 1), (2, 0.2, 1)],
-)
-def test_validation_participants_are_a_seeded_share_of_at_least_four_or_a_third(n, share, expected):
-    labels = [f"{i:02d}" for i in range(n)]
-    training = replace(TRAINING, validation_share=share)
-    chosen = [choose_validation([*labels, *labels[::-1]], training, seed) for seed in range(6)]
-    for learners, watched in chosen:
-        assert sorted(learners + watched) == labels
-        assert len(watched) == expected
-    assert chosen[0] == choose_validation(labels, training, 0)
-    assert len({tuple(watched) for _, watched in chosen}) > 1
-
-
-def test_nearly_all_may_validate_but_one_learns():
-    learners, watched = choose_validation(
-        ["a", "b", "c"], replace(TRAINING, validation_share=0.9), 0
-    )
-    assert (len(learners), len(watched)) == (1, 2)
-
-
-@pytest.mark.parametrize(("labels", "share"), [(["01"], 0.5), (["01", "02", "03"], 0.0)])
-def test_nobody_validates_where_all_are_needed_to_learn(labels, share):
-    training = replace(TRAINING, validation_share=share)
-    assert choose_validation(labels, training, 0) == (labels, [])
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("network", 0.0), ("none", 1.0)])
