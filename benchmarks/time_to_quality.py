@@ -3,7 +3,8 @@
 Quality is reached where the group maps that the network gives held-out participants have nine
 tenths of the Corr that the training participants' GLM has with the held-out ones'. Each budget
 is a training of its own, with its own schedule. MONAI's network of equal size then learns
-plainly, by the diffusion's targets alone, for as many steps as take so many times as long.
+plainly, by the diffusion's targets alone, for as many steps as take so many times as long, and
+for more until it gets there.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("dataset", type=Path, help="BIDS dataset, all runs on one grid")
     parser.add_argument("folder", type=Path, help="working folder; finished trainings are kept")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, nargs="+", default=[50, 100, 200, 400, 800])
-    parser.add_argument("--ratio", type=float, default=20.0, help="time that MONAI's is given")
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 150, 200, 300, 400, 800])
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        nargs="+",
+        default=[4.0, 8.0, 20.0],
+        help="time that MONAI's is given",
+    )
     parser.add_argument("--share", type=float, default=0.9, help="of the reference's Corr")
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
@@ -80,12 +87,18 @@ def main() -> None:
         return
     first = trainings.of("MONAI plainly", MONAI_PLAIN, FIRST_STEPS)
     report("MONAI plainly", FIRST_STEPS, first)
-    steps = round(options.ratio * ours["CPU s"] / first["CPU s"] * FIRST_STEPS)
-    theirs = trainings.of("MONAI plainly", MONAI_PLAIN, steps)
-    report("MONAI plainly", steps, theirs)
-    ratio = theirs["CPU s"] / ours["CPU s"]
-    reached = theirs["share"] >= options.share
-    print(f"MONAI's time / the recipe's: {'at most' if reached else 'more than'} {ratio:.1f}")
+    missed = 0.0
+    for times in options.ratio:
+        steps = round(times * ours["CPU s"] / first["CPU s"] * FIRST_STEPS)
+        theirs = trainings.of("MONAI plainly", MONAI_PLAIN, steps)
+        report("MONAI plainly", steps, theirs)
+        ratio = theirs["CPU s"] / ours["CPU s"]
+        if theirs["share"] >= options.share:
+            print(f"MONAI's time / the recipe's: more than {missed:.1f}, at most {ratio:.1f}")
+            break
+        missed = ratio
+    else:
+        print(f"MONAI's time / the recipe's: more than {missed:.1f}")
     print(header())
 
 

@@ -192,11 +192,12 @@ def test_backbone_alone(cohort: Path, tmp_path: Path) -> None:
 def test_time_to_quality(cohort: Path, tmp_path: Path) -> None:
     text = printed(
         "time_to_quality.py", str(cohort), str(tmp_path), "--steps", "2", "3", "--share", "-2",
-        "--ratio", "0.2", *SET, "--set", "denoiser.backbone.widths=[64,128]",
+        "--ratio", "0.2", "0.4", *SET, "--set", "denoiser.backbone.widths=[64,128]",
     )  # fmt: skip
     assert "recipe, 2 steps" in text
     assert "recipe, 3 steps" not in text  # the first is enough
-    assert numbers(r"MONAI's time / the recipe's: at most ([\d.]+)", text)[0] > 0
+    assert numbers(r"MONAI's time / the recipe's: more than 0.0, at most ([\d.]+)", text)[0] > 0
+    assert text.count("MONAI plainly, ") == 2  # the second budget is not needed
     text = printed(
         "time_to_quality.py", str(cohort), str(tmp_path), "--steps", "2", "--share", "2",
         *SET, "--set", "denoiser.backbone.widths=[64,128]",

@@ -115,8 +115,8 @@ def _set_gate(
 ) -> None:
     """Open the gate as far as participants support who were not learned from."""
     if validation is not None:
-        least = 0.0 if config.response.kind == "none" else WORTH_ASKING
-        gates = support(denoiser, validation, least)
+        alone = config.response.kind == "none"  # then caution would make every effect smaller
+        gates = support(denoiser, validation, 0.0 if alone else WORTH_ASKING, cautious=not alone)
         for name, found in gates.items():
             getattr(denoiser, name).copy_(found)
             log.info("%s by angle: %s", name, np.round(found.numpy(), 2).tolist())

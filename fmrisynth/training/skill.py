@@ -96,7 +96,11 @@ def _mean_square(values: Tensor, mask: Tensor) -> float:
 
 @torch.no_grad()
 def support(
-    denoiser: Denoiser, validation: ValidationWindows, least_gain: float = 0.0
+    denoiser: Denoiser,
+    validation: ValidationWindows,
+    least_gain: float = 0.0,
+    *,
+    cautious: bool = True,
 ) -> dict[str, Tensor]:
     """Find the shares of the velocity that validation participants support, band by band.
 
@@ -116,6 +120,9 @@ def support(
     least_gain : float
         Share of the velocity's power that g · v̂ has to explain in a band, whose support is 0
         otherwise.
+    cautious : bool
+        Whether g is multiplied so. Where it is not, what is not chance keeps the size that
+        participants say on average.
 
     Returns
     -------
@@ -133,12 +140,13 @@ def support(
         for part, name in enumerate(names, start=1):
             rest = _with_the_rest(of_band, shares)
             means = np.array([rest[groups == g].mean() for g in np.unique(groups)])
-            shares.append(_supported(means, float(of_band[:, part, part].mean()), least))
+            power = float(of_band[:, part, part].mean())
+            shares.append(_supported(means, power, least, cautious))
             gates[name][band] = shares[-1]
     return {name: gate.to(denoiser.mask.device) for name, gate in gates.items()}
 
 
-def _supported(means: np.ndarray, power: float, least: float) -> float:
+def _supported(means: np.ndarray, power: float, least: float, cautious: bool) -> float:
     """Find the share of a prediction from its products with the target, participant by participant.
 
     It is 0 where less than `least` of the target's power would be explained.
@@ -147,7 +155,7 @@ def _supported(means: np.ndarray, power: float, least: float) -> float:
     error = float(means.std(ddof=1)) / len(means) ** 0.5 if len(means) > 1 else 0.0
     if power <= 0 or product <= CAUTION * error:
         return 0.0
-    certain = 1 - (CAUTION * error / product) ** 2
+    certain = 1 - (CAUTION * error / product) ** 2 if cautious else 1.0
     share = min(certain * product / power, 1.0)
     return share if (2 * product - share * power) * share >= least else 0.0
 

@@ -285,6 +285,25 @@ def test_a_network_that_nobody_can_vouch_for_is_left_out_unless_it_is_all_there_
     assert (denoiser.gate == expected).all()
 
 
+@pytest.mark.parametrize(("kind", "cautious"), [("network", True), ("glm", True), ("none", False)])
+def test_the_gate_is_cautious_unless_it_would_make_the_response_smaller(
+    monkeypatch, kind, cautious
+):
+    seen = {}
+
+    def support(denoiser, validation, least_gain, **more):
+        seen.update(more)
+        return {"gate": torch.full_like(denoiser.gate, 0.5)}
+
+    monkeypatch.setattr("fmrisynth.training.denoiser.support", support)
+    config = replace(DEMO, response=replace(DEMO.response, kind=kind))
+    denoiser = Denoiser(DENOISER, VOCABULARY, 1, torch.ones(LATENTS, dtype=torch.bool), 2)
+    learner = diffusion_learner(validate=True)
+    _set_gate(denoiser, learner.validation, config)
+    assert seen == {"cautious": cautious}
+    assert (denoiser.gate == 0.5).all()
+
+
 def test_the_weights_that_did_best_on_validation_are_kept(monkeypatch):
     """Of three checks the second was the best: later weights do not become the model's."""
     gains = iter([0.1, 0.3, 0.2, 0.2])

@@ -286,6 +286,29 @@ def test_certain_support_hardly_loses_size_and_doubtful_support_counts_for_nothi
     assert not found["doubtful"].any()
 
 
+def test_without_caution_what_is_not_chance_keeps_its_size():
+    """Participants whose responses are .4, .5 and 1.2, of which the network says 1."""
+    found = {}
+    for cautious in (True, False):
+        runs = constant_runs(3)
+        latents = [
+            size * z for size, z in zip(np.repeat((0.4, 0.5, 1.2), 2), runs.latents, strict=True)
+        ]
+        denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
+        found[cautious] = gate_of(denoiser, replace(runs, latents=latents), cautious=cautious)
+    assert found[False] == pytest.approx([0.7] * GATE_BANDS, rel=1e-3)
+    assert (found[True] < 0.6).all()
+
+
+def test_without_caution_chance_counts_for_nothing_either():
+    denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
+    runs = constant_runs(4)
+    latents = [
+        size * z for size, z in zip(np.repeat((-1.0, 1.4, -1.0, 1.4), 2), runs.latents, strict=True)
+    ]
+    assert not gate_of(denoiser, replace(runs, latents=latents), cautious=False).any()
+
+
 def test_what_adds_too_little_is_not_supported():
     """The mean velocity, −sin θ · m with m = 1, is sin² θ of the velocity's power at most."""
     denoiser = denoiser_of(lambda x, theta: -theta.sin() * torch.ones_like(x))
