@@ -85,9 +85,23 @@ class NoiseLevel(nn.Module):
         self.run_spread.fill_((squares / max(freedom, 1)) ** 0.5 if self.enabled else 0.0)
         return self
 
-    def draw_run(self, generator: torch.Generator) -> float:
-        """Draw by which factor a run is louder than its participant's typical run."""
-        return float(torch.exp(self.run_spread.cpu() * torch.randn((), generator=generator)))
+    def draw_run(self, generator: torch.Generator, n_seen: int = 0) -> float:
+        """Draw by which factor a run is louder than what is known of its participant.
+
+        The mean of K other runs is itself off by σ / √K. What is drawn has the rest of the
+        variance, so that runs differ from their participant by σ, the spread of real ones.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            On the CPU.
+        n_seen : int
+            Other runs K that the level is the mean of; 0 where it is the participant's own.
+        """
+        share = (1 - 1 / n_seen) ** 0.5 if n_seen else 1.0
+        return float(
+            torch.exp(self.run_spread.cpu() * share * torch.randn((), generator=generator))
+        )
 
     def of_voxels(self, noise_sd: np.ndarray) -> np.ndarray:
         """Compute the level of a run at each voxel.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy.linalg import orth, toeplitz
 
 from fmrisynth.model.decoder_noise import LARGEST_CORRELATION
@@ -21,11 +22,27 @@ from fmrisynth.preprocess.smoothness import (
     neighbours,
 )
 
-__all__ = ["add_neighbours", "decoder_lag1", "decoder_neighbours", "voxel_fwhm", "voxel_lag1"]
+__all__ = [
+    "add_neighbours",
+    "autoregressive",
+    "decoder_lag1",
+    "decoder_neighbours",
+    "voxel_fwhm",
+    "voxel_lag1",
+]
 
 VOXELS = 4096  # spread over the brain, which are enough for a mean
 PIECE = 2**15  # float32 that fit into the cache twice
 LIMITS, CANDIDATES = (-0.3, 0.95), 26
+
+
+def autoregressive(shape: tuple[int, ...], lag1: float, generator: torch.Generator) -> np.ndarray:
+    """Draw AR(1) noise of unit variance along the first axis, (N, V) float32."""
+    noise = torch.randn(shape, generator=generator).numpy()
+    innovation = np.float32((1 - lag1**2) ** 0.5)
+    for t in range(1, len(noise)):
+        noise[t] = np.float32(lag1) * noise[t - 1] + innovation * noise[t]
+    return noise
 
 
 def voxel_lag1(series: np.ndarray, regressors: np.ndarray) -> float:

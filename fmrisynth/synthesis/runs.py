@@ -298,6 +298,7 @@ def _synthesise(
         participant,
         deviation,
         noise_of(run.bold, job.individuals, known.statistics, model.noise, removed),
+        len(known.carriers) - 1 if is_own else 0,
     )
     maps = response_maps(synthesiser, run, carrier, deviation) if plan.companions.maps else {}
     return _Synthetic(data, carrier.mask, maps, motion_of(run, model.motion, seeds, own=is_own))

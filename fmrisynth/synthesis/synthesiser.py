@@ -31,7 +31,12 @@ from fmrisynth.preprocess.carrier import (
     removed_basis,
 )
 from fmrisynth.preprocess.grid import continue_outside, resample, resample_into
-from fmrisynth.synthesis.autocorrelation import add_neighbours, decoder_lag1, decoder_neighbours
+from fmrisynth.synthesis.autocorrelation import (
+    add_neighbours,
+    autoregressive,
+    decoder_lag1,
+    decoder_neighbours,
+)
 from fmrisynth.synthesis.guidance import GuidedVelocity
 from fmrisynth.synthesis.missing_noise import missing_sd, temporal_sd
 from fmrisynth.synthesis.noise_sources import out_of_step, quiet_tissue, without_physiology
@@ -185,6 +190,7 @@ class Synthesiser:
         participant: int,
         deviation: Tensor | None = None,
         noise: NoiseModel | None = None,
+        n_seen: int = 0,
     ) -> np.ndarray:
         """Synthesise one run of the same length, with the given events and the run's carrier.
 
@@ -207,6 +213,8 @@ class Synthesiser:
             Deviation of the participant's response from the one that anatomy foretells.
         noise : NoiseModel or None
             The participant's; None for the model's.
+        n_seen : int
+            Other runs of the participant that `noise_sd` is the mean of.
 
         Returns
         -------
@@ -220,7 +228,7 @@ class Synthesiser:
             run, events, self.anatomy(carrier), info.vocabulary, run.n_volumes, high_pass
         )
         generator = torch.Generator().manual_seed(seed)
-        noise_sd = noise_sd * np.float32(self.model.noise_level.draw_run(generator))
+        noise_sd = noise_sd * np.float32(self.model.noise_level.draw_run(generator, n_seen))
         on_grid = resample(noise_sd, carrier.affine, grid.affine, grid.shape)
         level = self.model.noise_level.of_latents(on_grid)
         intensity = self.model.intensity.sample(run.n_volumes, generator)
@@ -340,7 +348,7 @@ class Synthesiser:
                 lag1 = decoder_lag1(wanted.lag1, series, missing, evoked, removed, agreement)
             elif np.allclose(edges, own, rtol=SAME_EDGE):
                 correlation = self.model.decoder_noise.neighbours.tolist()
-            noise = _autoregressive(series.shape, lag1, generator)
+            noise = autoregressive(series.shape, lag1, generator)
             add_neighbours(noise, brain, correlation)
             strength = burst.numpy()[:, None] * np.float32(inflation**0.5)
         first = 0
@@ -387,12 +395,3 @@ class Synthesiser:
         moved *= median
         moved[~carrier.mask] = 0
         return moved
-
-
-def _autoregressive(shape: tuple[int, ...], lag1: float, generator: torch.Generator) -> np.ndarray:
-    """Draw AR(1) noise of unit variance along the first axis, (N, V) float32."""
-    noise = torch.randn(shape, generator=generator).numpy()
-    innovation = np.float32((1 - lag1**2) ** 0.5)
-    for t in range(1, len(noise)):
-        noise[t] = np.float32(lag1) * noise[t - 1] + innovation * noise[t]
-    return noise

@@ -123,3 +123,15 @@ def test_runs_differ_as_those_of_one_participant_do():
     drawn = np.log([level.draw_run(generator) for _ in range(500)])
     assert drawn.std() == pytest.approx(0.25, rel=0.15)
     assert level.fit(sds[:1], ["0"]).draw_run(generator) == 1
+
+
+@pytest.mark.parametrize("n_seen", [1, 2, 5])
+def test_runs_differ_by_their_spread_from_their_participant_however_many_others_are_seen(n_seen):
+    """What the mean of other runs is off by is not drawn a second time."""
+    rng, level = np.random.default_rng(6), NoiseLevel(BRAIN, SIZE, FACTOR)
+    level.run_spread.fill_(0.25)
+    generator = torch.Generator().manual_seed(0)
+    others = np.mean(0.25 * rng.standard_normal((2000, n_seen)), axis=1)
+    drawn = np.log([level.draw_run(generator, n_seen) for _ in others])
+    assert (others + drawn).std() == pytest.approx(0.25, rel=0.05)
+    assert (drawn.std() == 0) == (n_seen == 1)
