@@ -20,6 +20,7 @@ from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 __all__ = ["missing_sd", "temporal_sd"]
 
 REGION = 20.0  # mm FWHM, over which the level is right
+NEWTON_STEPS = 3  # after which a region's mean is within a thousandth, where it can be reached
 LEAST = 0.5  # of the autoencoder's error, which every voxel has
 
 
@@ -72,8 +73,8 @@ def missing_sd(
     Returns
     -------
     ndarray of shape (P,)
-        At least half of the autoencoder's error. Its mean square over a region is what the region
-        lacks, if that is not less.
+        At least half of the autoencoder's error. With it the voxels of a region have on average
+        the standard deviation that is wanted, if that is not less.
     """
     sigma = REGION / FWHM_PER_SIGMA / edges
 
@@ -84,7 +85,11 @@ def missing_sd(
 
     ratio = smooth(np.square(drawn)) / np.maximum(smooth(np.square(expected)), 1e-9)
     least = np.square(LEAST * error)
-    lacking = np.square(wanted) - ratio * np.square(expected) - least
-    positive = np.maximum(lacking, 0)
-    share = np.clip(smooth(lacking) / np.maximum(smooth(positive), 1e-9), 0, 1)
+    present = ratio * np.square(expected) + least
+    positive = np.maximum(np.square(wanted) - present, 0)
+    share, aim = np.ones_like(wanted), smooth(wanted)
+    for _ in range(NEWTON_STEPS):
+        total = np.maximum(np.sqrt(present + share * positive), 1e-9)
+        slope = np.maximum(smooth(positive / total) / 2, 1e-9)
+        share = np.clip(share + (aim - smooth(total)) / slope, 0, 1)
     return np.sqrt(least + share * positive)
