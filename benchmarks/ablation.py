@@ -9,9 +9,10 @@ seed share the caches, and those with one autoencoder the autoencoder.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
-from group_maps import Reference, synthetic_maps, train
+from group_maps import MEASURES, Reference, synthetic_maps, train
 from results import Results, append, header, table
 
 import fmrisynth
@@ -19,6 +20,7 @@ from fmrisynth.bids.dataset import Dataset
 from fmrisynth.config.codec import override
 from fmrisynth.config.model import ModelConfig
 from fmrisynth.config.presets import PAPER_METHOD, PRESETS, SYSTEMS
+from fmrisynth.errors import DataError
 from fmrisynth.model.model import Model
 
 Settings = dict[str, str]
@@ -146,13 +148,17 @@ def skill_of(model: Model) -> dict[str, float]:
 def measure_row(
     dataset: Dataset, config: ModelConfig, seed: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Train one model and measure it."""
+    """Train one model and measure it; NaN for the maps of runs that no GLM can be fitted to."""
     trained = train(dataset.runs, config, options.folder / "work", seed)
     values = skill_of(trained.model) | {"CPU s": trained.cpu_seconds}
     if options.skill_only:
         return values
     reference = Reference(dataset.runs, config.held_out_share, seed, options.folder / "work")
-    maps = synthetic_maps(trained.model, dataset, reference.split.held_out)
+    try:
+        maps = synthetic_maps(trained.model, dataset, reference.split.held_out)
+    except DataError as error:
+        print(f"no maps: {error}", flush=True)
+        return values | dict.fromkeys(MEASURES, math.nan)
     return values | reference.measure(maps)
 
 
