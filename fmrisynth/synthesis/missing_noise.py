@@ -20,7 +20,7 @@ from fmrisynth.preprocess.smoothness import FWHM_PER_SIGMA
 __all__ = ["missing_sd", "temporal_sd"]
 
 REGION = 20.0  # mm FWHM, over which the level is right
-NEWTON_STEPS = 3  # after which a region's mean is within a thousandth, where it can be reached
+NEWTON_STEPS = 2  # after which a region's mean is within half a percent, where it can be reached
 LEAST = 0.5  # of the autoencoder's error, which every voxel has
 
 
