@@ -119,7 +119,7 @@ def _set_gate(
         gates = support(denoiser, validation, 0.0 if alone else WORTH_ASKING, cautious=not alone)
         for name, found in gates.items():
             getattr(denoiser, name).copy_(found)
-            log.info("%s by angle: %s", name, np.round(found.numpy(), 2).tolist())
+            log.info("%s by angle: %s", name, np.round(found.double().numpy(), 2).tolist())
     elif config.response.kind != "none":  # else the response is the network's
         denoiser.gate.zero_()
         denoiser.mode_gate.zero_()
