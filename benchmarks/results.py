@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -71,7 +70,7 @@ def append(found: dict[str, dict[str, list[float]]], row: str, values: Values) -
 
 def interval(values: Sequence[float], digits: int = 3) -> str:
     """Mean and 95 % interval over seeds (Student)."""
-    mean = statistics.fmean(values)
+    mean = float(np.mean(values))
     if len(values) < 2:
         return f"{mean:.{digits}f}"
     half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
